@@ -1,0 +1,30 @@
+/*
+ * limits.hpp: every limit on what a caller may pass.
+ */
+#pragma once
+
+#include <cstdint>
+
+namespace usage_ledger::core
+{
+
+constexpr int64_t microseconds_per_second = 1000000;
+constexpr int64_t microseconds_per_day = 86400 * microseconds_per_second;
+
+/* An idempotency key, in bytes. */
+constexpr int64_t key_length_max = 255;
+
+/* Tokens in one event: above any real request, and 9 million events below overflow. */
+constexpr int64_t event_tokens_max = 1000000000000;
+
+/* How far a reporter's clock may run ahead of the server's. */
+constexpr int64_t clock_skew_max_us = 300 * microseconds_per_second;
+
+/* Opening totals: reports and chats are integers in usage_events. */
+constexpr int64_t opening_count_max = INT32_MAX;
+
+/* One period of a cycle, a month taken as its average length. */
+constexpr int64_t period_length_min_us = microseconds_per_second;
+constexpr int64_t period_length_max_us = 36525 * microseconds_per_day;
+
+} // namespace usage_ledger::core

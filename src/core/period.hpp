@@ -1,0 +1,59 @@
+/*
+ * period.hpp: which billing period a time falls in.
+ *
+ * Period n of a cycle runs from boundary(n) to boundary(n + 1). Boundaries are
+ * reckoned from the anchor each time and never from one another, so a cycle
+ * anchored on 31 January comes back to the 31st after every shorter month.
+ * What a boundary is depends on time zones, so the caller supplies it.
+ */
+#pragma once
+
+#include <cstdint>
+
+namespace usage_ledger::core
+{
+
+struct PeriodLength {
+    int32_t months;
+    int32_t days;
+    int64_t time_us;
+};
+
+/* A half-open span of time, [start, end). */
+struct Span {
+    int64_t start;
+    int64_t end;
+};
+
+/* No field negative, and within the limits when a month has its average length. */
+bool period_length_is_valid(const PeriodLength &length);
+
+/* The number of the period that time falls in, if every month had its average length. */
+int64_t estimate_period(int64_t time, int64_t anchor, const PeriodLength &length);
+
+/*
+ * Finds the period that covers time, starting from an estimate of its number.
+ * Boundaries never decrease, but may coincide: a day that a time zone skipped
+ * is an empty period, which covers nothing.
+ */
+template <typename Boundary> Span period_covering(int64_t time, int64_t estimate, Boundary boundary)
+{
+    int64_t n = estimate;
+    int64_t start = boundary(n);
+
+    while (start > time) {
+        start = boundary(--n);
+    }
+
+    int64_t end = boundary(++n);
+    while (end <= time) {
+        start = end;
+        end = boundary(++n);
+    }
+    return {start, end};
+}
+
+/* The part of a span that lies within a gap between existing periods. */
+Span clip(const Span &span, const Span &gap);
+
+} // namespace usage_ledger::core

@@ -1,0 +1,133 @@
+#include "pg/postgres.hpp"
+
+#include "pg/accounts.hpp"
+
+#include "core/period.hpp"
+#include "pg/errors.hpp"
+#include "pg/statements.hpp"
+
+namespace usage_ledger
+{
+
+namespace
+{
+
+/* Named in full, as in pg_timezone_names: an abbreviation knows no daylight saving. */
+bool time_zone_is_known(Datum time_zone)
+{
+    char *name = TextDatumGetCString(time_zone);
+    return strlen(name) <= TZ_STRLEN_MAX && pg_tzset(name) != nullptr;
+}
+
+/*
+ * Midnight of Monday, 1 January 2001 in a time zone: a cycle of months, years,
+ * ISO weeks or days that is anchored there runs with the calendar.
+ */
+TimestampTz calendar_anchor(Datum time_zone)
+{
+    const Timestamp local = (date2j(2001, 1, 1) - POSTGRES_EPOCH_JDATE) * USECS_PER_DAY;
+    return DatumGetTimestampTz(
+        DirectFunctionCall2(timestamp_zone, time_zone, TimestampGetDatum(local)));
+}
+
+core::PeriodLength period_length_of(const Interval &interval)
+{
+    return {interval.month, interval.day, interval.time};
+}
+
+} // namespace
+
+void register_account(Datum account_id)
+{
+    Datum utc = CStringGetTextDatum("UTC");
+    const Datum arguments[] = {account_id, TimestampTzGetDatum(calendar_anchor(utc))};
+    run(Statement::register_account, arguments);
+}
+
+bool lock_account(Datum account_id, Cycle *cycle)
+{
+    if (run(Statement::lock_account, &account_id) == 0) {
+        return false;
+    }
+    cycle->period_length = DatumGetIntervalP(required_column(1));
+    cycle->period_anchor = DatumGetTimestampTz(required_column(2));
+    cycle->time_zone = required_column(3);
+    return true;
+}
+
+bool cycle_is_valid(const Cycle &cycle)
+{
+    return core::period_length_is_valid(period_length_of(*cycle.period_length)) &&
+           !TIMESTAMP_NOT_FINITE(cycle.period_anchor) && time_zone_is_known(cycle.time_zone);
+}
+
+/*
+ * As timestamptz + interval reckons in a session of the cycle's time zone:
+ * months and days on the local clock, so that daylight saving does not shift the
+ * hour, and what is shorter in elapsed time.
+ */
+TimestampTz cycle_boundary(const Cycle &cycle, int64 n)
+{
+    Interval calendar_part = {};
+    calendar_part.month = static_cast<int32>(cycle.period_length->month * n);
+    calendar_part.day = static_cast<int32>(cycle.period_length->day * n);
+
+    Datum local = DirectFunctionCall2(timestamptz_zone, cycle.time_zone,
+                                      TimestampTzGetDatum(cycle.period_anchor));
+    local = DirectFunctionCall2(timestamp_pl_interval, local, IntervalPGetDatum(&calendar_part));
+    TimestampTz boundary =
+        DatumGetTimestampTz(DirectFunctionCall2(timestamp_zone, cycle.time_zone, local));
+    return boundary + cycle.period_length->time * n;
+}
+
+} // namespace usage_ledger
+
+extern "C" {
+
+PG_FUNCTION_INFO_V1(usage_ledger_set_usage_cycle);
+
+Datum usage_ledger_set_usage_cycle(PG_FUNCTION_ARGS)
+{
+    using namespace usage_ledger;
+
+    static const char *const names[] = {"account", "period length", nullptr, "time zone"};
+    for (int i = 0; i < static_cast<int>(lengthof(names)); i++) {
+        if (names[i] != nullptr && PG_ARGISNULL(i)) {
+            raise_null_argument(names[i], fcinfo->args[0]);
+        }
+    }
+
+    Datum account_id = PG_GETARG_DATUM(0);
+    Cycle cycle = {};
+    cycle.period_length = PG_GETARG_INTERVAL_P(1);
+    cycle.time_zone = PointerGetDatum(PG_GETARG_TEXT_PP(3));
+
+    if (!core::period_length_is_valid(period_length_of(*cycle.period_length))) {
+        raise_invalid_argument(
+            account_id, "period length is outside its limits",
+            DatumGetCString(DirectFunctionCall1(interval_out, PG_GETARG_DATUM(1))),
+            "Pass 1 second to 100 years, with no field negative.");
+    }
+    if (!time_zone_is_known(cycle.time_zone)) {
+        raise_invalid_argument(account_id, "time zone is unknown",
+                               psprintf("time zone %s", quoted_text(cycle.time_zone)),
+                               "Pass a name from pg_timezone_names.");
+    }
+    cycle.period_anchor =
+        PG_ARGISNULL(2) ? calendar_anchor(cycle.time_zone) : PG_GETARG_TIMESTAMPTZ(2);
+    if (TIMESTAMP_NOT_FINITE(cycle.period_anchor)) {
+        raise_invalid_argument(account_id, "period anchor must be finite",
+                               time_text(cycle.period_anchor),
+                               "Pass a time when some period starts, or NULL for the calendar's.");
+    }
+
+    SPI_connect();
+    const Datum arguments[] = {account_id, IntervalPGetDatum(cycle.period_length),
+                               TimestampTzGetDatum(cycle.period_anchor), cycle.time_zone};
+    run(Statement::set_cycle, arguments);
+    Datum account = SPI_datumTransfer(required_column(1), false, -1);
+    SPI_finish();
+
+    PG_RETURN_DATUM(account);
+}
+}

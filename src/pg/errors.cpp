@@ -1,0 +1,224 @@
+#include "pg/postgres.hpp"
+
+#include "pg/errors.hpp"
+
+#include "core/limits.hpp"
+#include "pg/settings.hpp"
+
+namespace usage_ledger
+{
+
+namespace
+{
+
+constexpr int errcode_conflict = MAKE_SQLSTATE('U', 'L', '0', '0', '1');
+constexpr int errcode_no_account_or_period = MAKE_SQLSTATE('U', 'L', '0', '0', '2');
+constexpr int errcode_period_closed = MAKE_SQLSTATE('U', 'L', '0', '0', '3');
+
+/* How much of an over-long text a message repeats, in bytes. */
+constexpr int text_shown_max = 64;
+
+const char *account_text(const NullableDatum &account_id)
+{
+    return account_id.isnull ? "NULL"
+                             : DatumGetCString(DirectFunctionCall1(uuid_out, account_id.value));
+}
+
+const char *key_text(const NullableDatum &key)
+{
+    return key.isnull ? "NULL" : quoted_text(key.value);
+}
+
+/* "Account ..., idempotency key ...", how every DETAIL about an event begins. */
+const char *event_text(const EventName &event)
+{
+    return psprintf("Account %s, idempotency key %s", account_text(event.account_id),
+                    key_text(event.idempotency_key));
+}
+
+const char *payload_text(const core::Payload &payload)
+{
+    return psprintf(INT64_FORMAT " tokens, %d reports, %d chats", payload.tokens, payload.reports,
+                    payload.chats);
+}
+
+[[noreturn]] void raise_null(const char *argument, const char *detail)
+{
+    ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+                    errmsg("%s must not be null", argument), errdetail("%s.", detail),
+                    errhint("Pass a value for every argument that has no default.")));
+    pg_unreachable();
+}
+
+} // namespace
+
+const char *quoted_text(Datum value)
+{
+    /* Fetches no more of it than is shown. */
+    int64 length = toast_raw_datum_size(value) - VARHDRSZ;
+    if (length <= core::key_length_max) {
+        return psprintf("\"%s\"", TextDatumGetCString(value));
+    }
+    text *head = DatumGetTextPSlice(value, 0, text_shown_max);
+    int shown = pg_mbcliplen(VARDATA_ANY(head), VARSIZE_ANY_EXHDR(head), text_shown_max);
+    return psprintf("\"%.*s...\" (" INT64_FORMAT " bytes)", shown, VARDATA_ANY(head), length);
+}
+
+char *time_text(TimestampTz time)
+{
+    pg_tm tm;
+    fsec_t fsec;
+    char buffer[MAXDATELEN + 1];
+
+    if (TIMESTAMP_NOT_FINITE(time)) {
+        EncodeSpecialTimestamp(time, buffer);
+    } else {
+        if (timestamp2tm(time, nullptr, &tm, &fsec, nullptr, nullptr) != 0) {
+            elog(ERROR, "timestamp out of range: " INT64_FORMAT, time);
+        }
+        tm.tm_isdst = 0; /* or no offset would be printed */
+        EncodeDateTime(&tm, fsec, true, 0, nullptr, USE_XSD_DATES, buffer);
+    }
+    return pstrdup(buffer);
+}
+
+void raise_null_argument(const char *argument, const EventName &event)
+{
+    raise_null(argument, event_text(event));
+}
+
+void raise_null_argument(const char *argument, NullableDatum account_id)
+{
+    raise_null(argument, psprintf("Account %s", account_text(account_id)));
+}
+
+void raise_fault(core::Fault fault, const EventName &event, int64 tokens, TimestampTz occurred_at)
+{
+    const char *message = nullptr;
+    const char *detail = event_text(event);
+    const char *hint = nullptr;
+
+    switch (fault) {
+    case core::Fault::none:
+        break;
+    case core::Fault::key_empty:
+        message = "idempotency key must not be empty";
+        hint = "Derive the key from the run and step that used the tokens, and send the same key "
+               "with every retry.";
+        break;
+    case core::Fault::key_too_long:
+        message = psprintf("idempotency key must not be longer than " INT64_FORMAT " bytes",
+                           core::key_length_max);
+        hint = "Send a digest of the long key, such as its SHA-256 in hexadecimal.";
+        break;
+    case core::Fault::tokens_negative:
+        message = "tokens must not be negative";
+        detail = psprintf("%s: " INT64_FORMAT " tokens", detail, tokens);
+        hint = "Report the tokens that the event used, zero or more.";
+        break;
+    case core::Fault::tokens_too_many:
+        message = psprintf("tokens must not be above " INT64_FORMAT " in one event",
+                           core::event_tokens_max);
+        detail = psprintf("%s: " INT64_FORMAT " tokens", detail, tokens);
+        hint = "Check the unit of the argument; carry totals over with open_usage_period.";
+        break;
+    case core::Fault::time_not_finite:
+        message = "time of the event must be finite";
+        hint = "Pass the time when the event happened, or NULL for now.";
+        break;
+    case core::Fault::time_too_old:
+        message = "event is older than usage_ledger.max_event_age";
+        detail = psprintf("%s: occurred at %s", detail, time_text(occurred_at));
+        hint = "Count it now by passing no p_occurred_at, or raise usage_ledger.max_event_age.";
+        break;
+    case core::Fault::time_too_far_ahead:
+        message = "event is more than 5 minutes ahead of the server's clock";
+        detail = psprintf("%s: occurred at %s", detail, time_text(occurred_at));
+        hint = "Set the reporter's clock, or count it now by passing no p_occurred_at.";
+        break;
+    }
+    Assert(message != nullptr && hint != nullptr);
+    ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("%s", message),
+                    errdetail("%s.", detail), errhint("%s", hint)));
+    pg_unreachable();
+}
+
+void raise_invalid_argument(Datum account_id, const char *what, const char *value, const char *hint)
+{
+    ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("%s", what),
+                    errdetail("Account %s: %s.", account_text({account_id, false}), value),
+                    errhint("%s", hint)));
+    pg_unreachable();
+}
+
+void raise_conflict(const EventName &event, const core::Payload &counted,
+                    const core::Payload &given)
+{
+    ereport(ERROR,
+            (errcode(errcode_conflict),
+             errmsg("idempotency key was already used for another event"),
+             errdetail("%s: counted %s; given %s.", event_text(event), payload_text(counted),
+                       payload_text(given)),
+             errhint("Send the first call's tokens and flags with a retry, and a new key with a "
+                     "new event.")));
+    pg_unreachable();
+}
+
+void raise_opening_key_taken(const EventName &event)
+{
+    ereport(ERROR, (errcode(errcode_conflict),
+                    errmsg("idempotency key of the opening totals is already used"),
+                    errdetail("%s.", event_text(event)),
+                    errhint("Open the period without totals and count them with increment_usage "
+                            "under a key of your own.")));
+    pg_unreachable();
+}
+
+void raise_unknown_account(const EventName &event)
+{
+    ereport(ERROR, (errcode(errcode_no_account_or_period), errmsg("account is unknown"),
+                    errdetail("%s.", event_text(event)),
+                    errhint("Register the account with set_usage_cycle, or set "
+                            "usage_ledger.unknown_account to \"register\".")));
+    pg_unreachable();
+}
+
+void raise_no_period(const EventName &event, TimestampTz time)
+{
+    ereport(ERROR, (errcode(errcode_no_account_or_period),
+                    errmsg("no billing period covers the event and none can be opened"),
+                    errdetail("%s: occurred at %s.", event_text(event), time_text(time)),
+                    errhint("Mend the account's cycle with set_usage_cycle, or open a period with "
+                            "open_usage_period.")));
+    pg_unreachable();
+}
+
+void raise_period_closed(const EventName &event, TimestampTz period_start)
+{
+    ereport(ERROR, (errcode(errcode_period_closed), errmsg("billing period of the event is closed"),
+                    errdetail("%s: period from %s.", event_text(event), time_text(period_start)),
+                    errhint("Count it in the open period by passing no p_occurred_at.")));
+    pg_unreachable();
+}
+
+void raise_counter_overflow(const EventName &event, TimestampTz period_start)
+{
+    ereport(ERROR, (errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE),
+                    errmsg("counter of the billing period would overflow"),
+                    errdetail("%s: period from %s.", event_text(event), time_text(period_start)),
+                    errhint("Count it in another period by passing another p_occurred_at.")));
+    pg_unreachable();
+}
+
+void raise_period_overlap(Datum account_id, TimestampTz existing_start, TimestampTz existing_end)
+{
+    ereport(ERROR,
+            (errcode(ERRCODE_EXCLUSION_VIOLATION),
+             errmsg("billing period overlaps one that exists"),
+             errdetail("Account %s: period from %s to %s.", account_text({account_id, false}),
+                       time_text(existing_start), time_text(existing_end)),
+             errhint("Open the period in a gap between the periods that exist.")));
+    pg_unreachable();
+}
+
+} // namespace usage_ledger

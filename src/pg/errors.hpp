@@ -1,0 +1,55 @@
+/*
+ * errors.hpp: every error that a caller can be told of, with its SQLSTATE, what
+ * it is about (DETAIL) and the way out (HINT).
+ */
+#pragma once
+
+#include "pg/postgres.hpp"
+
+#include "core/event.hpp"
+
+namespace usage_ledger
+{
+
+/* The account and key that an error is about; either may be null. */
+struct EventName {
+    NullableDatum account_id;
+    NullableDatum idempotency_key;
+};
+
+/* 22004 */
+[[noreturn]] void raise_null_argument(const char *argument, const EventName &event);
+[[noreturn]] void raise_null_argument(const char *argument, NullableDatum account_id);
+
+/* 22023: an argument of an event, or of an account's cycle or period */
+[[noreturn]] void raise_fault(core::Fault fault, const EventName &event, int64 tokens,
+                              TimestampTz occurred_at);
+[[noreturn]] void raise_invalid_argument(Datum account_id, const char *what, const char *value,
+                                         const char *hint);
+
+/* UL001 */
+[[noreturn]] void raise_conflict(const EventName &event, const core::Payload &counted,
+                                 const core::Payload &given);
+[[noreturn]] void raise_opening_key_taken(const EventName &event);
+
+/* UL002 */
+[[noreturn]] void raise_unknown_account(const EventName &event);
+[[noreturn]] void raise_no_period(const EventName &event, TimestampTz time);
+
+/* UL003 */
+[[noreturn]] void raise_period_closed(const EventName &event, TimestampTz period_start);
+
+/* 22003 */
+[[noreturn]] void raise_counter_overflow(const EventName &event, TimestampTz period_start);
+
+/* 23P01 */
+[[noreturn]] void raise_period_overlap(Datum account_id, TimestampTz existing_start,
+                                       TimestampTz existing_end);
+
+/* A text in double quotes; of one longer than any key may be, the head and the length. */
+const char *quoted_text(Datum value);
+
+/* A time in UTC and ISO 8601, whatever the session's DateStyle and TimeZone. */
+char *time_text(TimestampTz time);
+
+} // namespace usage_ledger

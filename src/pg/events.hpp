@@ -1,0 +1,41 @@
+/*
+ * events.hpp: events, each recorded once under its account and key.
+ */
+#pragma once
+
+#include "pg/postgres.hpp"
+
+#include "core/event.hpp"
+#include "pg/errors.hpp"
+
+namespace usage_ledger
+{
+
+struct Event {
+    Datum account_id;      /* uuid */
+    Datum idempotency_key; /* text */
+    core::Payload payload;
+    TimestampTz occurred_at;
+};
+
+inline EventName name_of(const Event &event)
+{
+    return {{event.account_id, false}, {event.idempotency_key, false}};
+}
+
+/*
+ * Records an event in a period, unless its key is taken; waits for a session
+ * that has taken the key and not yet committed. False: the key was taken.
+ */
+bool record_event(const Event &event, TimestampTz period_start);
+
+/* What was counted under a key, and in which period. */
+struct CountedEvent {
+    core::Payload payload;
+    TimestampTz period_start;
+};
+
+/* Finds what was counted under an event's key; takes no lock. */
+bool find_counted_event(const Event &event, CountedEvent *counted);
+
+} // namespace usage_ledger

@@ -1,0 +1,208 @@
+/*
+ * increment.cpp: increment_usage, one event counted once.
+ *
+ * A call finds the period, records the event, and adds to the counter, in that
+ * order:
+ *
+ * - The insert into usage_events comes before the counter's lock. It is where
+ *   two calls with one key meet, so the loser learns that it is a replay before
+ *   it has locked or written anything. And whoever waits for a hot counter has
+ *   its event in place already: the lock is held for one update and the commit.
+ *
+ * - The insert is also the lookup of the key. A fresh event, the common case,
+ *   is not looked up a second time; and since a unique check reads no snapshot,
+ *   SERIALIZABLE sees no conflict between different keys.
+ *
+ * - Every call takes what it needs in the order account, key, counter, and
+ *   nobody who holds a counter waits for anything but the commit. So single
+ *   calls cannot deadlock; transactions of several calls can, if they touch the
+ *   same accounts in different orders.
+ */
+#include "pg/postgres.hpp"
+
+#include "core/event.hpp"
+#include "pg/errors.hpp"
+#include "pg/events.hpp"
+#include "pg/periods.hpp"
+#include "pg/settings.hpp"
+#include "pg/statements.hpp"
+
+namespace usage_ledger
+{
+
+namespace
+{
+
+struct Answer {
+    const char *outcome;
+    int64 tokens_used;
+    TimestampTz period_start;
+    TimestampTz period_end;
+};
+
+/* What the counter of a period shows, without its lock. */
+struct Counter {
+    int64 tokens_used;
+    TimestampTz period_end;
+    bool is_closed;
+};
+
+Counter read_counter(const Event &event, TimestampTz period_start)
+{
+    const Datum arguments[] = {event.account_id, TimestampTzGetDatum(period_start)};
+    if (run(Statement::counter_of_period, arguments) == 0) {
+        elog(ERROR, "usage period from %s has no row", time_text(period_start));
+    }
+    bool is_open;
+    column(3, &is_open);
+    return {DatumGetInt64(required_column(1)), DatumGetTimestampTz(required_column(2)), !is_open};
+}
+
+/*
+ * Answers from the first call with this key, if there was one: a retry never gets
+ * another verdict than its first call, whatever has become of the clock, the
+ * account or the period since.
+ */
+bool answer_replay(const Event &event, Answer *answer)
+{
+    CountedEvent counted;
+    if (!find_counted_event(event, &counted)) {
+        return false;
+    }
+    if (!(counted.payload == event.payload)) {
+        raise_conflict(name_of(event), counted.payload, event.payload);
+    }
+    Counter counter = read_counter(event, counted.period_start);
+    *answer = {"replayed", counter.tokens_used, counted.period_start, counter.period_end};
+    return true;
+}
+
+/* Adds a recorded event to its counter, waiting for the counter's row. */
+Answer add_to_counter(const Event &event, const Period &period)
+{
+    const Datum arguments[] = {
+        event.account_id, TimestampTzGetDatum(period.start), Int64GetDatum(event.payload.tokens),
+        Int32GetDatum(event.payload.reports), Int32GetDatum(event.payload.chats)};
+    if (run(Statement::add_to_counter, arguments) == 0) {
+        if (read_counter(event, period.start).is_closed) {
+            raise_period_closed(name_of(event), period.start);
+        }
+        raise_counter_overflow(name_of(event), period.start);
+    }
+    return {"applied", DatumGetInt64(required_column(1)), period.start, period.end};
+}
+
+Answer count_event(const Event &event)
+{
+    Answer replay;
+
+    core::Fault fault = core::check_time(
+        {event.occurred_at, GetCurrentTransactionStartTimestamp(), event_age_max_us()});
+    Period period;
+    bool is_found = find_period(event.account_id, event.occurred_at, &period);
+
+    if (fault != core::Fault::none || !is_found || period.is_closed) {
+        /* Not a verdict yet: it may be a retry. */
+        if (answer_replay(event, &replay)) {
+            return replay;
+        }
+        if (fault != core::Fault::none) {
+            raise_fault(fault, name_of(event), event.payload.tokens, event.occurred_at);
+        }
+        if (is_found) {
+            raise_period_closed(name_of(event), period.start);
+        }
+        period = open_period_covering(name_of(event), event.occurred_at);
+    }
+
+    /* Taken, yet not to be found: the event was deleted in between, so the key is free again. */
+    while (!record_event(event, period.start)) {
+        if (answer_replay(event, &replay)) {
+            return replay;
+        }
+        CHECK_FOR_INTERRUPTS();
+    }
+    return add_to_counter(event, period);
+}
+
+/* Reads the arguments of increment_usage; raises if one is outside its limits. */
+Event event_of_arguments(FunctionCallInfo fcinfo)
+{
+    const EventName name = {fcinfo->args[0], fcinfo->args[2]};
+    static const char *const names[] = {"account", "tokens", "idempotency key"};
+    for (int i = 0; i < static_cast<int>(lengthof(names)); i++) {
+        if (PG_ARGISNULL(i)) {
+            raise_null_argument(names[i], name);
+        }
+    }
+
+    const int64 tokens = PG_GETARG_INT64(1);
+    const bool is_report = !PG_ARGISNULL(3) && PG_GETARG_BOOL(3);
+    const bool is_chat = !PG_ARGISNULL(4) && PG_GETARG_BOOL(4);
+    const TimestampTz occurred_at =
+        PG_ARGISNULL(5) ? GetCurrentTransactionStartTimestamp() : PG_GETARG_TIMESTAMPTZ(5);
+
+    /* The key's length is known without fetching it, however long it is. */
+    const int64 key_length = toast_raw_datum_size(PG_GETARG_DATUM(2)) - VARHDRSZ;
+    core::Fault fault = core::check_arguments(tokens, key_length, occurred_at);
+    if (fault != core::Fault::none) {
+        raise_fault(fault, name, tokens, occurred_at);
+    }
+
+    return {PG_GETARG_DATUM(0),
+            PointerGetDatum(PG_GETARG_TEXT_PP(2)),
+            {tokens, is_report ? 1 : 0, is_chat ? 1 : 0},
+            occurred_at};
+}
+
+/*
+ * The row type of increment_usage, which is fixed: made once per backend, where
+ * get_call_result_type would look it up in the catalogs at every call.
+ */
+TupleDesc answer_type()
+{
+    static TupleDesc type = nullptr;
+    if (type == nullptr) {
+        MemoryContext caller = MemoryContextSwitchTo(TopMemoryContext);
+        TupleDesc made = CreateTemplateTupleDesc(4);
+        TupleDescInitEntry(made, 1, "outcome", TEXTOID, -1, 0);
+        TupleDescInitEntry(made, 2, "tokens_used", INT8OID, -1, 0);
+        TupleDescInitEntry(made, 3, "period_start", TIMESTAMPTZOID, -1, 0);
+        TupleDescInitEntry(made, 4, "period_end", TIMESTAMPTZOID, -1, 0);
+        type = BlessTupleDesc(made);
+        MemoryContextSwitchTo(caller);
+    }
+    return type;
+}
+
+Datum datum_of_answer(const Answer &answer)
+{
+    const Datum values[] = {CStringGetTextDatum(answer.outcome), Int64GetDatum(answer.tokens_used),
+                            TimestampTzGetDatum(answer.period_start),
+                            TimestampTzGetDatum(answer.period_end)};
+    const bool nulls[lengthof(values)] = {};
+    return HeapTupleGetDatum(
+        heap_form_tuple(answer_type(), const_cast<Datum *>(values), const_cast<bool *>(nulls)));
+}
+
+} // namespace
+
+} // namespace usage_ledger
+
+extern "C" {
+
+PG_FUNCTION_INFO_V1(usage_ledger_increment_usage);
+
+Datum usage_ledger_increment_usage(PG_FUNCTION_ARGS)
+{
+    using namespace usage_ledger;
+
+    const Event event = event_of_arguments(fcinfo);
+
+    SPI_connect();
+    const Answer answer = count_event(event);
+    SPI_finish();
+
+    PG_RETURN_DATUM(datum_of_answer(answer));
+}
+}

@@ -1,0 +1,44 @@
+/*
+ * postgres.hpp: the server's headers, first in every file of this folder.
+ *
+ * The rule of this folder: any call into the server may raise an error, and an
+ * error jumps out of every frame up to the caller's query without running a
+ * destructor. So locals are trivially destructible, memory is palloc'd and
+ * belongs to a memory context, and nothing is thrown.
+ */
+#pragma once
+
+extern "C" {
+#include "postgres.h"
+
+#include "access/detoast.h"
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "access/xact.h"
+#include "catalog/dependency.h"
+#include "catalog/indexing.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_depend.h"
+#include "catalog/pg_extension.h"
+#include "catalog/pg_type.h"
+#include "commands/extension.h"
+#include "executor/spi.h"
+#include "fmgr.h"
+#include "funcapi.h"
+#include "mb/pg_wchar.h"
+#include "miscadmin.h"
+#include "pgtime.h"
+#include "utils/builtins.h"
+#include "utils/datetime.h"
+#include "utils/fmgroids.h"
+#include "utils/guc.h"
+#include "utils/inval.h"
+#include "utils/lsyscache.h"
+#include "utils/plancache.h"
+#include "utils/resowner.h"
+#include "utils/timestamp.h"
+#include "utils/uuid.h"
+}
+
+static_assert(FLOAT8PASSBYVAL, "bigint and timestamptz must be passed by value");

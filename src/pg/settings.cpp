@@ -1,0 +1,47 @@
+#include "pg/postgres.hpp"
+
+#include "pg/settings.hpp"
+
+#include "core/limits.hpp"
+
+namespace usage_ledger
+{
+
+int unknown_account = unknown_account_register;
+
+namespace
+{
+
+int max_event_age_s;
+
+const config_enum_entry unknown_account_options[] = {
+    {"register", unknown_account_register, false},
+    {"reject", unknown_account_reject, false},
+    {nullptr, 0, false},
+};
+
+} // namespace
+
+int64_t event_age_max_us()
+{
+    return max_event_age_s * core::microseconds_per_second;
+}
+
+void define_settings()
+{
+    DefineCustomEnumVariable("usage_ledger.unknown_account",
+                             "What increment_usage does on first use of an account.",
+                             "register: register it with calendar months in UTC. "
+                             "reject: raise an error (UL002).",
+                             &unknown_account, unknown_account_register, unknown_account_options,
+                             PGC_SUSET, 0, nullptr, nullptr, nullptr);
+
+    DefineCustomIntVariable(
+        "usage_ledger.max_event_age", "The oldest p_occurred_at that increment_usage accepts.",
+        "Retries of events already counted are answered at any age.", &max_event_age_s, 35 * 86400,
+        0, INT_MAX, PGC_SUSET, GUC_UNIT_S, nullptr, nullptr, nullptr);
+
+    MarkGUCPrefixReserved("usage_ledger");
+}
+
+} // namespace usage_ledger

@@ -1,0 +1,20 @@
+/*
+ * settings.hpp: the usage_ledger.* settings.
+ */
+#pragma once
+
+#include <cstdint>
+
+namespace usage_ledger
+{
+
+enum UnknownAccount : int { unknown_account_register, unknown_account_reject };
+
+extern int unknown_account;
+
+/* usage_ledger.max_event_age, in microseconds. */
+int64_t event_age_max_us();
+
+void define_settings();
+
+} // namespace usage_ledger

@@ -1,0 +1,283 @@
+#include "pg/postgres.hpp"
+
+#include "pg/statements.hpp"
+
+namespace usage_ledger
+{
+
+namespace
+{
+
+constexpr int argument_count_max = 8;
+
+struct Text {
+    Statement statement;
+    const char *table;
+    const char *sql; /* %s stands for the table, qualified */
+    int argument_count;
+    Oid argument_types[argument_count_max];
+};
+
+/*
+ * Tables and operators are qualified, so the caller's search path has no say.
+ * One table each: simple enough for a sharding planner to route.
+ */
+const Text texts[statement_count] = {
+    {Statement::register_account,
+     "usage_accounts",
+     "INSERT INTO %s (account_id, period_anchor) VALUES ($1, $2)"
+     " ON CONFLICT (account_id) DO NOTHING",
+     2,
+     {UUIDOID, TIMESTAMPTZOID}},
+
+    /*
+     * An update, not a row lock: under REPEATABLE READ whoever waited for it is
+     * told that its snapshot is too old to see the periods opened meanwhile.
+     */
+    {Statement::lock_account,
+     "usage_accounts",
+     "UPDATE %s SET time_zone = time_zone WHERE account_id OPERATOR(pg_catalog.=) $1"
+     " RETURNING period_length, period_anchor, time_zone",
+     1,
+     {UUIDOID}},
+
+    {Statement::set_cycle,
+     "usage_accounts",
+     "INSERT INTO %s AS account (account_id, period_length, period_anchor, time_zone)"
+     " VALUES ($1, $2, $3, $4)"
+     " ON CONFLICT (account_id) DO UPDATE SET period_length = excluded.period_length,"
+     " period_anchor = excluded.period_anchor, time_zone = excluded.time_zone"
+     " RETURNING account",
+     4,
+     {UUIDOID, INTERVALOID, TIMESTAMPTZOID, TEXTOID}},
+
+    {Statement::period_at_or_before,
+     "usage_periods",
+     "SELECT period_start, period_end, closed_at FROM %s"
+     " WHERE account_id OPERATOR(pg_catalog.=) $1 AND period_start OPERATOR(pg_catalog.<=) $2"
+     " ORDER BY period_start DESC LIMIT 1",
+     2,
+     {UUIDOID, TIMESTAMPTZOID}},
+
+    {Statement::period_after,
+     "usage_periods",
+     "SELECT period_start FROM %s"
+     " WHERE account_id OPERATOR(pg_catalog.=) $1 AND period_start OPERATOR(pg_catalog.>) $2"
+     " ORDER BY period_start LIMIT 1",
+     2,
+     {UUIDOID, TIMESTAMPTZOID}},
+
+    {Statement::open_period,
+     "usage_periods",
+     "INSERT INTO %s AS period (account_id, period_start, period_end,"
+     " tokens_used, reports_used, chats_used)"
+     " VALUES ($1, $2, $3, $4, $5, $6) RETURNING period",
+     6,
+     {UUIDOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT8OID, INT8OID, INT8OID}},
+
+    {Statement::counter_of_period,
+     "usage_periods",
+     "SELECT tokens_used, period_end, closed_at FROM %s"
+     " WHERE account_id OPERATOR(pg_catalog.=) $1 AND period_start OPERATOR(pg_catalog.=) $2",
+     2,
+     {UUIDOID, TIMESTAMPTZOID}},
+
+    /*
+     * Takes the row's lock and adds, in one statement; having waited for the
+     * lock it works on the row as the last holder left it. No row: the period is
+     * closed, or a counter would overflow.
+     */
+    {Statement::add_to_counter,
+     "usage_periods",
+     "UPDATE %s SET tokens_used = tokens_used OPERATOR(pg_catalog.+) $3,"
+     " reports_used = reports_used OPERATOR(pg_catalog.+) $4,"
+     " chats_used = chats_used OPERATOR(pg_catalog.+) $5"
+     " WHERE account_id OPERATOR(pg_catalog.=) $1 AND period_start OPERATOR(pg_catalog.=) $2"
+     " AND closed_at IS NULL"
+     " AND tokens_used OPERATOR(pg_catalog.<=) (9223372036854775807 OPERATOR(pg_catalog.-) $3)"
+     " AND reports_used OPERATOR(pg_catalog.<=) (9223372036854775807 OPERATOR(pg_catalog.-) $4)"
+     " AND chats_used OPERATOR(pg_catalog.<=) (9223372036854775807 OPERATOR(pg_catalog.-) $5)"
+     " RETURNING tokens_used",
+     5,
+     {UUIDOID, TIMESTAMPTZOID, INT8OID, INT4OID, INT4OID}},
+
+    /* No row: the key is taken, and whoever took it has committed. */
+    {Statement::record_event,
+     "usage_events",
+     "INSERT INTO %s (account_id, idempotency_key, period_start, occurred_at,"
+     " tokens, reports, chats)"
+     " VALUES ($1, $2, $3, $4, $5, $6, $7)"
+     " ON CONFLICT (account_id, idempotency_key) DO NOTHING",
+     7,
+     {UUIDOID, TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT8OID, INT4OID, INT4OID}},
+
+    {Statement::event_of_key,
+     "usage_events",
+     "SELECT tokens, reports, chats, period_start FROM %s"
+     " WHERE account_id OPERATOR(pg_catalog.=) $1 AND idempotency_key OPERATOR(pg_catalog.=) $2",
+     2,
+     {UUIDOID, TEXTOID}},
+};
+
+/* Prepared when first needed, kept for the life of the backend. */
+SPIPlanPtr plans[statement_count];
+
+/*
+ * Plans that are no longer valid. One may still be running further up the stack
+ * (a trigger on our tables can call us), so they are freed when the transaction
+ * is over.
+ */
+struct RetiredPlan {
+    SPIPlanPtr plan;
+    RetiredPlan *next;
+};
+RetiredPlan *retired_plans;
+
+void retire(SPIPlanPtr plan)
+{
+    auto *retired =
+        static_cast<RetiredPlan *>(MemoryContextAlloc(TopMemoryContext, sizeof(RetiredPlan)));
+    retired->plan = plan;
+    retired->next = retired_plans;
+    retired_plans = retired;
+}
+
+void free_retired_plans(XactEvent event, void *)
+{
+    if (event != XACT_EVENT_COMMIT && event != XACT_EVENT_ABORT) {
+        return;
+    }
+    while (retired_plans != nullptr) {
+        RetiredPlan *retired = retired_plans;
+        retired_plans = retired->next;
+        SPI_freeplan(retired->plan);
+        pfree(retired);
+    }
+}
+
+/*
+ * The qualified name of one of the extension's tables, which are found by their
+ * membership: that holds wherever the schema, or one table, has been moved.
+ */
+const char *qualified_name(const char *table)
+{
+    Oid extension = get_extension_oid("usage_ledger", false);
+    Oid relation = InvalidOid;
+
+    Relation depend = table_open(DependRelationId, AccessShareLock);
+    ScanKeyData key[2];
+    ScanKeyInit(&key[0], Anum_pg_depend_refclassid, BTEqualStrategyNumber, F_OIDEQ,
+                ObjectIdGetDatum(ExtensionRelationId));
+    ScanKeyInit(&key[1], Anum_pg_depend_refobjid, BTEqualStrategyNumber, F_OIDEQ,
+                ObjectIdGetDatum(extension));
+    SysScanDesc scan =
+        systable_beginscan(depend, DependReferenceIndexId, true, nullptr, lengthof(key), key);
+    for (HeapTuple tuple = systable_getnext(scan); HeapTupleIsValid(tuple);
+         tuple = systable_getnext(scan)) {
+        auto *member = reinterpret_cast<Form_pg_depend>(GETSTRUCT(tuple));
+        if (member->classid != RelationRelationId || member->deptype != DEPENDENCY_EXTENSION) {
+            continue;
+        }
+        const char *name = get_rel_name(member->objid);
+        if (name != nullptr && strcmp(name, table) == 0) {
+            relation = member->objid;
+            break;
+        }
+    }
+    systable_endscan(scan);
+    table_close(depend, AccessShareLock);
+
+    if (!OidIsValid(relation)) {
+        ereport(ERROR, (errcode(ERRCODE_UNDEFINED_TABLE),
+                        errmsg("table \"%s\" is not part of extension usage_ledger", table),
+                        errhint("Install the extension again.")));
+    }
+    return quote_qualified_identifier(get_namespace_name(get_rel_namespace(relation)), table);
+}
+
+/*
+ * Prepares a statement and plans it at once, for good and without sequential
+ * scans: every one finds its row by a unique key, whatever the statistics said
+ * when the table was small. Under SERIALIZABLE a sequential scan would also make
+ * every account conflict with every other.
+ */
+SPIPlanPtr prepare(const Text &text)
+{
+    char *sql = psprintf(text.sql, qualified_name(text.table));
+
+    int nest_level = NewGUCNestLevel();
+    (void)set_config_option("enable_seqscan", "off", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE,
+                            true, 0, false);
+
+    SPIPlanPtr plan = SPI_prepare_cursor(
+        sql, text.argument_count, const_cast<Oid *>(text.argument_types), CURSOR_OPT_GENERIC_PLAN);
+    if (plan == nullptr) {
+        elog(ERROR, "could not prepare \"%s\": %s", sql, SPI_result_code_string(SPI_result));
+    }
+    if (SPI_keepplan(plan) != 0) {
+        elog(ERROR, "could not keep the plan of \"%s\"", sql);
+    }
+    ReleaseCachedPlan(SPI_plan_get_cached_plan(plan), CurrentResourceOwner);
+
+    AtEOXact_GUC(true, nest_level);
+    return plan;
+}
+
+/*
+ * The server invalidates a plan when anything it rests on changes: statistics, a
+ * renamed schema, a moved or dropped table. Such a plan is made anew, from the
+ * name that the table has now.
+ */
+SPIPlanPtr plan_of(Statement statement)
+{
+    int index = static_cast<int>(statement);
+    if (plans[index] != nullptr && SPI_plan_is_valid(plans[index])) {
+        return plans[index];
+    }
+
+    Assert(texts[index].statement == statement);
+    SPIPlanPtr plan = prepare(texts[index]);
+    if (plans[index] != nullptr) {
+        retire(plans[index]);
+    }
+    plans[index] = plan;
+    return plan;
+}
+
+} // namespace
+
+uint64 run(Statement statement, const Datum *arguments, const char *nulls)
+{
+    /*
+     * Never read_only: a statement that runs after a lock wait must see what the
+     * wait was for.
+     */
+    int result =
+        SPI_execute_plan(plan_of(statement), const_cast<Datum *>(arguments), nulls, false, 0);
+    if (result < 0) {
+        elog(ERROR, "could not run a statement: %s", SPI_result_code_string(result));
+    }
+    Assert(SPI_processed <= 1);
+    return SPI_processed;
+}
+
+Datum column(int number, bool *is_null)
+{
+    Assert(SPI_tuptable != nullptr && SPI_tuptable->numvals == 1);
+    return SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, number, is_null);
+}
+
+Datum required_column(int number)
+{
+    bool is_null;
+    Datum value = column(number, &is_null);
+    Assert(!is_null);
+    return value;
+}
+
+void watch_transactions()
+{
+    RegisterXactCallback(free_retired_plans, nullptr);
+}
+
+} // namespace usage_ledger

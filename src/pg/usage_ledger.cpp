@@ -1,0 +1,20 @@
+/*
+ * usage_ledger.cpp: what the server calls when it loads the library.
+ */
+#include "pg/postgres.hpp"
+
+#include "pg/settings.hpp"
+#include "pg/statements.hpp"
+
+extern "C" {
+
+PG_MODULE_MAGIC;
+
+void _PG_init(void);
+
+void _PG_init(void)
+{
+    usage_ledger::define_settings();
+    usage_ledger::watch_transactions();
+}
+}

@@ -1,0 +1,76 @@
+-- What CREATE EXTENSION installs, where, and that nobody else has a right on it.
+
+-- A platform that grants on everything in a schema by default.
+CREATE ROLE usage_anon;
+CREATE SCHEMA platform;
+GRANT USAGE ON SCHEMA platform TO usage_anon;
+ALTER DEFAULT PRIVILEGES GRANT ALL ON TABLES TO usage_anon;
+ALTER DEFAULT PRIVILEGES GRANT ALL ON FUNCTIONS TO usage_anon;
+CREATE EXTENSION usage_ledger SCHEMA platform;
+SELECT relname, has_table_privilege('usage_anon', oid, 'SELECT, INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER') AS anon_may
+  FROM pg_class WHERE relnamespace = 'platform'::regnamespace AND relkind IN ('r', 'v') ORDER BY 1;
+SELECT proname, has_function_privilege('usage_anon', oid, 'EXECUTE') AS anon_may
+  FROM pg_proc WHERE pronamespace = 'platform'::regnamespace ORDER BY 1;
+DROP EXTENSION usage_ledger;
+ALTER DEFAULT PRIVILEGES REVOKE ALL ON TABLES FROM usage_anon;
+ALTER DEFAULT PRIVILEGES REVOKE ALL ON FUNCTIONS FROM usage_anon;
+DROP SCHEMA platform;
+
+-- A schema whose name needs quoting.
+CREATE SCHEMA "Usage Ledger";
+CREATE EXTENSION usage_ledger SCHEMA "Usage Ledger";
+SELECT outcome, tokens_used FROM "Usage Ledger".increment_usage(gen_random_uuid(), 7, 'k');
+SELECT count(*) FROM "Usage Ledger".verify_usage();
+DROP EXTENSION usage_ledger;
+DROP SCHEMA "Usage Ledger";
+
+-- A name that is taken is an error, not a replacement.
+CREATE VIEW usage_totals AS SELECT 1 AS planted;
+CREATE EXTENSION usage_ledger;
+DROP VIEW usage_totals;
+
+-- The default.
+CREATE EXTENSION usage_ledger;
+SELECT extversion, extrelocatable FROM pg_extension WHERE extname = 'usage_ledger';
+SELECT pg_describe_object(classid, objid, 0) COLLATE "C" AS member
+  FROM pg_depend
+ WHERE refclassid = 'pg_extension'::regclass AND deptype = 'e'
+   AND refobjid = (SELECT oid FROM pg_extension WHERE extname = 'usage_ledger')
+   AND classid IN ('pg_class'::regclass, 'pg_proc'::regclass)
+ ORDER BY 1;
+
+SELECT c.relname, a.attname, format_type(a.atttypid, a.atttypmod) AS type, a.attnotnull AS not_null
+  FROM pg_class AS c JOIN pg_attribute AS a ON a.attrelid = c.oid
+ WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'v') AND a.attnum > 0
+ ORDER BY c.relname, a.attnum;
+
+-- Every table leads with the account, every unique key contains it, and each can be replicated.
+SELECT c.relname, c.relrowsecurity, c.relreplident, pg_get_constraintdef(k.oid) AS key, c.reloptions
+  FROM pg_class AS c LEFT JOIN pg_constraint AS k ON k.conrelid = c.oid
+ WHERE c.relnamespace = 'public'::regnamespace AND c.relkind = 'r' ORDER BY 1;
+SELECT count(*) AS sequences FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind = 'S';
+
+-- All tables are dumped.
+SELECT array_agg(unnest::regclass ORDER BY 1) AS dumped
+  FROM pg_extension, unnest(extconfig) WHERE extname = 'usage_ledger';
+
+-- PUBLIC has no right on anything; every function runs as its owner and has a comment.
+SELECT count(*) AS public_rights
+  FROM (SELECT relacl AS acl FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'v')
+        UNION ALL
+        SELECT COALESCE(proacl, acldefault('f', proowner)) FROM pg_proc
+         WHERE pronamespace = 'public'::regnamespace) AS o,
+       aclexplode(o.acl) AS a WHERE a.grantee = 0;
+SELECT proname, prosecdef, provolatile, proparallel, obj_description(oid, 'pg_proc') IS NOT NULL AS documented,
+       pg_get_function_arguments(oid) AS arguments
+  FROM pg_proc WHERE pronamespace = 'public'::regnamespace ORDER BY 1;
+
+-- Settings, with their defaults; neither is for everyone.
+SELECT name, setting, unit, context, min_val, max_val, enumvals FROM pg_settings WHERE name LIKE 'usage_ledger.%' ORDER BY 1;
+SET usage_ledger.unknown_account = 'ignore';
+SET usage_ledger.no_such_setting = 'on';
+SET ROLE usage_anon;
+SET usage_ledger.unknown_account = 'reject';
+SET usage_ledger.max_event_age = '100d';
+RESET ROLE;
+DROP ROLE usage_anon;

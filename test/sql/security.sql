@@ -1,0 +1,144 @@
+-- What a caller controls changes nothing and gains nothing.
+CREATE ROLE usage_worker;
+CREATE ROLE usage_biller;
+CREATE ROLE usage_dba;
+CREATE ROLE usage_nobody;
+\set a '''99999999-0000-0000-0000-000000000001'''
+SELECT outcome, tokens_used FROM increment_usage(:a, 100, 'k');
+
+-- A role without grants has no way in: every table, view and function.
+SET ROLE usage_nobody;
+\set VERBOSITY terse
+SELECT * FROM usage_accounts;
+SELECT * FROM usage_periods;
+SELECT * FROM usage_events;
+SELECT * FROM usage_pending;
+SELECT * FROM usage_totals;
+INSERT INTO usage_pending VALUES (:a, now(), 1, 1, 1);
+UPDATE usage_periods SET tokens_used = 0;
+DELETE FROM usage_events;
+TRUNCATE usage_events;
+SELECT increment_usage(:a, 1, 'nobody');
+SELECT current_usage(:a);
+SELECT * FROM verify_usage();
+SELECT set_usage_cycle(:a, '1 day');
+SELECT open_usage_period(:a, '2020-01-01', '2020-02-01');
+RESET ROLE;
+
+-- The README's grants suffice, and give no more.
+GRANT USAGE ON SCHEMA public TO usage_worker, usage_biller, usage_dba;
+GRANT EXECUTE ON FUNCTION increment_usage TO usage_worker;
+GRANT SELECT ON usage_totals TO usage_biller;
+GRANT EXECUTE ON FUNCTION current_usage, verify_usage TO usage_biller;
+GRANT EXECUTE ON FUNCTION set_usage_cycle, open_usage_period, verify_usage TO usage_dba;
+
+SET ROLE usage_worker;
+SELECT outcome, tokens_used FROM increment_usage(:a, 100, 'worker');
+SELECT outcome, tokens_used FROM increment_usage('99999999-0000-0000-0000-000000000002', 100, 'new account');
+SELECT * FROM usage_events;
+SELECT * FROM usage_totals;
+SELECT current_usage(:a);
+SET ROLE usage_biller;
+SELECT tokens_used FROM usage_totals WHERE account_id = :a;
+SELECT tokens_used FROM current_usage(:a);
+SELECT * FROM verify_usage();
+SELECT * FROM usage_periods;
+SELECT increment_usage(:a, 1, 'biller');
+SET ROLE usage_dba;
+SELECT period_length FROM set_usage_cycle('99999999-0000-0000-0000-000000000003', '1 day');
+SELECT tokens_used FROM open_usage_period('99999999-0000-0000-0000-000000000003', '2020-01-01', '2020-02-01', 5);
+SELECT * FROM usage_accounts;
+RESET ROLE;
+
+-- Row security stands behind the grants: a right on the table alone shows no row.
+GRANT SELECT, UPDATE, DELETE ON usage_accounts, usage_periods, usage_events, usage_pending TO usage_nobody;
+SET ROLE usage_nobody;
+SELECT (SELECT count(*) FROM usage_accounts) AS accounts, (SELECT count(*) FROM usage_periods) AS periods,
+       (SELECT count(*) FROM usage_events) AS events, (SELECT count(*) FROM usage_pending) AS pending;
+UPDATE usage_periods SET tokens_used = 0;
+RESET ROLE;
+REVOKE ALL ON usage_accounts, usage_periods, usage_events, usage_pending FROM usage_nobody;
+
+-- A hostile caller: own operators, tables, temporary tables, functions, types and
+-- casts under the names that our SQL uses, in front of the search path.
+\c -
+CREATE SCHEMA hostile AUTHORIZATION usage_worker;
+GRANT CREATE, TEMPORARY ON DATABASE :DBNAME TO usage_worker;
+SET ROLE usage_worker;
+CREATE FUNCTION hostile.boom() RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'hostile code ran as %', current_user; END $$;
+CREATE FUNCTION hostile.eq(uuid, uuid) RETURNS boolean LANGUAGE sql AS 'SELECT hostile.boom()';
+CREATE FUNCTION hostile.eq(text, text) RETURNS boolean LANGUAGE sql AS 'SELECT hostile.boom()';
+CREATE FUNCTION hostile.eq(timestamptz, timestamptz) RETURNS boolean LANGUAGE sql AS 'SELECT hostile.boom()';
+CREATE FUNCTION hostile.eq(bigint, bigint) RETURNS boolean LANGUAGE sql AS 'SELECT hostile.boom()';
+CREATE FUNCTION hostile.eq(name, text) RETURNS boolean LANGUAGE sql AS 'SELECT hostile.boom()';
+CREATE FUNCTION hostile.eq(oid, oid) RETURNS boolean LANGUAGE sql AS 'SELECT hostile.boom()';
+CREATE FUNCTION hostile.plus(bigint, bigint) RETURNS bigint LANGUAGE sql AS 'SELECT 0::bigint WHERE hostile.boom()';
+CREATE FUNCTION hostile.plus(bigint, integer) RETURNS bigint LANGUAGE sql AS 'SELECT 0::bigint WHERE hostile.boom()';
+CREATE FUNCTION hostile.now() RETURNS timestamptz LANGUAGE sql AS $$SELECT '2000-01-01'::timestamptz WHERE hostile.boom()$$;
+CREATE FUNCTION hostile.format(text, text) RETURNS text LANGUAGE sql AS $$SELECT ''::text WHERE hostile.boom()$$;
+CREATE FUNCTION hostile.sum_step(bigint, bigint) RETURNS bigint LANGUAGE sql AS 'SELECT 0::bigint WHERE hostile.boom()';
+CREATE AGGREGATE hostile.sum(bigint) (SFUNC = hostile.sum_step, STYPE = bigint);
+CREATE OPERATOR hostile.= (LEFTARG = uuid, RIGHTARG = uuid, FUNCTION = hostile.eq);
+CREATE OPERATOR hostile.= (LEFTARG = text, RIGHTARG = text, FUNCTION = hostile.eq);
+CREATE OPERATOR hostile.= (LEFTARG = timestamptz, RIGHTARG = timestamptz, FUNCTION = hostile.eq);
+CREATE OPERATOR hostile.= (LEFTARG = bigint, RIGHTARG = bigint, FUNCTION = hostile.eq);
+CREATE OPERATOR hostile.= (LEFTARG = name, RIGHTARG = text, FUNCTION = hostile.eq);
+CREATE OPERATOR hostile.= (LEFTARG = oid, RIGHTARG = oid, FUNCTION = hostile.eq);
+CREATE OPERATOR hostile.<> (LEFTARG = bigint, RIGHTARG = bigint, FUNCTION = hostile.eq);
+CREATE OPERATOR hostile.<= (LEFTARG = bigint, RIGHTARG = bigint, FUNCTION = hostile.eq);
+CREATE OPERATOR hostile.<= (LEFTARG = timestamptz, RIGHTARG = timestamptz, FUNCTION = hostile.eq);
+CREATE OPERATOR hostile.> (LEFTARG = timestamptz, RIGHTARG = timestamptz, FUNCTION = hostile.eq);
+CREATE OPERATOR hostile.+ (LEFTARG = bigint, RIGHTARG = bigint, FUNCTION = hostile.plus);
+CREATE OPERATOR hostile.+ (LEFTARG = bigint, RIGHTARG = integer, FUNCTION = hostile.plus);
+CREATE TABLE hostile.usage_events (account_id uuid, idempotency_key text, tokens bigint);
+CREATE TABLE hostile.usage_periods (account_id uuid, tokens_used bigint);
+CREATE TABLE hostile.usage_accounts (account_id uuid);
+CREATE TABLE hostile.usage_totals (account_id uuid);
+CREATE TABLE hostile.pg_extension (extname text, extnamespace oid);
+CREATE DOMAIN hostile.uuid AS text;
+CREATE DOMAIN hostile.bigint AS text;
+CREATE DOMAIN hostile.text AS pg_catalog.text CHECK (hostile.boom());
+CREATE DOMAIN hostile.int8 AS pg_catalog.int8 CHECK (hostile.boom());
+CREATE TEMPORARY TABLE usage_events (account_id uuid, idempotency_key text, tokens bigint);
+CREATE TEMPORARY TABLE usage_periods (account_id uuid, tokens_used bigint);
+CREATE TEMPORARY TABLE pg_namespace (nspname text);
+CREATE TYPE hostile.money_like AS (amount bigint);
+CREATE FUNCTION hostile.cast_it(hostile.money_like) RETURNS bigint LANGUAGE sql AS 'SELECT 0::bigint WHERE hostile.boom()';
+CREATE CAST (hostile.money_like AS bigint) WITH FUNCTION hostile.cast_it(hostile.money_like) AS IMPLICIT;
+SET search_path = hostile, pg_temp, pg_catalog, public;
+-- the trap works ...
+SELECT 1::pg_catalog.int8 = 1::pg_catalog.int8;
+-- ... and our functions do not step into it, on their first call in a session or later
+SELECT outcome, tokens_used FROM public.increment_usage(:a, 100, 'hostile');
+SELECT outcome, tokens_used FROM public.increment_usage(:a, 100, 'hostile');
+SELECT outcome, tokens_used FROM public.increment_usage('99999999-0000-0000-0000-000000000004', 100, 'hostile');
+RESET ROLE;
+SELECT tokens_used FROM public.current_usage(:a);
+SELECT tokens_used FROM public.usage_totals AS t WHERE t.account_id OPERATOR(pg_catalog.=) :a;
+SELECT count(*) FROM public.verify_usage();
+SELECT period_length FROM public.set_usage_cycle(:a, '2 months');
+SELECT tokens_used FROM public.open_usage_period(:a, '2020-01-01', '2020-02-01', 5);
+SELECT (SELECT count(*) FROM hostile.usage_events) AS hostile_events, (SELECT count(*) FROM pg_temp.usage_events) AS temporary_events;
+-- The extension can be installed with the trap in front of the path, too.
+DROP EXTENSION usage_ledger;
+CREATE EXTENSION usage_ledger SCHEMA public;
+SELECT outcome, tokens_used FROM public.increment_usage(:a, 100, 'hostile');
+-- ... and into the very schema where it lies.
+DROP EXTENSION usage_ledger;
+DROP TABLE hostile.usage_events, hostile.usage_periods, hostile.usage_accounts, hostile.usage_totals;
+CREATE EXTENSION usage_ledger SCHEMA hostile;
+SELECT outcome, tokens_used FROM hostile.increment_usage(:a, 100, 'hostile');
+SELECT outcome, tokens_used FROM hostile.increment_usage(:a, 100, 'hostile');
+SELECT tokens_used FROM hostile.current_usage(:a);
+SELECT count(*) FROM hostile.verify_usage();
+DROP EXTENSION usage_ledger;
+RESET search_path;
+\set VERBOSITY default
+
+SET client_min_messages = warning;
+DROP SCHEMA hostile CASCADE;
+\c -
+CREATE EXTENSION usage_ledger;
+REVOKE ALL ON DATABASE :DBNAME FROM usage_worker;
+DROP OWNED BY usage_worker, usage_biller, usage_dba, usage_nobody;
+DROP ROLE usage_worker, usage_biller, usage_dba, usage_nobody;

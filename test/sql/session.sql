@@ -1,0 +1,88 @@
+-- One session goes on working whatever is done to the extension under it.
+\set a '''ffffffff-0000-0000-0000-000000000001'''
+-- Sessions of their own for the first call.
+\c -
+BEGIN;
+SELECT 1/0;
+SELECT outcome FROM increment_usage(:a, 1, 'first');
+ROLLBACK;
+-- The first call in a session fails, and so does its transaction.
+BEGIN;
+SELECT outcome FROM increment_usage(:a, -1, 'first');
+ROLLBACK;
+BEGIN;
+SELECT outcome, tokens_used FROM increment_usage(:a, 1, 'first');
+SELECT 1/0;
+ROLLBACK;
+SELECT outcome, tokens_used FROM increment_usage(:a, 1, 'first');
+
+DISCARD ALL;
+SELECT outcome, tokens_used FROM increment_usage(:a, 1, 'after discard all');
+
+-- Statistics come and go, and with them plans.
+ANALYZE usage_accounts, usage_periods, usage_events;
+SELECT outcome, tokens_used FROM increment_usage(:a, 1, 'after analyze');
+
+-- A table of one page is best scanned, but it may grow: the plans that are kept use the index.
+EXPLAIN (COSTS OFF) SELECT * FROM usage_periods WHERE account_id = :a;
+SELECT pg_stat_force_next_flush();
+SELECT pg_stat_get_numscans('usage_periods'::regclass) AS sequential_scans_before \gset
+SELECT outcome, tokens_used FROM increment_usage(:a, 1, 'by index');
+SELECT pg_stat_force_next_flush();
+SELECT pg_stat_get_numscans('usage_periods'::regclass) - :sequential_scans_before AS sequential_scans;
+
+-- The schema is renamed, one table is moved, and back.
+CREATE SCHEMA moved;
+ALTER TABLE usage_events SET SCHEMA moved;
+SELECT outcome, tokens_used FROM increment_usage(:a, 1, 'table moved');
+SELECT outcome, tokens_used FROM increment_usage(:a, 1, 'first');
+ALTER TABLE moved.usage_events SET SCHEMA public;
+DROP SCHEMA moved;
+SELECT outcome, tokens_used FROM increment_usage(:a, 1, 'table moved back');
+
+DROP EXTENSION usage_ledger;
+CREATE SCHEMA billing;
+CREATE EXTENSION usage_ledger SCHEMA billing;
+SELECT outcome, tokens_used FROM billing.increment_usage(:a, 1, 'first');
+ALTER SCHEMA billing RENAME TO "Billing 2";
+SELECT outcome, tokens_used FROM "Billing 2".increment_usage(:a, 1, 'first');
+SELECT outcome, tokens_used FROM "Billing 2".increment_usage(:a, 1, 'renamed');
+SELECT tokens_used FROM "Billing 2".current_usage(:a);
+SELECT period_length FROM "Billing 2".set_usage_cycle(:a, '2 months');
+SELECT tokens_used FROM "Billing 2".open_usage_period(:a, '2020-01-01', '2020-02-01', 5);
+SELECT * FROM "Billing 2".verify_usage();
+
+-- In the middle of a transaction, and rolled back.
+BEGIN;
+SELECT outcome FROM "Billing 2".increment_usage(:a, 1, 'in transaction');
+ALTER SCHEMA "Billing 2" RENAME TO billing;
+SELECT outcome FROM billing.increment_usage(:a, 1, 'in transaction');
+ROLLBACK;
+SELECT outcome FROM "Billing 2".increment_usage(:a, 1, 'in transaction');
+BEGIN;
+DROP EXTENSION usage_ledger;
+CREATE EXTENSION usage_ledger SCHEMA "Billing 2";
+SELECT outcome, tokens_used FROM "Billing 2".increment_usage(:a, 1, 'first');
+ROLLBACK;
+SELECT outcome, tokens_used FROM "Billing 2".increment_usage(:a, 1, 'first');
+
+-- A trigger on our own table calls back, while the plans are being replaced.
+CREATE FUNCTION count_again() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF NEW.idempotency_key NOT LIKE 'again: %' THEN
+        ANALYZE "Billing 2".usage_events;
+        PERFORM "Billing 2".increment_usage(NEW.account_id, 1, 'again: ' || NEW.idempotency_key);
+    END IF;
+    RETURN NEW;
+END $$;
+CREATE TRIGGER count_again BEFORE INSERT ON "Billing 2".usage_events FOR EACH ROW EXECUTE FUNCTION count_again();
+SELECT outcome, tokens_used FROM "Billing 2".increment_usage(:a, 1, 'nested 1');
+SELECT outcome, tokens_used FROM "Billing 2".increment_usage(:a, 1, 'nested 2');
+DROP TRIGGER count_again ON "Billing 2".usage_events;
+DROP FUNCTION count_again;
+SELECT * FROM "Billing 2".verify_usage();
+
+DROP EXTENSION usage_ledger;
+DROP SCHEMA "Billing 2";
+CREATE EXTENSION usage_ledger;
+SELECT outcome, tokens_used FROM increment_usage(:a, 1, 'first');
