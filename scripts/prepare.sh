@@ -1,0 +1,79 @@
+# prepare.sh: what trace.sh and test.sh do first; sourced by them, in the tree.
+#
+# Installs what is missing (Debian and Ubuntu packages), says so, builds
+# everything, and installs the extension. PG_CONFIG chooses among several
+# PostgreSQL installations; by default it is the newest one that is supported.
+
+# Prints the pg_config of the newest supported server that is installed.
+installed_pg_config() {
+    local candidate
+    for candidate in $(ls -d /usr/lib/postgresql/*/bin 2>/dev/null | sort -rV); do
+        if [ -x "$candidate/postgres" ] && [ -x "$candidate/pg_config" ] &&
+            [ "$("$candidate/pg_config" --version | grep -o '[0-9]*' | head -n 1)" -ge 15 ]; then
+            echo "$candidate/pg_config"
+            return
+        fi
+    done
+}
+
+# Prints the major version that the system's package "postgresql" stands for.
+packaged_major() {
+    apt-cache depends postgresql | sed -n 's/.*Depends: postgresql-\([0-9]*\)$/\1/p' | head -n 1
+}
+
+install_missing_packages() {
+    local major packages=() package
+    if [ -z "${PG_CONFIG:-}" ]; then
+        PG_CONFIG=$(installed_pg_config)
+    fi
+    if ! command -v apt-get >/dev/null; then
+        echo "No apt-get here: nothing is installed, all that is needed must be there." >&2
+        : "${PG_CONFIG:=pg_config}"
+        return
+    fi
+    if [ -n "$PG_CONFIG" ]; then
+        major=$("$PG_CONFIG" --version | grep -o '[0-9]*' | head -n 1)
+    else
+        [ -n "$(packaged_major)" ] || scripts/as_root.sh apt-get update -q
+        major=$(packaged_major)
+        if [ "${major:-0}" -lt 15 ]; then
+            echo "This system's PostgreSQL is ${major:-unknown}; usage_ledger needs 15 or later." >&2
+            exit 1
+        fi
+        PG_CONFIG=/usr/lib/postgresql/$major/bin/pg_config
+    fi
+
+    for package in "postgresql-$major" "postgresql-server-dev-$major" libpq-dev libgtest-dev \
+        g++ make cmake pkg-config; do
+        if ! dpkg-query -W -f '${db:Status-Status}\n' "$package" 2>/dev/null | grep -qx installed; then
+            packages+=("$package")
+        fi
+    done
+    if [ ${#packages[@]} -eq 0 ]; then
+        return
+    fi
+
+    echo "Installing Debian packages: ${packages[*]}"
+    scripts/as_root.sh apt-get update -q
+    # Debian starts a server as soon as one is installed; none is wanted here.
+    local no_cluster=/etc/postgresql-common/createcluster.d/usage-ledger-no-cluster.conf
+    scripts/as_root.sh mkdir -p "${no_cluster%/*}"
+    echo 'create_main_cluster = false' | scripts/as_root.sh tee "$no_cluster" >/dev/null
+    scripts/as_root.sh env DEBIAN_FRONTEND=noninteractive \
+        apt-get install -q -y --no-install-recommends "${packages[@]}"
+    scripts/as_root.sh rm "$no_cluster"
+}
+
+build() {
+    mkdir -p build
+    if ! { cmake --preset release -D PG_CONFIG="$PG_CONFIG" &&
+        cmake --build --preset release -j "$(nproc)"; } >build/log 2>&1; then
+        cat build/log >&2
+        exit 1
+    fi
+}
+
+install_missing_packages
+export PG_CONFIG
+echo "Building for $("$PG_CONFIG" --version)"
+build

@@ -1,0 +1,198 @@
+/*
+ * Many sessions at once, as a client sees them: READ COMMITTED, autocommit.
+ */
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <functional>
+#include <map>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "connection.hpp"
+
+namespace usage_ledger::live
+{
+namespace
+{
+
+/* Counts what calls came to: outcomes, and SQLSTATEs of errors. */
+class Tally
+{
+public:
+    void add(const Result &result)
+    {
+        const std::string what = result.is_ok() ? result.text(0, 0) : result.sqlstate();
+        const std::lock_guard<std::mutex> guard(mutex_);
+        counts_[what]++;
+    }
+
+    std::map<std::string, int> counts() const
+    {
+        return counts_;
+    }
+
+private:
+    std::mutex mutex_;
+    std::map<std::string, int> counts_;
+};
+
+/* Runs a body in every one of a number of sessions, all let go together once connected. */
+void in_sessions(int session_count, const std::function<void(Connection &, int)> &body)
+{
+    std::atomic<int> waiting_count{session_count};
+    std::vector<std::thread> threads;
+    for (int session = 0; session < session_count; session++) {
+        threads.emplace_back([&, session] {
+            Connection connection;
+            waiting_count--;
+            while (waiting_count > 0) {
+                std::this_thread::yield();
+            }
+            body(connection, session);
+        });
+    }
+    for (std::thread &thread : threads) {
+        thread.join();
+    }
+}
+
+class Concurrency : public testing::Test
+{
+protected:
+    void TearDown() override
+    {
+        EXPECT_EQ(observer.value("SELECT count(*) FROM verify_usage($1)", {account}), "0");
+    }
+
+    std::string total()
+    {
+        return observer.value("SELECT sum(tokens_used) FROM usage_totals WHERE account_id = $1",
+                              {account});
+    }
+
+    std::string period_count()
+    {
+        return observer.value("SELECT count(*) FROM usage_periods WHERE account_id = $1",
+                              {account});
+    }
+
+    Connection observer;
+    const std::string account = new_account();
+};
+
+TEST_F(Concurrency, ThirtyTwoSessionsOnOneAccountLoseNothing)
+{
+    constexpr int session_count = 32, calls_per_session = 50;
+    Tally tally;
+    in_sessions(session_count, [&](Connection &connection, int session) {
+        for (int call = 0; call < calls_per_session; call++) {
+            tally.add(increment(connection, account, 3,
+                                std::to_string(session) + ":" + std::to_string(call)));
+        }
+    });
+
+    EXPECT_EQ(tally.counts(),
+              (std::map<std::string, int>{{"applied", session_count * calls_per_session}}));
+    EXPECT_EQ(total(), std::to_string(3 * session_count * calls_per_session));
+}
+
+TEST_F(Concurrency, RetriesOfOneKeyAtOnceCountOnceAndNeverFail)
+{
+    constexpr int session_count = 32, round_count = 25;
+    increment(observer, account, 0, "open the period");
+    for (int round = 0; round < round_count; round++) {
+        const std::string key = "storm " + std::to_string(round);
+        Tally tally;
+        in_sessions(session_count, [&](Connection &connection, int) {
+            tally.add(increment(connection, account, 7, key));
+        });
+        ASSERT_EQ(tally.counts(),
+                  (std::map<std::string, int>{{"applied", 1}, {"replayed", session_count - 1}}));
+    }
+    EXPECT_EQ(total(), std::to_string(7 * round_count));
+}
+
+TEST_F(Concurrency, RetriesOfTheVeryFirstKeyCountOnceToo)
+{
+    constexpr int session_count = 32;
+    Tally tally;
+    in_sessions(session_count, [&](Connection &connection, int) {
+        tally.add(increment(connection, account, 7, "first"));
+    });
+    EXPECT_EQ(tally.counts(),
+              (std::map<std::string, int>{{"applied", 1}, {"replayed", session_count - 1}}));
+    EXPECT_EQ(total(), "7");
+    EXPECT_EQ(period_count(), "1");
+}
+
+TEST_F(Concurrency, ConflictingPayloadsOfOneKeyAtOnceCountTheFirst)
+{
+    constexpr int session_count = 16;
+    Tally tally;
+    in_sessions(session_count, [&](Connection &connection, int session) {
+        tally.add(increment(connection, account, session, "contested"));
+    });
+    EXPECT_EQ(tally.counts(),
+              (std::map<std::string, int>{{"applied", 1}, {"UL001", session_count - 1}}));
+}
+
+TEST_F(Concurrency, FiftySessionsOpenAMissingPeriodOnce)
+{
+    constexpr int session_count = 50;
+    Tally tally;
+    in_sessions(session_count, [&](Connection &connection, int session) {
+        tally.add(increment(connection, account, 11, std::to_string(session)));
+    });
+    EXPECT_EQ(tally.counts(), (std::map<std::string, int>{{"applied", session_count}}));
+    EXPECT_EQ(period_count(), "1");
+    EXPECT_EQ(total(), std::to_string(11 * session_count));
+}
+
+TEST_F(Concurrency, AtAPeriodsEndEveryEventLandsInThePeriodItBelongsTo)
+{
+    constexpr int session_count = 16;
+    const std::string end =
+        observer.value("SELECT period_end FROM open_usage_period($1, now() - interval '1 hour',"
+                       " now() + interval '1 second')",
+                       {account});
+
+    Tally tally;
+    std::atomic<int> call_count{0};
+    in_sessions(session_count, [&](Connection &connection, int session) {
+        bool is_over = false;
+        for (int call = 0; !is_over; call++) {
+            const std::string key = std::to_string(session) + ":" + std::to_string(call);
+            tally.add(increment(connection, account, 1, key));
+            call_count++;
+            is_over =
+                connection.value("SELECT clock_timestamp() > $1::timestamptz + interval '300 ms'",
+                                 {end}) == "t";
+        }
+    });
+
+    EXPECT_EQ(tally.counts(), (std::map<std::string, int>{{"applied", call_count}}));
+    EXPECT_EQ(total(), std::to_string(call_count));
+    EXPECT_EQ(period_count(), "2");
+    EXPECT_EQ(observer.value("SELECT count(DISTINCT period_start) FROM usage_events"
+                             " WHERE account_id = $1",
+                             {account}),
+              "2");
+    EXPECT_EQ(observer.value("SELECT count(*) FROM usage_events AS e JOIN usage_periods AS p"
+                             " USING (account_id, period_start)"
+                             " WHERE account_id = $1"
+                             " AND (occurred_at < p.period_start OR occurred_at >= p.period_end)",
+                             {account}),
+              "0");
+
+    /* A retry that comes after the end is answered from before it. */
+    const Result retry = increment(observer, account, 1, "0:0");
+    EXPECT_EQ(retry.text(0, 0), "replayed");
+    EXPECT_EQ(retry.text(0, 3), end);
+    EXPECT_EQ(total(), std::to_string(call_count));
+}
+
+} // namespace
+} // namespace usage_ledger::live

@@ -1,0 +1,82 @@
+/*
+ * connection.hpp: libpq for the live tests: a connection, a result, an account.
+ */
+#pragma once
+
+#include <libpq-fe.h>
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace usage_ledger::live
+{
+
+/* A parameter or a value; nullopt is NULL. */
+using Value = std::optional<std::string>;
+
+class Result
+{
+public:
+    explicit Result(PGresult *result) : result_(result, PQclear)
+    {
+    }
+
+    bool is_ok() const
+    {
+        const ExecStatusType status = PQresultStatus(result_.get());
+        return status == PGRES_TUPLES_OK || status == PGRES_COMMAND_OK;
+    }
+
+    int row_count() const
+    {
+        return PQntuples(result_.get());
+    }
+
+    std::string text(int row, int column) const;
+
+    /* Empty when there was no error. */
+    std::string error_field(int field) const;
+    std::string sqlstate() const
+    {
+        return error_field(PG_DIAG_SQLSTATE);
+    }
+
+private:
+    std::unique_ptr<PGresult, decltype(&PQclear)> result_;
+};
+
+/* A session in the database that the tests have made. */
+class Connection
+{
+public:
+    Connection();
+
+    /* Runs one statement, and returns what came of it, error or not. */
+    Result run(const std::string &sql, const std::vector<Value> &parameters = {});
+
+    /* Runs one statement that must succeed; returns its first value. */
+    std::string value(const std::string &sql, const std::vector<Value> &parameters = {});
+
+    PGconn *get() const
+    {
+        return connection_.get();
+    }
+
+private:
+    std::unique_ptr<PGconn, decltype(&PQfinish)> connection_;
+};
+
+/* increment_usage with its first three arguments; columns are outcome, tokens_used, start, end. */
+Result increment(Connection &connection, const std::string &account, long tokens,
+                 const std::string &key);
+
+/* An account that no other test uses. */
+std::string new_account();
+
+/* The tests' database: made before the first test, dropped after the last. */
+void create_database();
+void drop_database();
+
+} // namespace usage_ledger::live

@@ -1,0 +1,162 @@
+/*
+ * What one client is promised: transactions, SQLSTATEs, and a session that does
+ * not grow.
+ */
+#include <gtest/gtest.h>
+
+#include <string>
+#include <vector>
+
+#include "connection.hpp"
+
+namespace usage_ledger::live
+{
+namespace
+{
+
+class Contract : public testing::Test
+{
+protected:
+    Connection connection;
+    const std::string account = new_account();
+};
+
+TEST_F(Contract, UsageAndABusinessRowCommitOrRollBackTogether)
+{
+    connection.value("CREATE TEMPORARY TABLE reports (title text)");
+    const auto reports_and_tokens = [this] {
+        return connection.value("SELECT count(*) || ' ' || COALESCE("
+                                "(SELECT sum(tokens_used) FROM usage_totals WHERE account_id = $1),"
+                                " 0) FROM reports",
+                                {account});
+    };
+
+    for (const char *end : {"ROLLBACK", "COMMIT"}) {
+        connection.value("BEGIN");
+        connection.value("INSERT INTO reports VALUES ('quarterly')");
+        EXPECT_EQ(increment(connection, account, 500, "quarterly").text(0, 0), "applied");
+        EXPECT_EQ(reports_and_tokens(), "1 500");
+        connection.value(end);
+        EXPECT_EQ(reports_and_tokens(), end == std::string("COMMIT") ? "1 500" : "0 0");
+    }
+}
+
+TEST_F(Contract, AnErrorRollsTheBusinessRowBackToo)
+{
+    connection.value("CREATE TEMPORARY TABLE reports (title text)");
+    increment(connection, account, 500, "taken");
+
+    connection.value("BEGIN");
+    connection.value("INSERT INTO reports VALUES ('quarterly')");
+    EXPECT_EQ(increment(connection, account, 501, "taken").sqlstate(), "UL001");
+    EXPECT_EQ(connection.run("COMMIT").sqlstate(), "");
+    EXPECT_EQ(connection.value("SELECT count(*) FROM reports"), "0");
+}
+
+TEST_F(Contract, EveryErrorHasItsSqlstateDetailAndHint)
+{
+    const std::string closed = new_account(), full = new_account();
+    increment(connection, account, 1, "taken");
+    increment(connection, closed, 1, "before");
+    connection.value("UPDATE usage_periods SET closed_at = now() WHERE account_id = $1", {closed});
+    connection.value("SELECT open_usage_period($1, now() - interval '1 day',"
+                     " now() + interval '1 day', 9223372036854775807)",
+                     {full});
+
+    struct Case {
+        const char *sqlstate;
+        Value account, tokens, key, occurred_at;
+    };
+    const std::vector<Case> cases = {
+        {"UL001", account, "2", "taken", {}},
+        {"UL003", closed, "1", "after", {}},
+        {"22003", full, "1", "one more", {}},
+        {"22004", {}, "1", "k", {}},
+        {"22004", account, {}, "k", {}},
+        {"22004", account, "1", {}, {}},
+        {"22023", account, "1", "", {}},
+        {"22023", account, "1", std::string(256, 'k'), {}},
+        {"22023", account, "-1", "k", {}},
+        {"22023", account, "1000000000001", "k", {}},
+        {"22023", account, "1", "k", "infinity"},
+        {"22023", account, "1", "k", "2001-01-01"},
+        {"22023", account, "1", "k", "2999-01-01"},
+    };
+    for (const Case &c : cases) {
+        const Result result =
+            connection.run("SELECT increment_usage($1, $2, $3, p_occurred_at => $4)",
+                           {c.account, c.tokens, c.key, c.occurred_at});
+        const std::string detail = result.error_field(PG_DIAG_MESSAGE_DETAIL);
+        EXPECT_EQ(result.sqlstate(), c.sqlstate) << detail;
+        EXPECT_NE(detail.find(c.account.value_or("NULL")), std::string::npos) << detail;
+        EXPECT_NE(detail.find(c.key.value_or("NULL").substr(0, 60)), std::string::npos) << detail;
+        EXPECT_NE(result.error_field(PG_DIAG_MESSAGE_HINT), "");
+    }
+
+    connection.value("SET usage_ledger.unknown_account = 'reject'");
+    EXPECT_EQ(increment(connection, new_account(), 1, "k").sqlstate(), "UL002");
+    EXPECT_EQ(
+        connection.run("SELECT open_usage_period($1, now(), now() + interval '1 hour')", {full})
+            .sqlstate(),
+        "23P01");
+}
+
+TEST_F(Contract, IsReadOnlyWhereTheServerIs)
+{
+    increment(connection, account, 1, "before");
+    connection.value("SET default_transaction_read_only = on");
+    EXPECT_EQ(increment(connection, account, 1, "fresh").sqlstate(), "25006");
+    EXPECT_EQ(increment(connection, new_account(), 1, "fresh").sqlstate(), "25006");
+}
+
+TEST_F(Contract, TwoHundredThousandCallsDoNotGrowTheSession)
+{
+    constexpr int batch_size = 1000, warm_up_batch_count = 20, batch_count = 200;
+    const auto session_bytes = [this] {
+        return std::stol(
+            connection.value("SELECT sum(total_bytes) FROM pg_backend_memory_contexts"));
+    };
+    /* Every tenth call is a replay, and each batch ends with a call that fails. */
+    const auto run_batch = [this](int batch) {
+        ASSERT_EQ(PQenterPipelineMode(connection.get()), 1);
+        for (int call = 0; call < batch_size; call++) {
+            const int number = batch * batch_size + call - (call % 10 == 9 ? 1 : 0);
+            const std::string key = call < batch_size - 1 ? std::to_string(number) : "";
+            const char *const parameters[] = {account.c_str(), key.c_str()};
+            ASSERT_EQ(
+                PQsendQueryPrepared(connection.get(), "call", 2, parameters, nullptr, nullptr, 0),
+                1);
+            ASSERT_EQ(PQpipelineSync(connection.get()), 1);
+        }
+        for (int call = 0; call < batch_size; call++) {
+            const Result result(PQgetResult(connection.get()));
+            ASSERT_EQ(result.sqlstate(), call < batch_size - 1 ? "" : "22023");
+            ASSERT_EQ(PQgetResult(connection.get()), nullptr);
+            ASSERT_EQ(Result(PQgetResult(connection.get())).sqlstate(), ""); /* the sync */
+        }
+        ASSERT_EQ(PQexitPipelineMode(connection.get()), 1);
+    };
+
+    connection.value("SET synchronous_commit = off");
+    ASSERT_TRUE(
+        Result(PQprepare(connection.get(), "call", "SELECT increment_usage($1, 1, $2)", 0, nullptr))
+            .is_ok());
+    for (int batch = 0; batch < warm_up_batch_count; batch++) {
+        ASSERT_NO_FATAL_FAILURE(run_batch(batch));
+    }
+    const long bytes_before = session_bytes();
+    for (int batch = warm_up_batch_count; batch < batch_count; batch++) {
+        ASSERT_NO_FATAL_FAILURE(run_batch(batch));
+    }
+    const long bytes_after = session_bytes();
+
+    /* A byte a call would be 180,000; the allowance is for the server's own caches. */
+    EXPECT_LT(bytes_after - bytes_before, 65536);
+    EXPECT_EQ(
+        connection.value("SELECT tokens_used FROM usage_totals WHERE account_id = $1", {account}),
+        std::to_string(batch_count * (batch_size - batch_size / 10)));
+    EXPECT_EQ(connection.value("SELECT count(*) FROM verify_usage($1)", {account}), "0");
+}
+
+} // namespace
+} // namespace usage_ledger::live

@@ -1,0 +1,91 @@
+#include "core/event.hpp"
+
+#include <cstdint>
+
+#include <gtest/gtest.h>
+
+#include "core/limits.hpp"
+
+namespace usage_ledger::core
+{
+namespace
+{
+
+constexpr int64_t some_time = 850000000000000;
+
+TEST(CheckArguments, AcceptsBothEndsOfEveryLimit)
+{
+    EXPECT_EQ(check_arguments(0, 1, some_time), Fault::none);
+    EXPECT_EQ(check_arguments(1000000000000, 255, some_time), Fault::none);
+}
+
+TEST(CheckArguments, RefusesTheFirstValueBeyondEveryLimit)
+{
+    EXPECT_EQ(check_arguments(0, 0, some_time), Fault::key_empty);
+    EXPECT_EQ(check_arguments(0, 256, some_time), Fault::key_too_long);
+    EXPECT_EQ(check_arguments(-1, 1, some_time), Fault::tokens_negative);
+    EXPECT_EQ(check_arguments(1000000000001, 1, some_time), Fault::tokens_too_many);
+}
+
+TEST(CheckArguments, RefusesExtremes)
+{
+    EXPECT_EQ(check_arguments(INT64_MIN, 1, some_time), Fault::tokens_negative);
+    EXPECT_EQ(check_arguments(INT64_MAX, 1, some_time), Fault::tokens_too_many);
+    EXPECT_EQ(check_arguments(0, INT64_MAX, some_time), Fault::key_too_long);
+}
+
+TEST(CheckArguments, RefusesInfiniteTimes)
+{
+    EXPECT_EQ(check_arguments(0, 1, INT64_MIN), Fault::time_not_finite);
+    EXPECT_EQ(check_arguments(0, 1, INT64_MAX), Fault::time_not_finite);
+}
+
+class CheckTime : public testing::Test
+{
+protected:
+    static constexpr int64_t now = some_time;
+    static constexpr int64_t age_max = 35 * microseconds_per_day;
+
+    static Fault check(int64_t occurred_at, int64_t event_age_max_us = age_max)
+    {
+        return check_time({occurred_at, now, event_age_max_us});
+    }
+};
+
+TEST_F(CheckTime, AcceptsNowAndBothEndsOfTheWindow)
+{
+    EXPECT_EQ(check(now), Fault::none);
+    EXPECT_EQ(check(now - age_max), Fault::none);
+    EXPECT_EQ(check(now + 300 * microseconds_per_second), Fault::none);
+}
+
+TEST_F(CheckTime, RefusesOneMicrosecondBeyondTheWindow)
+{
+    EXPECT_EQ(check(now - age_max - 1), Fault::time_too_old);
+    EXPECT_EQ(check(now + 300 * microseconds_per_second + 1), Fault::time_too_far_ahead);
+}
+
+TEST_F(CheckTime, AcceptsNoPastAtAgeZero)
+{
+    EXPECT_EQ(check(now, 0), Fault::none);
+    EXPECT_EQ(check(now - 1, 0), Fault::time_too_old);
+}
+
+TEST_F(CheckTime, DoesNotOverflowAtTheEndsOfTheRange)
+{
+    const int64_t longest_age = INT32_MAX * microseconds_per_second;
+    EXPECT_EQ(check(INT64_MIN + 1, longest_age), Fault::time_too_old);
+    EXPECT_EQ(check(INT64_MAX - 1, longest_age), Fault::time_too_far_ahead);
+}
+
+TEST(Payload, AgreesOnlyWhenEveryPartDoes)
+{
+    const Payload payload = {500, 1, 0};
+    EXPECT_TRUE(payload == (Payload{500, 1, 0}));
+    EXPECT_FALSE(payload == (Payload{501, 1, 0}));
+    EXPECT_FALSE(payload == (Payload{500, 0, 0}));
+    EXPECT_FALSE(payload == (Payload{500, 1, 1}));
+}
+
+} // namespace
+} // namespace usage_ledger::core

@@ -1,0 +1,234 @@
+/*
+ * trace: feeds a trace of LLM requests to three ways of counting tokens, as many
+ * workers with retries would, and shows what each of them lost and counted twice.
+ */
+#include <getopt.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <cstdlib>
+#include <exception>
+#include <functional>
+#include <random>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "contender.hpp"
+#include "database.hpp"
+#include "requests.hpp"
+#include "run.hpp"
+
+namespace usage_ledger::trace
+{
+namespace
+{
+
+const char usage[] =
+    "Usage: trace [OPTION]... [FILE]\n"
+    "\n"
+    "Counts a trace of LLM requests in three ways and compares the books. FILE is a\n"
+    "CSV file with the columns ContextTokens and GeneratedTokens; without one, the\n"
+    "trace is made up.\n"
+    "\n"
+    "  --connection STRING  libpq connection string (default: the PG* environment)\n"
+    "  --workers N          concurrent workers, 1 to 64 (default 8)\n"
+    "  --accounts N         accounts, 2 to 1000 (default 5)\n"
+    "  --requests N         requests to make up, or to take of FILE (default 5000, or all)\n"
+    "  --seed N             seed of all that is random (default 1)\n"
+    "  --help\n"
+    "\n"
+    "The database needs the extension usage_ledger, and the role the right to create\n"
+    "a schema and to read the ledger's tables. What the run writes, it removes.\n"
+    "Exit status: 0 when increment_usage lost nothing, counted nothing twice and\n"
+    "raised no error; 1 otherwise.\n";
+
+struct CommandLine {
+    Options options;
+    std::string file;
+    int request_count = 0;
+};
+
+[[noreturn]] void refuse(const std::string &message)
+{
+    std::fprintf(stderr, "trace: %s\n\n%s", message.c_str(), usage);
+    std::exit(2);
+}
+
+int number_option(const char *name, const char *text, int min, int max)
+{
+    char *end = nullptr;
+    const long number = std::strtol(text, &end, 10);
+    if (*text == '\0' || *end != '\0' || number < min || number > max) {
+        refuse(std::string("--") + name + " takes a number from " + std::to_string(min) + " to " +
+               std::to_string(max));
+    }
+    return static_cast<int>(number);
+}
+
+CommandLine read_command_line(int argc, char **argv)
+{
+    static const option long_options[] = {
+        {"connection", required_argument, nullptr, 'c'},
+        {"workers", required_argument, nullptr, 'w'},
+        {"accounts", required_argument, nullptr, 'a'},
+        {"requests", required_argument, nullptr, 'r'},
+        {"seed", required_argument, nullptr, 's'},
+        {"help", no_argument, nullptr, 'h'},
+        {nullptr, 0, nullptr, 0},
+    };
+    CommandLine line;
+    for (int c; (c = getopt_long(argc, argv, "", long_options, nullptr)) != -1;) {
+        switch (c) {
+        case 'c':
+            line.options.connection_string = optarg;
+            break;
+        case 'w':
+            line.options.worker_count = number_option("workers", optarg, 1, 64);
+            break;
+        case 'a':
+            line.options.account_count = number_option("accounts", optarg, 2, 1000);
+            break;
+        case 'r':
+            line.request_count = number_option("requests", optarg, 1, 10000000);
+            break;
+        case 's':
+            line.options.seed = number_option("seed", optarg, 0, 2147483647);
+            break;
+        case 'h':
+            std::fputs(usage, stdout);
+            std::exit(0);
+        default:
+            std::exit(2);
+        }
+    }
+    if (optind + 1 < argc) {
+        refuse("takes one file at most");
+    }
+    if (optind < argc) {
+        line.file = argv[optind];
+    }
+    return line;
+}
+
+std::vector<Request> requests_of(const CommandLine &line)
+{
+    if (line.file.empty()) {
+        return make_requests(line.request_count > 0 ? line.request_count : 5000, line.options.seed);
+    }
+    std::vector<Request> requests = read_requests(line.file);
+    if (line.request_count > 0 && requests.size() > static_cast<size_t>(line.request_count)) {
+        requests.resize(static_cast<size_t>(line.request_count));
+    }
+    return requests;
+}
+
+/* Names that no other run uses, so that runs share a database in peace. */
+Place make_place(PGconn *connection, int account_count)
+{
+    const ResultHandle schema =
+        query(connection, "SELECT quote_ident(nspname), 'usage_ledger_trace_' || pg_backend_pid()"
+                          " FROM pg_extension AS e JOIN pg_namespace AS n ON n.oid = e.extnamespace"
+                          " WHERE extname = 'usage_ledger'");
+    if (PQntuples(schema.get()) == 0) {
+        throw std::runtime_error("the database has no extension usage_ledger;"
+                                 " run CREATE EXTENSION usage_ledger first\n");
+    }
+    Place place = {PQgetvalue(schema.get(), 0, 1), PQgetvalue(schema.get(), 0, 0), {}};
+    const ResultHandle accounts =
+        query(connection, "SELECT gen_random_uuid() FROM generate_series(1, " +
+                              std::to_string(account_count) + ")");
+    for (int i = 0; i < account_count; i++) {
+        place.accounts.emplace_back(PQgetvalue(accounts.get(), i, 0));
+    }
+    return place;
+}
+
+std::string with_separators(int64_t number)
+{
+    std::string digits = std::to_string(number);
+    for (int i = static_cast<int>(digits.size()) - 3; i > (number < 0 ? 1 : 0); i -= 3) {
+        digits.insert(static_cast<size_t>(i), ",");
+    }
+    return digits;
+}
+
+void print_books(const std::vector<Contender> &contenders, const std::vector<Books> &books)
+{
+    const auto print_row = [&books](const char *name,
+                                    const std::function<int64_t(const Books &)> &value) {
+        std::printf("%-22s", name);
+        for (const Books &b : books) {
+            std::printf(" %24s", with_separators(value(b)).c_str());
+        }
+        std::printf("\n");
+    };
+
+    std::printf("\n%-22s", "");
+    for (const Contender &contender : contenders) {
+        std::printf(" %24s", contender.name.c_str());
+    }
+    std::printf("\n");
+    print_row("tokens sent", [](const Books &b) { return b.tokens_sent; });
+    print_row("tokens counted", [](const Books &b) { return b.tokens_counted; });
+    print_row("lost", [](const Books &b) { return b.tokens_lost; });
+    print_row("counted twice", [](const Books &b) { return b.tokens_counted_twice; });
+    print_row("errors the worker saw", [](const Books &b) { return b.error_count; });
+
+    std::printf("\n");
+    for (size_t i = 0; i < books.size(); i++) {
+        if (books[i].error_count > 0) {
+            std::printf("%s, first error: %s", contenders[i].name.c_str(),
+                        books[i].first_error.c_str());
+        }
+    }
+}
+
+int main(int argc, char **argv)
+{
+    const CommandLine line = read_command_line(argc, argv);
+    const std::vector<Request> requests = requests_of(line);
+
+    const ConnectionHandle connection = connect(line.options.connection_string);
+    const Place place = make_place(connection.get(), line.options.account_count);
+    query(connection.get(), "CREATE SCHEMA " + place.scratch_schema);
+
+    std::printf("%zu requests of %s to %zu accounts, %d workers; %d%% of the replies are dropped "
+                "after the commit,\n%d%% of the requests are retried several times at once.\n\n",
+                requests.size(), line.file.empty() ? "a made-up trace" : line.file.c_str(),
+                place.accounts.size(), line.options.worker_count,
+                line.options.dropped_reply_percent, line.options.storm_percent);
+    std::fflush(stdout);
+
+    const std::vector<Contender> contenders = {naive_read_modify_write(place),
+                                               check_then_insert(place), increment_usage(place)};
+    std::vector<Books> books;
+    for (const Contender &contender : contenders) {
+        books.push_back(run(contender, place, requests, line.options));
+    }
+    query(connection.get(),
+          "SET client_min_messages = warning; DROP SCHEMA " + place.scratch_schema + " CASCADE");
+
+    print_books(contenders, books);
+    const Books &ours = books.back();
+    if (ours.tokens_lost != 0 || ours.tokens_counted_twice != 0 || ours.error_count != 0 ||
+        ours.tokens_counted != ours.tokens_sent) {
+        std::printf("increment_usage FAILED: its books do not balance.\n");
+        return 1;
+    }
+    std::printf("increment_usage lost nothing, counted nothing twice and raised no error.\n");
+    return 0;
+}
+
+} // namespace
+} // namespace usage_ledger::trace
+
+int main(int argc, char **argv)
+{
+    try {
+        return usage_ledger::trace::main(argc, argv);
+    } catch (const std::exception &error) {
+        std::fprintf(stderr, "trace: %s", error.what());
+        return 1;
+    }
+}

@@ -1,0 +1,248 @@
+#include "run.hpp"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <chrono>
+#include <cstdio>
+#include <exception>
+#include <mutex>
+#include <random>
+#include <stdexcept>
+#include <thread>
+
+#include "database.hpp"
+
+namespace usage_ledger::trace
+{
+
+namespace
+{
+
+/* How many deliveries of one job run at once in a storm of retries. */
+constexpr int storm_size = 3;
+
+/* A job runner gives a job up at last. */
+constexpr int attempt_count_max = 10;
+
+/* A request as the job runner delivers it; the same for every contender. */
+struct Delivery {
+    std::string account;
+    std::string tokens;
+    std::string key;
+    bool is_reply_dropped; /* on the first attempt */
+    bool is_storm;
+};
+
+std::vector<Delivery> plan_deliveries(const std::vector<Request> &requests, const Place &place,
+                                      const Options &options)
+{
+    std::mt19937_64 random(options.seed);
+    const auto happens = [&random](int percent) {
+        return std::uniform_int_distribution<int>(0, 99)(random) < percent;
+    };
+    /* One account has half of the traffic, the next half of the rest, and so on. */
+    std::geometric_distribution<size_t> pick(0.5);
+
+    std::vector<Delivery> deliveries;
+    for (size_t i = 0; i < requests.size(); i++) {
+        const size_t account = std::min(pick(random), place.accounts.size() - 1);
+        deliveries.push_back({place.accounts[account], std::to_string(requests[i].tokens),
+                              "request-" + std::to_string(i),
+                              happens(options.dropped_reply_percent),
+                              happens(options.storm_percent)});
+    }
+    return deliveries;
+}
+
+/* What the workers share. */
+struct Progress {
+    std::atomic<size_t> next_delivery{0};
+    std::atomic<size_t> done_count{0};
+    std::atomic<int64_t> error_count{0};
+    std::mutex mutex;
+    std::string first_error;
+    std::exception_ptr failure;
+
+    void add_error(const std::string &message)
+    {
+        error_count++;
+        const std::lock_guard<std::mutex> guard(mutex);
+        if (first_error.empty()) {
+            first_error = message;
+        }
+    }
+};
+
+class Worker
+{
+public:
+    Worker(const Contender &contender, const Options &options, Progress &progress)
+        : contender_(contender), options_(options), progress_(progress)
+    {
+        for (ConnectionHandle &connection : connections_) {
+            connection = connect(options_.connection_string);
+        }
+    }
+
+    /* Retries until an attempt is answered. */
+    void deliver(const Delivery &delivery)
+    {
+        for (int attempt = 0; attempt < attempt_count_max; attempt++) {
+            const bool is_first = attempt == 0;
+            const bool is_ok =
+                attempt_at_once(delivery, is_first && delivery.is_storm ? storm_size : 1);
+            if (is_first && delivery.is_reply_dropped) {
+                /* Committed, and the worker will never know. */
+                connections_[0] = connect(options_.connection_string);
+                continue;
+            }
+            if (is_ok) {
+                return;
+            }
+        }
+    }
+
+private:
+    /* Sends the same call on several connections, then waits for all the answers. */
+    bool attempt_at_once(const Delivery &delivery, int call_count)
+    {
+        const std::array<const char *, 3> parameters = {
+            delivery.account.c_str(), delivery.tokens.c_str(), delivery.key.c_str()};
+        for (int i = 0; i < call_count; i++) {
+            if (PQsendQueryParams(connections_[i].get(), contender_.call.c_str(),
+                                  static_cast<int>(parameters.size()), nullptr, parameters.data(),
+                                  nullptr, nullptr, 0) != 1) {
+                throw std::runtime_error(PQerrorMessage(connections_[i].get()));
+            }
+        }
+        bool is_ok = true;
+        for (int i = 0; i < call_count; i++) {
+            PGconn *connection = connections_[i].get();
+            for (ResultHandle result(PQgetResult(connection), PQclear); result != nullptr;
+                 result.reset(PQgetResult(connection))) {
+                if (PQresultStatus(result.get()) != PGRES_TUPLES_OK) {
+                    progress_.add_error(PQresultErrorMessage(result.get()));
+                    is_ok = false;
+                }
+            }
+            if (PQstatus(connection) != CONNECTION_OK) {
+                throw std::runtime_error(PQerrorMessage(connection));
+            }
+        }
+        return is_ok;
+    }
+
+    const Contender &contender_;
+    const Options &options_;
+    Progress &progress_;
+    std::array<ConnectionHandle, storm_size> connections_{ConnectionHandle(nullptr, PQfinish),
+                                                          ConnectionHandle(nullptr, PQfinish),
+                                                          ConnectionHandle(nullptr, PQfinish)};
+};
+
+void work(const Contender &contender, const std::vector<Delivery> &deliveries,
+          const Options &options, Progress &progress)
+{
+    try {
+        Worker worker(contender, options, progress);
+        for (size_t i = progress.next_delivery++; i < deliveries.size();
+             i = progress.next_delivery++) {
+            worker.deliver(deliveries[i]);
+            progress.done_count++;
+        }
+    } catch (...) {
+        const std::lock_guard<std::mutex> guard(progress.mutex);
+        progress.failure = std::current_exception();
+        progress.next_delivery = deliveries.size();
+    }
+}
+
+void show_progress(const std::string &name, const Progress &progress, size_t total_count)
+{
+    const bool is_terminal = isatty(fileno(stderr)) != 0;
+    std::fprintf(stderr, "%s%-24s %zu of %zu requests, %lld errors%s", is_terminal ? "\r" : "",
+                 name.c_str(), progress.done_count.load(), total_count,
+                 static_cast<long long>(progress.error_count.load()), is_terminal ? "" : "\n");
+}
+
+void send_all(const Contender &contender, const std::vector<Delivery> &deliveries,
+              const Options &options, Progress &progress)
+{
+    std::atomic<bool> is_done{false};
+    std::thread reporter([&] {
+        for (int tick = 1; !is_done; tick++) {
+            std::this_thread::sleep_for(std::chrono::milliseconds(100));
+            if (tick % 10 == 0) {
+                show_progress(contender.name, progress, deliveries.size());
+            }
+        }
+    });
+    std::vector<std::thread> workers;
+    for (int i = 0; i < options.worker_count; i++) {
+        workers.emplace_back(work, std::cref(contender), std::cref(deliveries), std::cref(options),
+                             std::ref(progress));
+    }
+    for (std::thread &worker : workers) {
+        worker.join();
+    }
+    is_done = true;
+    reporter.join();
+    show_progress(contender.name, progress, deliveries.size());
+    if (isatty(fileno(stderr)) != 0) {
+        std::fputc('\n', stderr);
+    }
+    if (progress.failure != nullptr) {
+        std::rethrow_exception(progress.failure);
+    }
+}
+
+int64_t number(PGconn *connection, const std::string &sql)
+{
+    return std::stoll(PQgetvalue(query(connection, sql).get(), 0, 0));
+}
+
+} // namespace
+
+Books run(const Contender &contender, const Place &place, const std::vector<Request> &requests,
+          const Options &options)
+{
+    const ConnectionHandle connection = connect(options.connection_string);
+    for (const std::string &sql : contender.setup) {
+        query(connection.get(), sql);
+    }
+
+    Progress progress;
+    send_all(contender, plan_deliveries(requests, place, options), options, progress);
+
+    int64_t sent = 0;
+    for (const Request &request : requests) {
+        sent += request.tokens;
+    }
+    const int64_t added = number(connection.get(), "SELECT COALESCE(sum(tokens), 0) FROM (" +
+                                                       contender.additions + ") AS a");
+    const int64_t distinct =
+        number(connection.get(), "SELECT COALESCE(sum(tokens), 0) FROM (SELECT DISTINCT * FROM (" +
+                                     contender.additions + ") AS a) AS d");
+    const int64_t counted = number(connection.get(), "SELECT COALESCE(sum(tokens_used), 0) FROM (" +
+                                                         contender.counters + ") AS c");
+    for (const std::string &sql : contender.cleanup) {
+        query(connection.get(), sql);
+    }
+
+    /*
+     * A request is lost when it was never added, or when its addition is not in
+     * the counters; it is counted twice when it was added again, or when the
+     * counters hold more than all additions.
+     */
+    return {sent,
+            counted,
+            (sent - distinct) + std::max<int64_t>(added - counted, 0),
+            (added - distinct) + std::max<int64_t>(counted - added, 0),
+            progress.error_count,
+            progress.first_error};
+}
+
+} // namespace usage_ledger::trace

@@ -1,0 +1,42 @@
+/*
+ * run.hpp: one contender through the whole trace, and its books afterwards.
+ */
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "contender.hpp"
+#include "requests.hpp"
+
+namespace usage_ledger::trace
+{
+
+struct Options {
+    std::string connection_string;
+    int worker_count = 8;
+    int account_count = 5;
+    uint64_t seed = 1;
+    int dropped_reply_percent = 10;
+    int storm_percent = 10;
+};
+
+struct Books {
+    int64_t tokens_sent;
+    int64_t tokens_counted;
+    int64_t tokens_lost;
+    int64_t tokens_counted_twice;
+    int64_t error_count;
+    std::string first_error;
+};
+
+/*
+ * Sets a contender up, sends it every request until a worker has an answer, as a
+ * job runner with retries does, and audits what was counted. Shows progress on
+ * standard error. Throws std::runtime_error where the database fails otherwise.
+ */
+Books run(const Contender &contender, const Place &place, const std::vector<Request> &requests,
+          const Options &options);
+
+} // namespace usage_ledger::trace
