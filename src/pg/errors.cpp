@@ -55,7 +55,7 @@ const char *payload_text(const core::Payload &payload)
 const char *quoted_text(Datum value)
 {
     /* Fetches no more of it than is shown. */
-    int64 length = toast_raw_datum_size(value) - VARHDRSZ;
+    int64 length = static_cast<int64>(toast_raw_datum_size(value)) - VARHDRSZ;
     if (length <= core::key_length_max) {
         return psprintf("\"%s\"", TextDatumGetCString(value));
     }
