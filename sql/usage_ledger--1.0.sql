@@ -68,12 +68,20 @@ CREATE TABLE @extschema@.usage_events (
 COMMENT ON TABLE @extschema@.usage_events IS
     'Billable events, one row per account and idempotency key. The primary key is what makes a retry count once.';
 
+-- A queue: all rows come and go, so vacuum comes as often as it can, to make room
+-- for the next ones and to cut the table short. Its statistics interest nobody.
 CREATE TABLE @extschema@.usage_pending (
     account_id    uuid        NOT NULL,
     period_start  timestamptz NOT NULL,
     tokens        bigint      NOT NULL,
     reports       integer     NOT NULL,
     chats         integer     NOT NULL
+) WITH (
+    autovacuum_vacuum_scale_factor = 0,
+    autovacuum_vacuum_threshold = 1000,
+    autovacuum_vacuum_insert_threshold = -1,
+    autovacuum_analyze_threshold = 1000000,
+    autovacuum_vacuum_cost_delay = 0
 );
 ALTER TABLE @extschema@.usage_pending REPLICA IDENTITY FULL;
 COMMENT ON TABLE @extschema@.usage_pending IS
@@ -93,6 +101,8 @@ SELECT pg_catalog.pg_extension_config_dump('@extschema@.usage_pending', '');
 -- What billing reads
 ------------------------------------------------------------------------------
 
+-- tokens_used is numeric, as sums of bigint are: pending usage that overflows its
+-- counter must not fail everybody's reading.
 CREATE VIEW @extschema@.usage_totals AS
 SELECT p.account_id,
        p.period_start,
@@ -105,7 +115,7 @@ SELECT p.account_id,
   FROM @extschema@.usage_periods AS p
   LEFT JOIN (SELECT account_id,
                     period_start,
-                    pg_catalog.sum(tokens)::bigint AS tokens,
+                    pg_catalog.sum(tokens) AS tokens,
                     pg_catalog.sum(reports) AS reports,
                     pg_catalog.sum(chats) AS chats
                FROM @extschema@.usage_pending
@@ -138,6 +148,8 @@ COMMENT ON VIEW @extschema@.usage_totals IS
 --
 -- Outcomes:
 --   applied   recorded and added; tokens_used is the counter after the addition
+--   queued    recorded and pending, to be settled later (usage_ledger.settlement
+--             adaptive or deferred); tokens_used is NULL
 --   replayed  the key was counted before with this payload (tokens, report,
 --             chat) and nothing changed; tokens_used, period_start and
 --             period_end are those of the period it was counted in
@@ -164,7 +176,7 @@ CREATE FUNCTION @extschema@.increment_usage(
 LANGUAGE C VOLATILE PARALLEL UNSAFE SECURITY DEFINER
 AS 'MODULE_PATHNAME', 'usage_ledger_increment_usage';
 COMMENT ON FUNCTION @extschema@.increment_usage(uuid, bigint, text, boolean, boolean, timestamptz) IS
-    'Counts p_tokens (0 to 10^12) of p_account_id once per p_idempotency_key (1 to 255 bytes), at p_occurred_at (NULL: now()). Outcome applied or replayed. Errors: UL001 key reused with another payload, UL002 unknown account or no period, UL003 period closed, 22003 overflow, 22004 NULL argument, 22023 argument outside its limits.';
+    'Counts p_tokens (0 to 10^12) of p_account_id once per p_idempotency_key (1 to 255 bytes), at p_occurred_at (NULL: now()). Outcome applied, queued or replayed. Errors: UL001 key reused with another payload, UL002 unknown account or no period, UL003 period closed, 22003 overflow, 22004 NULL argument, 22023 argument outside its limits.';
 
 -- Sets the billing cycle of an account, registering it where it is unknown.
 -- Periods that exist stay as they are; the next one to be opened follows the
@@ -217,6 +229,20 @@ LANGUAGE C VOLATILE PARALLEL UNSAFE SECURITY DEFINER
 AS 'MODULE_PATHNAME', 'usage_ledger_open_usage_period';
 COMMENT ON FUNCTION @extschema@.open_usage_period(uuid, timestamptz, timestamptz, bigint, bigint, bigint) IS
     'Opens the period [p_period_start, p_period_end) of p_account_id, with opening totals of tokens (0 to 2^63 - 1), reports and chats (0 to 2^31 - 1 each) that are recorded as an event. Registers an unknown account. Errors: 22004 NULL argument, 22023 argument outside its limits, 23P01 overlapping period, UL001 opening event exists.';
+
+-- Folds pending usage into counters, in the caller's transaction; waits for
+-- nobody. What cannot be folded stays pending: silently where a session holds the
+-- counter, with a WARNING where the counter would overflow or is closed.
+--
+--   p_max_rows  pending rows to fold at most, 1 to 10,000,000
+--
+-- Returns the number of rows folded. Errors: 22004 NULL, 22023 outside its limits.
+CREATE FUNCTION @extschema@.settle_usage(p_max_rows integer DEFAULT 100000)
+RETURNS bigint
+LANGUAGE C VOLATILE PARALLEL UNSAFE SECURITY DEFINER
+AS 'MODULE_PATHNAME', 'usage_ledger_settle_usage';
+COMMENT ON FUNCTION @extschema@.settle_usage(integer) IS
+    'Folds at most p_max_rows (1 to 10,000,000) rows of usage_pending into the counters of usage_periods and returns how many it folded. Waits for nobody; WARNING for an account that cannot be settled. Errors: 22004 NULL argument, 22023 argument outside its limits.';
 
 -- Returns the row of usage_totals for the period of p_account_id that covers
 -- now(); NULL when there is none yet. Errors: 22004 the account is NULL.
@@ -277,16 +303,16 @@ BEGIN
         SELECT COALESCE(t.account_id, e.account_id),
                COALESCE(t.period_start, e.period_start),
                c.counter,
-               c.recorded,
-               c.expected
+               c.recorded::bigint,
+               c.expected::bigint
           FROM (SELECT *
                   FROM %1$I.usage_totals
                  WHERE $1 IS NULL OR account_id OPERATOR(pg_catalog.=) $1) AS t
           FULL JOIN (SELECT account_id,
                             period_start,
-                            pg_catalog.sum(tokens)::bigint AS tokens,
-                            pg_catalog.sum(reports)::bigint AS reports,
-                            pg_catalog.sum(chats)::bigint AS chats
+                            pg_catalog.sum(tokens) AS tokens,
+                            pg_catalog.sum(reports) AS reports,
+                            pg_catalog.sum(chats) AS chats
                        FROM %1$I.usage_events
                       WHERE voided_at IS NULL
                         AND ($1 IS NULL OR account_id OPERATOR(pg_catalog.=) $1)

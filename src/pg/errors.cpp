@@ -44,9 +44,9 @@ const char *payload_text(const core::Payload &payload)
 
 [[noreturn]] void raise_null(const char *argument, const char *detail)
 {
-    ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-                    errmsg("%s must not be null", argument), errdetail("%s.", detail),
-                    errhint("Pass a value for every argument that has no default.")));
+    ereport(ERROR,
+            (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("%s must not be null", argument),
+             errdetail("%s.", detail), errhint("Pass a value for the argument.")));
     pg_unreachable();
 }
 
@@ -219,6 +219,32 @@ void raise_period_overlap(Datum account_id, TimestampTz existing_start, Timestam
                        time_text(existing_start), time_text(existing_end)),
              errhint("Open the period in a gap between the periods that exist.")));
     pg_unreachable();
+}
+
+void raise_null_row_count()
+{
+    raise_null("number of rows", "Argument p_max_rows is null");
+}
+
+void raise_row_count_outside_limits(int32 row_count, int32 row_count_max)
+{
+    ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+                    errmsg("number of rows is outside its limits"),
+                    errdetail("Argument p_max_rows is %d.", row_count),
+                    errhint("Pass 1 to %d, and call again while rows are left.", row_count_max)));
+    pg_unreachable();
+}
+
+void warn_cannot_settle(const core::Addition &addition, const char *reason)
+{
+    const NullableDatum account_id = {PointerGetDatum(const_cast<uint8_t *>(addition.account_id)),
+                                      false};
+    ereport(WARNING, (errmsg("pending usage cannot be settled: %s", reason),
+                      errdetail("Account %s, period from %s: " INT64_FORMAT " tokens, " INT64_FORMAT
+                                " reports, " INT64_FORMAT " chats.",
+                                account_text(account_id), time_text(addition.period_start),
+                                addition.tokens, addition.reports, addition.chats),
+                      errhint("It stays pending and is part of usage_totals.")));
 }
 
 } // namespace usage_ledger

@@ -6,6 +6,7 @@
 
 #include "pg/postgres.hpp"
 
+#include "core/addition.hpp"
 #include "core/event.hpp"
 
 namespace usage_ledger
@@ -27,6 +28,10 @@ struct EventName {
 [[noreturn]] void raise_invalid_argument(Datum account_id, const char *what, const char *value,
                                          const char *hint);
 
+/* 22004 and 22023, for p_max_rows */
+[[noreturn]] void raise_null_row_count();
+[[noreturn]] void raise_row_count_outside_limits(int32 row_count, int32 row_count_max);
+
 /* UL001 */
 [[noreturn]] void raise_conflict(const EventName &event, const core::Payload &counted,
                                  const core::Payload &given);
@@ -45,6 +50,9 @@ struct EventName {
 /* 23P01 */
 [[noreturn]] void raise_period_overlap(Datum account_id, TimestampTz existing_start,
                                        TimestampTz existing_end);
+
+/* Not an error: the account's usage stays pending, and nobody else's does. */
+void warn_cannot_settle(const core::Addition &addition, const char *reason);
 
 /* A text in double quotes; of one longer than any key may be, the head and the length. */
 const char *quoted_text(Datum value);

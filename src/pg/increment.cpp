@@ -1,8 +1,8 @@
 /*
  * increment.cpp: increment_usage, one event counted once.
  *
- * A call finds the period, records the event, and adds to the counter, in that
- * order:
+ * A call finds the period, records the event, and adds to the counter (or, if
+ * usage_ledger.settlement says so, leaves that to a settler), in that order:
  *
  * - The insert into usage_events comes before the counter's lock. It is where
  *   two calls with one key meet, so the loser learns that it is a replay before
@@ -21,11 +21,12 @@
 #include "pg/postgres.hpp"
 
 #include "core/event.hpp"
+#include "pg/counters.hpp"
 #include "pg/errors.hpp"
 #include "pg/events.hpp"
+#include "pg/pending.hpp"
 #include "pg/periods.hpp"
 #include "pg/settings.hpp"
-#include "pg/statements.hpp"
 
 namespace usage_ledger
 {
@@ -35,28 +36,11 @@ namespace
 
 struct Answer {
     const char *outcome;
+    bool is_queued; /* there is no tokens_used yet */
     int64 tokens_used;
     TimestampTz period_start;
     TimestampTz period_end;
 };
-
-/* What the counter of a period shows, without its lock. */
-struct Counter {
-    int64 tokens_used;
-    TimestampTz period_end;
-    bool is_closed;
-};
-
-Counter read_counter(const Event &event, TimestampTz period_start)
-{
-    const Datum arguments[] = {event.account_id, TimestampTzGetDatum(period_start)};
-    if (run(Statement::counter_of_period, arguments) == 0) {
-        elog(ERROR, "usage period from %s has no row", time_text(period_start));
-    }
-    bool is_open;
-    column(3, &is_open);
-    return {DatumGetInt64(required_column(1)), DatumGetTimestampTz(required_column(2)), !is_open};
-}
 
 /*
  * Answers from the first call with this key, if there was one: a retry never gets
@@ -72,24 +56,43 @@ bool answer_replay(const Event &event, Answer *answer)
     if (!(counted.payload == event.payload)) {
         raise_conflict(name_of(event), counted.payload, event.payload);
     }
-    Counter counter = read_counter(event, counted.period_start);
-    *answer = {"replayed", counter.tokens_used, counted.period_start, counter.period_end};
+    const Counter counter = read_counter(event.account_id, counted.period_start);
+    *answer = {"replayed", false, counter.tokens_used, counted.period_start, counter.period_end};
     return true;
 }
 
-/* Adds a recorded event to its counter, waiting for the counter's row. */
-Answer add_to_counter(const Event &event, const Period &period)
+/* Adds a recorded event to its counter, waiting for the counter's lock. */
+Answer apply(const Event &event, const Period &period)
 {
-    const Datum arguments[] = {
-        event.account_id, TimestampTzGetDatum(period.start), Int64GetDatum(event.payload.tokens),
-        Int32GetDatum(event.payload.reports), Int32GetDatum(event.payload.chats)};
-    if (run(Statement::add_to_counter, arguments) == 0) {
-        if (read_counter(event, period.start).is_closed) {
+    int64 tokens_used;
+    if (!add_to_counter(event.account_id, period.start, event.payload, &tokens_used)) {
+        if (read_counter(event.account_id, period.start).is_closed) {
             raise_period_closed(name_of(event), period.start);
         }
         raise_counter_overflow(name_of(event), period.start);
     }
-    return {"applied", DatumGetInt64(required_column(1)), period.start, period.end};
+    return {"applied", false, tokens_used, period.start, period.end};
+}
+
+/* Leaves a recorded event for a settler to add. */
+Answer queue(const Event &event, const Period &period)
+{
+    enqueue(event.account_id, period.start, event.payload);
+    return {"queued", true, 0, period.start, period.end};
+}
+
+Answer settle_event(const Event &event, const Period &period)
+{
+    switch (settlement) {
+    case settlement_deferred:
+        return queue(event, period);
+    case settlement_adaptive:
+        if (!try_lock_counter(event.account_id, period.start)) {
+            return queue(event, period);
+        }
+        break;
+    }
+    return apply(event, period);
 }
 
 Answer count_event(const Event &event)
@@ -122,7 +125,7 @@ Answer count_event(const Event &event)
         }
         CHECK_FOR_INTERRUPTS();
     }
-    return add_to_counter(event, period);
+    return settle_event(event, period);
 }
 
 /* Reads the arguments of increment_usage; raises if one is outside its limits. */
@@ -181,7 +184,7 @@ Datum datum_of_answer(const Answer &answer)
     const Datum values[] = {CStringGetTextDatum(answer.outcome), Int64GetDatum(answer.tokens_used),
                             TimestampTzGetDatum(answer.period_start),
                             TimestampTzGetDatum(answer.period_end)};
-    const bool nulls[lengthof(values)] = {};
+    const bool nulls[lengthof(values)] = {false, answer.is_queued, false, false};
     return HeapTupleGetDatum(
         heap_form_tuple(answer_type(), const_cast<Datum *>(values), const_cast<bool *>(nulls)));
 }

@@ -2,6 +2,7 @@
 
 #include "pg/periods.hpp"
 
+#include "core/addition.hpp"
 #include "core/limits.hpp"
 #include "core/period.hpp"
 #include "pg/accounts.hpp"
@@ -24,9 +25,7 @@ bool find_period_at_or_before(Datum account_id, TimestampTz time, Period *period
     }
     period->start = DatumGetTimestampTz(required_column(1));
     period->end = DatumGetTimestampTz(required_column(2));
-    bool is_open;
-    column(3, &is_open);
-    period->is_closed = !is_open;
+    period->is_closed = !column_is_null(3);
     return true;
 }
 
@@ -40,14 +39,8 @@ TimestampTz next_period_start(Datum account_id, TimestampTz time)
     return DatumGetTimestampTz(required_column(1));
 }
 
-struct Totals {
-    int64 tokens;
-    int64 reports;
-    int64 chats;
-};
-
 /* Inserts a period's row, which is then the statement's column 1. */
-void insert_period(Datum account_id, const Period &period, const Totals &totals)
+void insert_period(Datum account_id, const Period &period, const core::Totals &totals)
 {
     const Datum arguments[] = {account_id,
                                TimestampTzGetDatum(period.start),
@@ -69,7 +62,7 @@ void check_period(Datum account_id, const Period &period)
     }
 }
 
-void check_totals(Datum account_id, const Totals &totals)
+void check_totals(Datum account_id, const core::Totals &totals)
 {
     if (totals.tokens < 0 || totals.reports < 0 || totals.reports > core::opening_count_max ||
         totals.chats < 0 || totals.chats > core::opening_count_max) {
@@ -83,7 +76,7 @@ void check_totals(Datum account_id, const Totals &totals)
 }
 
 /* Totals without an event would be a counter that nothing explains. */
-void record_opening_totals(Datum account_id, const Period &period, const Totals &totals)
+void record_opening_totals(Datum account_id, const Period &period, const core::Totals &totals)
 {
     if (totals.tokens == 0 && totals.reports == 0 && totals.chats == 0) {
         return;
@@ -166,7 +159,7 @@ Datum usage_ledger_open_usage_period(PG_FUNCTION_ARGS)
 
     Datum account_id = PG_GETARG_DATUM(0);
     const Period period = {PG_GETARG_TIMESTAMPTZ(1), PG_GETARG_TIMESTAMPTZ(2), false};
-    const Totals totals = {PG_GETARG_INT64(3), PG_GETARG_INT64(4), PG_GETARG_INT64(5)};
+    const core::Totals totals = {PG_GETARG_INT64(3), PG_GETARG_INT64(4), PG_GETARG_INT64(5)};
     check_period(account_id, period);
     check_totals(account_id, totals);
 

@@ -8,6 +8,7 @@ namespace usage_ledger
 {
 
 int unknown_account = unknown_account_register;
+int settlement = settlement_immediate;
 
 namespace
 {
@@ -17,6 +18,13 @@ int max_event_age_s;
 const config_enum_entry unknown_account_options[] = {
     {"register", unknown_account_register, false},
     {"reject", unknown_account_reject, false},
+    {nullptr, 0, false},
+};
+
+const config_enum_entry settlement_options[] = {
+    {"immediate", settlement_immediate, false},
+    {"adaptive", settlement_adaptive, false},
+    {"deferred", settlement_deferred, false},
     {nullptr, 0, false},
 };
 
@@ -40,6 +48,13 @@ void define_settings()
         "usage_ledger.max_event_age", "The oldest p_occurred_at that increment_usage accepts.",
         "Retries of events already counted are answered at any age.", &max_event_age_s, 35 * 86400,
         0, INT_MAX, PGC_SUSET, GUC_UNIT_S, nullptr, nullptr, nullptr);
+
+    DefineCustomEnumVariable("usage_ledger.settlement", "How increment_usage adds to the counter.",
+                             "immediate: in its transaction, waiting for the counter's lock. "
+                             "adaptive: so if the lock is free, otherwise as deferred. "
+                             "deferred: by a pending row, to be settled later.",
+                             &settlement, settlement_immediate, settlement_options, PGC_USERSET, 0,
+                             nullptr, nullptr, nullptr);
 
     MarkGUCPrefixReserved("usage_ledger");
 }

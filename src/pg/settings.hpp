@@ -10,7 +10,10 @@ namespace usage_ledger
 
 enum UnknownAccount : int { unknown_account_register, unknown_account_reject };
 
+enum Settlement : int { settlement_immediate, settlement_adaptive, settlement_deferred };
+
 extern int unknown_account;
+extern int settlement;
 
 /* usage_ledger.max_event_age, in microseconds. */
 int64_t event_age_max_us();

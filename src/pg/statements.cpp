@@ -101,6 +101,59 @@ const Text texts[statement_count] = {
      5,
      {UUIDOID, TIMESTAMPTZOID, INT8OID, INT4OID, INT4OID}},
 
+    /* No row: another session holds it. */
+    {Statement::try_lock_counter,
+     "usage_periods",
+     "SELECT FROM %s"
+     " WHERE account_id OPERATOR(pg_catalog.=) $1 AND period_start OPERATOR(pg_catalog.=) $2"
+     " FOR UPDATE SKIP LOCKED",
+     2,
+     {UUIDOID, TIMESTAMPTZOID}},
+
+    /* A subquery that locks is not pulled up: the rows are taken in the order of the arrays. */
+    {Statement::try_lock_counters,
+     "usage_periods",
+     "SELECT k.ordinal, c.ctid, c.tokens_used, c.reports_used, c.chats_used, c.closed_at"
+     " FROM unnest($1, $2) WITH ORDINALITY AS k (account_id, period_start, ordinal)"
+     " CROSS JOIN LATERAL"
+     " (SELECT p.ctid, p.tokens_used, p.reports_used, p.chats_used, p.closed_at FROM %s AS p"
+     " WHERE p.account_id OPERATOR(pg_catalog.=) k.account_id"
+     " AND p.period_start OPERATOR(pg_catalog.=) k.period_start FOR UPDATE SKIP LOCKED) AS c",
+     2,
+     {UUIDARRAYOID, TIMESTAMPTZARRAYOID}},
+
+    /* The rows are locked, so they are where the lock found them. */
+    {Statement::add_to_counters,
+     "usage_periods",
+     "UPDATE %s AS p SET tokens_used = p.tokens_used OPERATOR(pg_catalog.+) k.tokens,"
+     " reports_used = p.reports_used OPERATOR(pg_catalog.+) k.reports,"
+     " chats_used = p.chats_used OPERATOR(pg_catalog.+) k.chats"
+     " FROM unnest($1, $2, $3, $4) AS k (row, tokens, reports, chats)"
+     " WHERE p.ctid OPERATOR(pg_catalog.=) k.row",
+     4,
+     {TIDARRAYOID, INT8ARRAYOID, INT8ARRAYOID, INT8ARRAYOID}},
+
+    {Statement::enqueue,
+     "usage_pending",
+     "INSERT INTO %s (account_id, period_start, tokens, reports, chats)"
+     " VALUES ($1, $2, $3, $4, $5)",
+     5,
+     {UUIDOID, TIMESTAMPTZOID, INT8OID, INT4OID, INT4OID}},
+
+    {Statement::enqueue_all,
+     "usage_pending",
+     "INSERT INTO %s (account_id, period_start, tokens, reports, chats)"
+     " SELECT * FROM unnest($1, $2, $3, $4, $5)",
+     5,
+     {UUIDARRAYOID, TIMESTAMPTZARRAYOID, INT8ARRAYOID, INT4ARRAYOID, INT4ARRAYOID}},
+
+    {Statement::take_pending,
+     "usage_pending",
+     "DELETE FROM %s WHERE ctid OPERATOR(pg_catalog.>=) $1 AND ctid OPERATOR(pg_catalog.<) $2"
+     " RETURNING account_id, period_start, tokens, reports, chats",
+     2,
+     {TIDOID, TIDOID}},
+
     /* No row: the key is taken, and whoever took it has committed. */
     {Statement::record_event,
      "usage_events",
@@ -155,44 +208,10 @@ void free_retired_plans(XactEvent event, void *)
     }
 }
 
-/*
- * The qualified name of one of the extension's tables, which are found by their
- * membership: that holds wherever the schema, or one table, has been moved.
- */
 const char *qualified_name(const char *table)
 {
-    Oid extension = get_extension_oid("usage_ledger", false);
-    Oid relation = InvalidOid;
-
-    Relation depend = table_open(DependRelationId, AccessShareLock);
-    ScanKeyData key[2];
-    ScanKeyInit(&key[0], Anum_pg_depend_refclassid, BTEqualStrategyNumber, F_OIDEQ,
-                ObjectIdGetDatum(ExtensionRelationId));
-    ScanKeyInit(&key[1], Anum_pg_depend_refobjid, BTEqualStrategyNumber, F_OIDEQ,
-                ObjectIdGetDatum(extension));
-    SysScanDesc scan =
-        systable_beginscan(depend, DependReferenceIndexId, true, nullptr, lengthof(key), key);
-    for (HeapTuple tuple = systable_getnext(scan); HeapTupleIsValid(tuple);
-         tuple = systable_getnext(scan)) {
-        auto *member = reinterpret_cast<Form_pg_depend>(GETSTRUCT(tuple));
-        if (member->classid != RelationRelationId || member->deptype != DEPENDENCY_EXTENSION) {
-            continue;
-        }
-        const char *name = get_rel_name(member->objid);
-        if (name != nullptr && strcmp(name, table) == 0) {
-            relation = member->objid;
-            break;
-        }
-    }
-    systable_endscan(scan);
-    table_close(depend, AccessShareLock);
-
-    if (!OidIsValid(relation)) {
-        ereport(ERROR, (errcode(ERRCODE_UNDEFINED_TABLE),
-                        errmsg("table \"%s\" is not part of extension usage_ledger", table),
-                        errhint("Install the extension again.")));
-    }
-    return quote_qualified_identifier(get_namespace_name(get_rel_namespace(relation)), table);
+    Oid schema = get_rel_namespace(extension_table(table));
+    return quote_qualified_identifier(get_namespace_name(schema), table);
 }
 
 /*
@@ -246,33 +265,81 @@ SPIPlanPtr plan_of(Statement statement)
 
 } // namespace
 
-uint64 run(Statement statement, const Datum *arguments, const char *nulls)
+uint64 run(Statement statement, const Datum *arguments, const char *nulls, uint64 row_count_max)
 {
     /*
      * Never read_only: a statement that runs after a lock wait must see what the
      * wait was for.
      */
-    int result =
-        SPI_execute_plan(plan_of(statement), const_cast<Datum *>(arguments), nulls, false, 0);
+    int result = SPI_execute_plan(plan_of(statement), const_cast<Datum *>(arguments), nulls, false,
+                                  static_cast<long>(row_count_max));
     if (result < 0) {
         elog(ERROR, "could not run a statement: %s", SPI_result_code_string(result));
     }
-    Assert(SPI_processed <= 1);
     return SPI_processed;
 }
 
-Datum column(int number, bool *is_null)
+Datum required_column(int number, uint64 row)
 {
-    Assert(SPI_tuptable != nullptr && SPI_tuptable->numvals == 1);
-    return SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, number, is_null);
-}
-
-Datum required_column(int number)
-{
+    Assert(SPI_tuptable != nullptr && row < SPI_tuptable->numvals);
     bool is_null;
-    Datum value = column(number, &is_null);
+    Datum value = SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, number, &is_null);
     Assert(!is_null);
     return value;
+}
+
+bool column_is_null(int number, uint64 row)
+{
+    Assert(SPI_tuptable != nullptr && row < SPI_tuptable->numvals);
+    bool is_null;
+    (void)SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, number, &is_null);
+    return is_null;
+}
+
+void free_rows()
+{
+    SPI_freetuptable(SPI_tuptable);
+    SPI_tuptable = nullptr;
+}
+
+/*
+ * Tables are found by their membership in the extension: that holds wherever the
+ * schema, or one table, has been moved.
+ */
+Oid extension_table(const char *name)
+{
+    Oid extension = get_extension_oid("usage_ledger", false);
+    Oid relation = InvalidOid;
+
+    Relation depend = table_open(DependRelationId, AccessShareLock);
+    ScanKeyData key[2];
+    ScanKeyInit(&key[0], Anum_pg_depend_refclassid, BTEqualStrategyNumber, F_OIDEQ,
+                ObjectIdGetDatum(ExtensionRelationId));
+    ScanKeyInit(&key[1], Anum_pg_depend_refobjid, BTEqualStrategyNumber, F_OIDEQ,
+                ObjectIdGetDatum(extension));
+    SysScanDesc scan =
+        systable_beginscan(depend, DependReferenceIndexId, true, nullptr, lengthof(key), key);
+    for (HeapTuple tuple = systable_getnext(scan); HeapTupleIsValid(tuple);
+         tuple = systable_getnext(scan)) {
+        auto *member = reinterpret_cast<Form_pg_depend>(GETSTRUCT(tuple));
+        if (member->classid != RelationRelationId || member->deptype != DEPENDENCY_EXTENSION) {
+            continue;
+        }
+        const char *member_name = get_rel_name(member->objid);
+        if (member_name != nullptr && strcmp(member_name, name) == 0) {
+            relation = member->objid;
+            break;
+        }
+    }
+    systable_endscan(scan);
+    table_close(depend, AccessShareLock);
+
+    if (!OidIsValid(relation)) {
+        ereport(ERROR, (errcode(ERRCODE_UNDEFINED_TABLE),
+                        errmsg("table \"%s\" is not part of extension usage_ledger", name),
+                        errhint("Install the extension again.")));
+    }
+    return relation;
 }
 
 void watch_transactions()

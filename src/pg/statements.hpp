@@ -20,21 +20,34 @@ enum class Statement {
     open_period,
     counter_of_period,
     add_to_counter,
+    try_lock_counter,
+    try_lock_counters,
+    add_to_counters,
+    enqueue,
+    enqueue_all,
+    take_pending,
     record_event,
     event_of_key,
 };
 constexpr int statement_count = static_cast<int>(Statement::event_of_key) + 1;
 
 /*
- * Runs a statement and returns the number of rows that it processed; what it
- * returned is then read with the functions below, until the next one runs. Each
- * statement touches one row at most. Raises whatever the statement raises.
+ * Runs a statement and returns the number of rows that it processed, which is
+ * row_count_max at most unless that is 0; what it returned is then read with the
+ * functions below, until the next one runs. Raises whatever the statement raises.
  */
-uint64 run(Statement statement, const Datum *arguments, const char *nulls = nullptr);
+uint64 run(Statement statement, const Datum *arguments, const char *nulls = nullptr,
+           uint64 row_count_max = 0);
 
-/* Columns of the one row that the last statement returned, counted from 1. */
-Datum column(int number, bool *is_null);
-Datum required_column(int number);
+/* Columns, counted from 1, of the rows that the last statement returned, counted from 0. */
+Datum required_column(int number, uint64 row = 0);
+bool column_is_null(int number, uint64 row = 0);
+
+/* Frees those rows at once, where they are many; all others are freed by SPI_finish. */
+void free_rows();
+
+/* One of the extension's tables, wherever it has been moved. */
+Oid extension_table(const char *name);
 
 /* To be called once, when the library is loaded. */
 void watch_transactions();

@@ -4,60 +4,16 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
-#include <functional>
 #include <map>
-#include <mutex>
 #include <string>
-#include <thread>
-#include <vector>
 
 #include "connection.hpp"
+#include "sessions.hpp"
 
 namespace usage_ledger::live
 {
 namespace
 {
-
-/* Counts what calls came to: outcomes, and SQLSTATEs of errors. */
-class Tally
-{
-public:
-    void add(const Result &result)
-    {
-        const std::string what = result.is_ok() ? result.text(0, 0) : result.sqlstate();
-        const std::lock_guard<std::mutex> guard(mutex_);
-        counts_[what]++;
-    }
-
-    std::map<std::string, int> counts() const
-    {
-        return counts_;
-    }
-
-private:
-    std::mutex mutex_;
-    std::map<std::string, int> counts_;
-};
-
-/* Runs a body in every one of a number of sessions, all let go together once connected. */
-void in_sessions(int session_count, const std::function<void(Connection &, int)> &body)
-{
-    std::atomic<int> waiting_count{session_count};
-    std::vector<std::thread> threads;
-    for (int session = 0; session < session_count; session++) {
-        threads.emplace_back([&, session] {
-            Connection connection;
-            waiting_count--;
-            while (waiting_count > 0) {
-                std::this_thread::yield();
-            }
-            body(connection, session);
-        });
-    }
-    for (std::thread &thread : threads) {
-        thread.join();
-    }
-}
 
 class Concurrency : public testing::Test
 {

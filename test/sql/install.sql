@@ -46,7 +46,7 @@ SELECT c.relname, a.attname, format_type(a.atttypid, a.atttypmod) AS type, a.att
 
 -- Every table leads with the account, every unique key contains it, and each can be replicated.
 SELECT c.relname, c.relrowsecurity, c.relreplident, pg_get_constraintdef(k.oid) AS key, c.reloptions
-  FROM pg_class AS c LEFT JOIN pg_constraint AS k ON k.conrelid = c.oid
+  FROM pg_class AS c LEFT JOIN pg_constraint AS k ON k.conrelid = c.oid AND k.contype = 'p'
  WHERE c.relnamespace = 'public'::regnamespace AND c.relkind = 'r' ORDER BY 1;
 SELECT count(*) AS sequences FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind = 'S';
 
