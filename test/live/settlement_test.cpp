@@ -123,7 +123,9 @@ TEST(Settlement, SettlersAtOnceFoldABacklogOnce)
         }
     });
 
-    EXPECT_EQ(settled, account_count * rows_per_account);
+    /* Rows that found their counter held by another settler became one row. */
+    EXPECT_LE(settled, account_count * rows_per_account);
+    EXPECT_GE(settled, account_count);
     EXPECT_EQ(connection.value("SELECT min(tokens_used) || ' ' || max(tokens_used) FROM"
                                " usage_periods JOIN backlog_accounts USING (account_id)"),
               std::to_string(rows_per_account) + " " + std::to_string(rows_per_account));
