@@ -3,6 +3,7 @@
 #include "pg/accounts.hpp"
 
 #include "core/period.hpp"
+#include "pg/arrays.hpp"
 #include "pg/errors.hpp"
 #include "pg/statements.hpp"
 
@@ -37,22 +38,31 @@ core::PeriodLength period_length_of(const Interval &interval)
 
 } // namespace
 
-void register_account(Datum account_id)
+void register_accounts(const Datum *account_ids, size_t count)
 {
     Datum utc = CStringGetTextDatum("UTC");
-    const Datum arguments[] = {account_id, TimestampTzGetDatum(calendar_anchor(utc))};
-    run(Statement::register_account, arguments);
+    const Datum arguments[] = {
+        make_array(count, UUIDOID, [&](size_t i) { return account_ids[i]; }),
+        TimestampTzGetDatum(calendar_anchor(utc)),
+    };
+    run(Statement::register_accounts, arguments);
 }
 
-bool lock_account(Datum account_id, Cycle *cycle)
+void lock_accounts(const Datum *account_ids, Cycle *cycles, size_t count)
 {
-    if (run(Statement::lock_account, &account_id) == 0) {
-        return false;
+    const Datum ids = make_array(count, UUIDOID, [&](size_t i) { return account_ids[i]; });
+    const uint64 locked_count = run(Statement::lock_accounts, &ids);
+    for (size_t i = 0; i < count; i++) {
+        cycles[i].is_known = false;
     }
-    cycle->period_length = DatumGetIntervalP(required_column(1));
-    cycle->period_anchor = DatumGetTimestampTz(required_column(2));
-    cycle->time_zone = required_column(3);
-    return true;
+    for (uint64 row = 0; row < locked_count; row++) {
+        cycles[DatumGetInt64(required_column(1, row)) - 1] = {
+            true, DatumGetIntervalP(required_column(3, row)),
+            DatumGetTimestampTz(required_column(4, row)), required_column(5, row)};
+    }
+    const Datum rows =
+        make_array(locked_count, TIDOID, [&](size_t row) { return required_column(2, row); });
+    run(Statement::mark_accounts, &rows);
 }
 
 bool cycle_is_valid(const Cycle &cycle)

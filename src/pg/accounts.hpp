@@ -9,19 +9,20 @@ namespace usage_ledger
 {
 
 struct Cycle {
+    bool is_known; /* or the account is not registered, and there is no more to say */
     Interval *period_length;
     TimestampTz period_anchor;
     Datum time_zone; /* text */
 };
 
-/* Registers an account with calendar months in UTC, unless it is known. */
-void register_account(Datum account_id);
+/* Registers accounts with calendar months in UTC, but for those that are known. */
+void register_accounts(const Datum *account_ids, size_t count);
 
 /*
- * Takes the lock that all who open a period of an account hold, until the end of
- * the transaction, and reads the cycle. False: the account is unknown.
+ * Takes the locks that all who open a period of these accounts hold, until the
+ * end of the transaction, in the order given, and reads the accounts' cycles.
  */
-bool lock_account(Datum account_id, Cycle *cycle);
+void lock_accounts(const Datum *account_ids, Cycle *cycles, size_t count);
 
 /* Whether periods can be reckoned with it: its length valid, its time zone known. */
 bool cycle_is_valid(const Cycle &cycle);

@@ -6,6 +6,7 @@
 #include "core/limits.hpp"
 #include "core/period.hpp"
 #include "pg/accounts.hpp"
+#include "pg/arrays.hpp"
 #include "pg/events.hpp"
 #include "pg/settings.hpp"
 #include "pg/statements.hpp"
@@ -29,14 +30,75 @@ bool find_period_at_or_before(Datum account_id, TimestampTz time, Period *period
     return true;
 }
 
-/* The start of the first period after a time, or infinity. */
-TimestampTz next_period_start(Datum account_id, TimestampTz time)
+Datum account_ids_of(const WantedPeriod *wanted, size_t count)
 {
-    const Datum arguments[] = {account_id, TimestampTzGetDatum(time)};
-    if (run(Statement::period_after, arguments) == 0) {
-        return DT_NOEND;
+    return make_array(count, UUIDOID, [&](size_t i) { return wanted[i].account_id; });
+}
+
+Datum times_of(const WantedPeriod *wanted, size_t count)
+{
+    return make_array(count, TIMESTAMPTZOID,
+                      [&](size_t i) { return TimestampTzGetDatum(wanted[i].time); });
+}
+
+/* The start of the first period after each time, or infinity. */
+TimestampTz *next_period_starts(const WantedPeriod *wanted, size_t count)
+{
+    auto *starts = static_cast<TimestampTz *>(palloc(count * sizeof(TimestampTz)));
+    for (size_t i = 0; i < count; i++) {
+        starts[i] = DT_NOEND;
     }
-    return DatumGetTimestampTz(required_column(1));
+    const Datum arguments[] = {account_ids_of(wanted, count), times_of(wanted, count)};
+    const uint64 row_count = run(Statement::periods_after, arguments);
+    for (uint64 row = 0; row < row_count; row++) {
+        starts[DatumGetInt64(required_column(1, row)) - 1] =
+            DatumGetTimestampTz(required_column(2, row));
+    }
+    return starts;
+}
+
+bool is_same_account(const WantedPeriod &a, const WantedPeriod &b)
+{
+    return memcmp(DatumGetUUIDP(a.account_id), DatumGetUUIDP(b.account_id), UUID_LEN) == 0;
+}
+
+/* The locked cycles of the accounts in a list, one for each of its elements. */
+Cycle *lock_cycles(const WantedPeriod *wanted, size_t count)
+{
+    auto *account_ids = static_cast<Datum *>(palloc(count * sizeof(Datum)));
+    auto *cycles = static_cast<Cycle *>(palloc(count * sizeof(Cycle)));
+    size_t account_count = 0;
+    for (size_t i = 0; i < count; i++) {
+        if (i == 0 || !is_same_account(wanted[i - 1], wanted[i])) {
+            account_ids[account_count++] = wanted[i].account_id;
+        }
+    }
+    if (unknown_account == unknown_account_register) {
+        register_accounts(account_ids, account_count);
+    }
+    lock_accounts(account_ids, cycles, account_count);
+
+    /* From one an account to one an element, the last first. */
+    for (size_t i = count; i-- > 0;) {
+        cycles[i] = cycles[account_count - 1];
+        if (i > 0 && !is_same_account(wanted[i - 1], wanted[i])) {
+            account_count--;
+        }
+    }
+    return cycles;
+}
+
+Period reckon_period(const Cycle &cycle, TimestampTz time, const core::Span &gap)
+{
+    core::Span span = core::period_covering(
+        time,
+        core::estimate_period(
+            time, cycle.period_anchor,
+            {cycle.period_length->month, cycle.period_length->day, cycle.period_length->time}),
+        [&cycle](int64 n) { return cycle_boundary(cycle, n); });
+    span = core::clip(span, gap);
+    Assert(span.start <= time && time < span.end);
+    return {span.start, span.end, false};
 }
 
 /* Inserts a period's row, which is then the statement's column 1. */
@@ -100,43 +162,84 @@ bool find_period(Datum account_id, TimestampTz time, Period *period)
     return find_period_at_or_before(account_id, time, period) && period->end > time;
 }
 
+void find_periods(WantedPeriod *wanted, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        wanted[i].state = PeriodState::missing;
+        wanted[i].previous_end = DT_NOBEGIN;
+    }
+    const Datum arguments[] = {account_ids_of(wanted, count), times_of(wanted, count)};
+    const uint64 row_count = run(Statement::periods_at_or_before, arguments);
+    for (uint64 row = 0; row < row_count; row++) {
+        WantedPeriod *found = &wanted[DatumGetInt64(required_column(1, row)) - 1];
+        found->period = {DatumGetTimestampTz(required_column(2, row)),
+                         DatumGetTimestampTz(required_column(3, row)), !column_is_null(4, row)};
+        if (found->period.end > found->time) {
+            found->state = PeriodState::found;
+        } else {
+            found->previous_end = found->period.end;
+        }
+    }
+}
+
+void open_periods(WantedPeriod *wanted, size_t count)
+{
+    const Cycle *cycles = lock_cycles(wanted, count);
+
+    /* Whoever held the locks before may have opened them. */
+    find_periods(wanted, count);
+    const TimestampTz *next_starts = next_period_starts(wanted, count);
+
+    auto *opened = static_cast<WantedPeriod *>(palloc(count * sizeof(WantedPeriod)));
+    size_t opened_count = 0;
+    for (size_t i = 0; i < count; i++) {
+        if (wanted[i].state == PeriodState::found) {
+            continue;
+        }
+        if (!cycles[i].is_known || !cycle_is_valid(cycles[i])) {
+            wanted[i].state =
+                cycles[i].is_known ? PeriodState::no_cycle : PeriodState::unknown_account;
+            continue;
+        }
+        /* Times ascend, so the last one opened here is the nearest before. */
+        core::Span gap = {wanted[i].previous_end, next_starts[i]};
+        const WantedPeriod *last = opened_count > 0 ? &opened[opened_count - 1] : nullptr;
+        if (last != nullptr && is_same_account(*last, wanted[i])) {
+            gap.start = Max(gap.start, last->period.end);
+        }
+        wanted[i].state = PeriodState::found;
+        if (gap.start > wanted[i].time) {
+            wanted[i].period = last->period;
+            continue;
+        }
+        wanted[i].period = reckon_period(cycles[i], wanted[i].time, gap);
+        opened[opened_count++] = wanted[i];
+    }
+
+    const Datum arguments[] = {
+        account_ids_of(opened, opened_count),
+        make_array(opened_count, TIMESTAMPTZOID,
+                   [&](size_t i) { return TimestampTzGetDatum(opened[i].period.start); }),
+        make_array(opened_count, TIMESTAMPTZOID,
+                   [&](size_t i) { return TimestampTzGetDatum(opened[i].period.end); }),
+    };
+    run(Statement::open_periods, arguments);
+}
+
 Period open_period_covering(const EventName &event, TimestampTz time)
 {
-    Datum account_id = event.account_id.value;
-    if (unknown_account == unknown_account_register) {
-        register_account(account_id);
-    }
-    Cycle cycle;
-    if (!lock_account(account_id, &cycle)) {
+    WantedPeriod wanted = {event.account_id.value, time, PeriodState::missing, {}, 0};
+    open_periods(&wanted, 1);
+    switch (wanted.state) {
+    case PeriodState::found:
+        break;
+    case PeriodState::unknown_account:
         raise_unknown_account(event);
-    }
-
-    /* Whoever held the lock before may have opened the period. */
-    Period neighbour;
-    core::Span gap = {DT_NOBEGIN, DT_NOEND};
-    if (find_period_at_or_before(account_id, time, &neighbour)) {
-        if (neighbour.end > time) {
-            return neighbour;
-        }
-        gap.start = neighbour.end;
-    }
-    gap.end = next_period_start(account_id, time);
-
-    if (!cycle_is_valid(cycle)) {
+    case PeriodState::missing:
+    case PeriodState::no_cycle:
         raise_no_period(event, time);
     }
-    core::Span span = core::period_covering(
-        time,
-        core::estimate_period(
-            time, cycle.period_anchor,
-            {cycle.period_length->month, cycle.period_length->day, cycle.period_length->time}),
-        [&cycle](int64 n) { return cycle_boundary(cycle, n); });
-    span = core::clip(span, gap);
-    Assert(span.start <= time && time < span.end);
-
-    Period period = {span.start, span.end, false};
-    insert_period(account_id, period, {0, 0, 0});
-    return period;
+    return wanted.period;
 }
 
 } // namespace usage_ledger
@@ -164,10 +267,10 @@ Datum usage_ledger_open_usage_period(PG_FUNCTION_ARGS)
     check_totals(account_id, totals);
 
     SPI_connect();
-    register_account(account_id);
+    register_accounts(&account_id, 1);
     Cycle cycle;
-    bool is_known PG_USED_FOR_ASSERTS_ONLY = lock_account(account_id, &cycle);
-    Assert(is_known);
+    lock_accounts(&account_id, &cycle, 1);
+    Assert(cycle.is_known);
 
     /* The only one that can overlap: the last to start before the new one ends. */
     Period neighbour;

@@ -19,10 +19,28 @@ struct Period {
 /* Finds the period that covers a time, taking no lock. */
 bool find_period(Datum account_id, TimestampTz time, Period *period);
 
+/* A time whose period is wanted, and what became of that. */
+enum class PeriodState { missing, found, unknown_account, no_cycle };
+struct WantedPeriod {
+    Datum account_id;
+    TimestampTz time;
+    PeriodState state;
+    Period period;            /* if it was found */
+    TimestampTz previous_end; /* if it is missing: where the gap around the time begins */
+};
+
+/* Finds the periods that cover times, taking no lock; those that do not exist are missing. */
+void find_periods(WantedPeriod *wanted, size_t count);
+
 /*
- * Opens the period of the account's cycle that covers a time, registering the
- * account if that is the setting, unless another session got there first.
+ * Opens the missing periods of a list that is sorted by account and time, each as
+ * the account's cycle has it, clipped to the gap that it falls in. Registers
+ * unknown accounts if that is the setting. Waits for other sessions that open
+ * periods of the same accounts, and uses theirs.
  */
+void open_periods(WantedPeriod *wanted, size_t count);
+
+/* Opens the period of an event, or raises. */
 Period open_period_covering(const EventName &event, TimestampTz time);
 
 } // namespace usage_ledger

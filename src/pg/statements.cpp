@@ -19,27 +19,42 @@ struct Text {
 };
 
 /*
- * Tables and operators are qualified, so the caller's search path has no say.
+ * Tables and operators are qualified, so the caller's search path has no say
+ * (unnest of several arrays is the server's own, whatever it is called here).
  * One table each: simple enough for a sharding planner to route.
+ *
+ * Those that take arrays do for each element what their singular does, in the
+ * order of the arrays: a subquery that locks, limits or offsets is not pulled up,
+ * so that the arrays drive the plan, by the unique key, at any size of the table.
  */
 const Text texts[statement_count] = {
-    {Statement::register_account,
+    {Statement::register_accounts,
      "usage_accounts",
-     "INSERT INTO %s (account_id, period_anchor) VALUES ($1, $2)"
+     "INSERT INTO %s (account_id, period_anchor)"
+     " SELECT k.account_id, $2 FROM pg_catalog.unnest($1) AS k (account_id)"
      " ON CONFLICT (account_id) DO NOTHING",
      2,
-     {UUIDOID, TIMESTAMPTZOID}},
+     {UUIDARRAYOID, TIMESTAMPTZOID}},
+
+    {Statement::lock_accounts,
+     "usage_accounts",
+     "SELECT k.ordinal, a.ctid, a.period_length, a.period_anchor, a.time_zone"
+     " FROM pg_catalog.unnest($1) WITH ORDINALITY AS k (account_id, ordinal)"
+     " CROSS JOIN LATERAL"
+     " (SELECT a.ctid, a.period_length, a.period_anchor, a.time_zone FROM %s AS a"
+     " WHERE a.account_id OPERATOR(pg_catalog.=) k.account_id FOR UPDATE) AS a",
+     1,
+     {UUIDARRAYOID}},
 
     /*
-     * An update, not a row lock: under REPEATABLE READ whoever waited for it is
-     * told that its snapshot is too old to see the periods opened meanwhile.
+     * An update after the lock: under REPEATABLE READ whoever waited for the lock
+     * is told that its snapshot is too old to see the periods opened meanwhile.
      */
-    {Statement::lock_account,
+    {Statement::mark_accounts,
      "usage_accounts",
-     "UPDATE %s SET time_zone = time_zone WHERE account_id OPERATOR(pg_catalog.=) $1"
-     " RETURNING period_length, period_anchor, time_zone",
+     "UPDATE %s SET time_zone = time_zone WHERE ctid OPERATOR(pg_catalog.=) ANY ($1)",
      1,
-     {UUIDOID}},
+     {TIDARRAYOID}},
 
     {Statement::set_cycle,
      "usage_accounts",
@@ -59,13 +74,29 @@ const Text texts[statement_count] = {
      2,
      {UUIDOID, TIMESTAMPTZOID}},
 
-    {Statement::period_after,
+    {Statement::periods_at_or_before,
      "usage_periods",
-     "SELECT period_start FROM %s"
-     " WHERE account_id OPERATOR(pg_catalog.=) $1 AND period_start OPERATOR(pg_catalog.>) $2"
-     " ORDER BY period_start LIMIT 1",
+     "SELECT k.ordinal, p.period_start, p.period_end, p.closed_at"
+     " FROM unnest($1, $2) WITH ORDINALITY AS k (account_id, time, ordinal)"
+     " CROSS JOIN LATERAL"
+     " (SELECT p.period_start, p.period_end, p.closed_at FROM %s AS p"
+     " WHERE p.account_id OPERATOR(pg_catalog.=) k.account_id"
+     " AND p.period_start OPERATOR(pg_catalog.<=) k.time"
+     " ORDER BY p.period_start DESC LIMIT 1) AS p",
      2,
-     {UUIDOID, TIMESTAMPTZOID}},
+     {UUIDARRAYOID, TIMESTAMPTZARRAYOID}},
+
+    {Statement::periods_after,
+     "usage_periods",
+     "SELECT k.ordinal, p.period_start"
+     " FROM unnest($1, $2) WITH ORDINALITY AS k (account_id, time, ordinal)"
+     " CROSS JOIN LATERAL"
+     " (SELECT p.period_start FROM %s AS p"
+     " WHERE p.account_id OPERATOR(pg_catalog.=) k.account_id"
+     " AND p.period_start OPERATOR(pg_catalog.>) k.time"
+     " ORDER BY p.period_start LIMIT 1) AS p",
+     2,
+     {UUIDARRAYOID, TIMESTAMPTZARRAYOID}},
 
     {Statement::open_period,
      "usage_periods",
@@ -75,12 +106,29 @@ const Text texts[statement_count] = {
      6,
      {UUIDOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT8OID, INT8OID, INT8OID}},
 
+    {Statement::open_periods,
+     "usage_periods",
+     "INSERT INTO %s (account_id, period_start, period_end) SELECT * FROM unnest($1, $2, $3)",
+     3,
+     {UUIDARRAYOID, TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID}},
+
     {Statement::counter_of_period,
      "usage_periods",
      "SELECT tokens_used, period_end, closed_at FROM %s"
      " WHERE account_id OPERATOR(pg_catalog.=) $1 AND period_start OPERATOR(pg_catalog.=) $2",
      2,
      {UUIDOID, TIMESTAMPTZOID}},
+
+    {Statement::counters_of_periods,
+     "usage_periods",
+     "SELECT k.ordinal, p.tokens_used, p.period_end"
+     " FROM unnest($1, $2) WITH ORDINALITY AS k (account_id, period_start, ordinal)"
+     " CROSS JOIN LATERAL"
+     " (SELECT p.tokens_used, p.period_end FROM %s AS p"
+     " WHERE p.account_id OPERATOR(pg_catalog.=) k.account_id"
+     " AND p.period_start OPERATOR(pg_catalog.=) k.period_start OFFSET 0) AS p",
+     2,
+     {UUIDARRAYOID, TIMESTAMPTZARRAYOID}},
 
     /*
      * Takes the row's lock and adds, in one statement; having waited for the
@@ -110,7 +158,6 @@ const Text texts[statement_count] = {
      2,
      {UUIDOID, TIMESTAMPTZOID}},
 
-    /* A subquery that locks is not pulled up: the rows are taken in the order of the arrays. */
     {Statement::try_lock_counters,
      "usage_periods",
      "SELECT k.ordinal, c.ctid, c.tokens_used, c.reports_used, c.chats_used, c.closed_at"
@@ -119,6 +166,17 @@ const Text texts[statement_count] = {
      " (SELECT p.ctid, p.tokens_used, p.reports_used, p.chats_used, p.closed_at FROM %s AS p"
      " WHERE p.account_id OPERATOR(pg_catalog.=) k.account_id"
      " AND p.period_start OPERATOR(pg_catalog.=) k.period_start FOR UPDATE SKIP LOCKED) AS c",
+     2,
+     {UUIDARRAYOID, TIMESTAMPTZARRAYOID}},
+
+    {Statement::lock_counters,
+     "usage_periods",
+     "SELECT k.ordinal, c.ctid, c.tokens_used, c.reports_used, c.chats_used, c.closed_at"
+     " FROM unnest($1, $2) WITH ORDINALITY AS k (account_id, period_start, ordinal)"
+     " CROSS JOIN LATERAL"
+     " (SELECT p.ctid, p.tokens_used, p.reports_used, p.chats_used, p.closed_at FROM %s AS p"
+     " WHERE p.account_id OPERATOR(pg_catalog.=) k.account_id"
+     " AND p.period_start OPERATOR(pg_catalog.=) k.period_start FOR UPDATE) AS c",
      2,
      {UUIDARRAYOID, TIMESTAMPTZARRAYOID}},
 
@@ -164,12 +222,40 @@ const Text texts[statement_count] = {
      7,
      {UUIDOID, TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT8OID, INT4OID, INT4OID}},
 
+    {Statement::record_events,
+     "usage_events",
+     "INSERT INTO %s (account_id, idempotency_key, period_start, occurred_at,"
+     " tokens, reports, chats)"
+     " SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7)"
+     " ON CONFLICT (account_id, idempotency_key) DO NOTHING"
+     " RETURNING account_id, idempotency_key, ctid",
+     7,
+     {UUIDARRAYOID, TEXTARRAYOID, TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID, INT8ARRAYOID,
+      INT4ARRAYOID, INT4ARRAYOID}},
+
+    {Statement::delete_events,
+     "usage_events",
+     "DELETE FROM %s WHERE ctid OPERATOR(pg_catalog.=) ANY ($1)",
+     1,
+     {TIDARRAYOID}},
+
     {Statement::event_of_key,
      "usage_events",
      "SELECT tokens, reports, chats, period_start FROM %s"
      " WHERE account_id OPERATOR(pg_catalog.=) $1 AND idempotency_key OPERATOR(pg_catalog.=) $2",
      2,
      {UUIDOID, TEXTOID}},
+
+    {Statement::events_of_keys,
+     "usage_events",
+     "SELECT k.ordinal, e.tokens, e.reports, e.chats, e.period_start"
+     " FROM unnest($1, $2) WITH ORDINALITY AS k (account_id, idempotency_key, ordinal)"
+     " CROSS JOIN LATERAL"
+     " (SELECT e.tokens, e.reports, e.chats, e.period_start FROM %s AS e"
+     " WHERE e.account_id OPERATOR(pg_catalog.=) k.account_id"
+     " AND e.idempotency_key OPERATOR(pg_catalog.=) k.idempotency_key OFFSET 0) AS e",
+     2,
+     {UUIDARRAYOID, TEXTARRAYOID}},
 };
 
 /* Prepared when first needed, kept for the life of the backend. */

@@ -12,24 +12,32 @@ namespace usage_ledger
 {
 
 enum class Statement {
-    register_account,
-    lock_account,
+    register_accounts,
+    lock_accounts,
+    mark_accounts,
     set_cycle,
     period_at_or_before,
-    period_after,
+    periods_at_or_before,
+    periods_after,
     open_period,
+    open_periods,
     counter_of_period,
+    counters_of_periods,
     add_to_counter,
     try_lock_counter,
     try_lock_counters,
+    lock_counters,
     add_to_counters,
     enqueue,
     enqueue_all,
     take_pending,
     record_event,
+    record_events,
+    delete_events,
     event_of_key,
+    events_of_keys,
 };
-constexpr int statement_count = static_cast<int>(Statement::event_of_key) + 1;
+constexpr int statement_count = static_cast<int>(Statement::events_of_keys) + 1;
 
 /*
  * Runs a statement and returns the number of rows that it processed, which is
