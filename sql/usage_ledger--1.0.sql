@@ -178,6 +178,37 @@ AS 'MODULE_PATHNAME', 'usage_ledger_increment_usage';
 COMMENT ON FUNCTION @extschema@.increment_usage(uuid, bigint, text, boolean, boolean, timestamptz) IS
     'Counts p_tokens (0 to 10^12) of p_account_id once per p_idempotency_key (1 to 255 bytes), at p_occurred_at (NULL: now()). Outcome applied, queued or replayed. Errors: UL001 key reused with another payload, UL002 unknown account or no period, UL003 period closed, 22003 overflow, 22004 NULL argument, 22023 argument outside its limits.';
 
+-- Counts many events in the caller's transaction, each as increment_usage would
+-- have in a call of its own, the calls made in the order given. One bad item does
+-- not sink the others.
+--
+--   p_account_ids .. p_idempotency_keys  as increment_usage's, an element an item;
+--                                        1,000,000 items at most
+--   p_is_report .. p_occurred_at         likewise; the whole array may be NULL
+--
+-- Returns a row per item, in the order given, with its number from 1, the outcome
+-- of increment_usage or one of
+--   conflict         as UL001
+--   unknown_account  as UL002
+--   closed           as UL003
+--   invalid          as 22003, 22004 and 22023
+-- and then the reason in detail. Errors (nothing is written): 22004 the array of
+-- accounts, tokens or keys is NULL; 22023 arrays of unequal length, of several
+-- dimensions, or too long.
+CREATE FUNCTION @extschema@.increment_usage_batch(
+    p_account_ids uuid[],
+    p_tokens bigint[],
+    p_idempotency_keys text[],
+    p_is_report boolean[] DEFAULT NULL,
+    p_is_chat boolean[] DEFAULT NULL,
+    p_occurred_at timestamptz[] DEFAULT NULL)
+RETURNS TABLE (item integer, outcome text, tokens_used bigint,
+               period_start timestamptz, period_end timestamptz, detail text)
+LANGUAGE C VOLATILE PARALLEL UNSAFE SECURITY DEFINER
+AS 'MODULE_PATHNAME', 'usage_ledger_increment_usage_batch';
+COMMENT ON FUNCTION @extschema@.increment_usage_batch(uuid[], bigint[], text[], boolean[], boolean[], timestamptz[]) IS
+    'Counts up to 1,000,000 events, given as arrays of equal length, each as increment_usage does. A row per item in the order given: applied, queued, replayed, or conflict, unknown_account, closed, invalid with the reason in detail. Errors: 22004 NULL array, 22023 malformed arrays.';
+
 -- Sets the billing cycle of an account, registering it where it is unknown.
 -- Periods that exist stay as they are; the next one to be opened follows the
 -- new cycle, clipped to the gap that it falls in.

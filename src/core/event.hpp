@@ -32,6 +32,9 @@ struct EventTimes {
 
 enum class Fault {
     none,
+    account_null,
+    tokens_null,
+    key_null,
     key_empty,
     key_too_long,
     tokens_negative,
@@ -39,6 +42,7 @@ enum class Fault {
     time_not_finite,
     time_too_old,
     time_too_far_ahead,
+    counter_overflow,
 };
 
 /* Judges what depends on nothing but the arguments. */

@@ -17,6 +17,12 @@ constexpr int64_t key_length_max = 255;
 /* Tokens in one event: above any real request, and 9 million events below overflow. */
 constexpr int64_t event_tokens_max = 1000000000000;
 
+/* Items in one batch. */
+constexpr int64_t batch_items_max = 1000000;
+
+/* Pending rows that one call settles. */
+constexpr int32_t settled_rows_max = 10000000;
+
 /* How far a reporter's clock may run ahead of the server's. */
 constexpr int64_t clock_skew_max_us = 300 * microseconds_per_second;
 

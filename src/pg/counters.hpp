@@ -21,6 +21,9 @@ struct Counter {
 
 Counter read_counter(Datum account_id, TimestampTz period_start);
 
+/* Reads the counters of additions; counters[i] goes with additions[i]. */
+void read_counters(const core::Addition *additions, Counter *counters, size_t count);
+
 /* Takes a counter's lock, unless another session holds it; never waits. */
 bool try_lock_counter(Datum account_id, TimestampTz period_start);
 
@@ -39,6 +42,9 @@ struct LockedCounter {
     ItemPointerData row;
     core::Totals totals;
 };
+
+/* Takes the locks of the additions' counters in the order given, waiting for them. */
+void lock_counters(const core::Addition *additions, LockedCounter *counters, size_t count);
 
 /*
  * Takes the locks of the additions' counters that are not taken yet, in the order

@@ -42,6 +42,59 @@ const char *payload_text(const core::Payload &payload)
                     payload.chats);
 }
 
+constexpr const char *hint_null = "Pass a value for the argument.";
+
+struct FaultText {
+    int sqlstate;
+    const char *message;
+    const char *hint;
+};
+
+FaultText text_of(core::Fault fault)
+{
+    switch (fault) {
+    case core::Fault::none:
+        break;
+    case core::Fault::account_null:
+        return {ERRCODE_NULL_VALUE_NOT_ALLOWED, "account must not be null", hint_null};
+    case core::Fault::tokens_null:
+        return {ERRCODE_NULL_VALUE_NOT_ALLOWED, "tokens must not be null", hint_null};
+    case core::Fault::key_null:
+        return {ERRCODE_NULL_VALUE_NOT_ALLOWED, "idempotency key must not be null", hint_null};
+    case core::Fault::key_empty:
+        return {ERRCODE_INVALID_PARAMETER_VALUE, "idempotency key must not be empty",
+                "Derive the key from the run and step that used the tokens, and send the same key "
+                "with every retry."};
+    case core::Fault::key_too_long:
+        return {ERRCODE_INVALID_PARAMETER_VALUE,
+                psprintf("idempotency key must not be longer than " INT64_FORMAT " bytes",
+                         core::key_length_max),
+                "Send a digest of the long key, such as its SHA-256 in hexadecimal."};
+    case core::Fault::tokens_negative:
+        return {ERRCODE_INVALID_PARAMETER_VALUE, "tokens must not be negative",
+                "Report the tokens that the event used, zero or more."};
+    case core::Fault::tokens_too_many:
+        return {ERRCODE_INVALID_PARAMETER_VALUE,
+                psprintf("tokens must not be above " INT64_FORMAT " in one event",
+                         core::event_tokens_max),
+                "Check the unit of the argument; carry totals over with open_usage_period."};
+    case core::Fault::time_not_finite:
+        return {ERRCODE_INVALID_PARAMETER_VALUE, "time of the event must be finite",
+                "Pass the time when the event happened, or NULL for now."};
+    case core::Fault::time_too_old:
+        return {ERRCODE_INVALID_PARAMETER_VALUE, "event is older than usage_ledger.max_event_age",
+                "Count it now by passing no p_occurred_at, or raise usage_ledger.max_event_age."};
+    case core::Fault::time_too_far_ahead:
+        return {ERRCODE_INVALID_PARAMETER_VALUE,
+                "event is more than 5 minutes ahead of the server's clock",
+                "Set the reporter's clock, or count it now by passing no p_occurred_at."};
+    case core::Fault::counter_overflow:
+        return {ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE, "counter of the billing period would overflow",
+                "Count it in another period by passing another p_occurred_at."};
+    }
+    pg_unreachable();
+}
+
 [[noreturn]] void raise_null(const char *argument, const char *detail)
 {
     ereport(ERROR,
@@ -64,6 +117,11 @@ const char *quoted_text(Datum value)
     return psprintf("\"%.*s...\" (" INT64_FORMAT " bytes)", shown, VARDATA_ANY(head), length);
 }
 
+const char *conflict_text(const core::Payload &counted, const core::Payload &given)
+{
+    return psprintf("counted %s; given %s", payload_text(counted), payload_text(given));
+}
+
 char *time_text(TimestampTz time)
 {
     pg_tm tm;
@@ -82,64 +140,27 @@ char *time_text(TimestampTz time)
     return pstrdup(buffer);
 }
 
-void raise_null_argument(const char *argument, const EventName &event)
-{
-    raise_null(argument, event_text(event));
-}
-
 void raise_null_argument(const char *argument, NullableDatum account_id)
 {
     raise_null(argument, psprintf("Account %s", account_text(account_id)));
 }
 
+const char *message_of(core::Fault fault)
+{
+    return text_of(fault).message;
+}
+
 void raise_fault(core::Fault fault, const EventName &event, int64 tokens, TimestampTz occurred_at)
 {
-    const char *message = nullptr;
+    const FaultText text = text_of(fault);
     const char *detail = event_text(event);
-    const char *hint = nullptr;
-
-    switch (fault) {
-    case core::Fault::none:
-        break;
-    case core::Fault::key_empty:
-        message = "idempotency key must not be empty";
-        hint = "Derive the key from the run and step that used the tokens, and send the same key "
-               "with every retry.";
-        break;
-    case core::Fault::key_too_long:
-        message = psprintf("idempotency key must not be longer than " INT64_FORMAT " bytes",
-                           core::key_length_max);
-        hint = "Send a digest of the long key, such as its SHA-256 in hexadecimal.";
-        break;
-    case core::Fault::tokens_negative:
-        message = "tokens must not be negative";
+    if (fault == core::Fault::tokens_negative || fault == core::Fault::tokens_too_many) {
         detail = psprintf("%s: " INT64_FORMAT " tokens", detail, tokens);
-        hint = "Report the tokens that the event used, zero or more.";
-        break;
-    case core::Fault::tokens_too_many:
-        message = psprintf("tokens must not be above " INT64_FORMAT " in one event",
-                           core::event_tokens_max);
-        detail = psprintf("%s: " INT64_FORMAT " tokens", detail, tokens);
-        hint = "Check the unit of the argument; carry totals over with open_usage_period.";
-        break;
-    case core::Fault::time_not_finite:
-        message = "time of the event must be finite";
-        hint = "Pass the time when the event happened, or NULL for now.";
-        break;
-    case core::Fault::time_too_old:
-        message = "event is older than usage_ledger.max_event_age";
+    } else if (fault == core::Fault::time_too_old || fault == core::Fault::time_too_far_ahead) {
         detail = psprintf("%s: occurred at %s", detail, time_text(occurred_at));
-        hint = "Count it now by passing no p_occurred_at, or raise usage_ledger.max_event_age.";
-        break;
-    case core::Fault::time_too_far_ahead:
-        message = "event is more than 5 minutes ahead of the server's clock";
-        detail = psprintf("%s: occurred at %s", detail, time_text(occurred_at));
-        hint = "Set the reporter's clock, or count it now by passing no p_occurred_at.";
-        break;
     }
-    Assert(message != nullptr && hint != nullptr);
-    ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("%s", message),
-                    errdetail("%s.", detail), errhint("%s", hint)));
+    ereport(ERROR, (errcode(text.sqlstate), errmsg("%s", text.message), errdetail("%s.", detail),
+                    errhint("%s", text.hint)));
     pg_unreachable();
 }
 
@@ -155,10 +176,8 @@ void raise_conflict(const EventName &event, const core::Payload &counted,
                     const core::Payload &given)
 {
     ereport(ERROR,
-            (errcode(errcode_conflict),
-             errmsg("idempotency key was already used for another event"),
-             errdetail("%s: counted %s; given %s.", event_text(event), payload_text(counted),
-                       payload_text(given)),
+            (errcode(errcode_conflict), errmsg("%s", message_conflict),
+             errdetail("%s: %s.", event_text(event), conflict_text(counted, given)),
              errhint("Send the first call's tokens and flags with a retry, and a new key with a "
                      "new event.")));
     pg_unreachable();
@@ -176,7 +195,7 @@ void raise_opening_key_taken(const EventName &event)
 
 void raise_unknown_account(const EventName &event)
 {
-    ereport(ERROR, (errcode(errcode_no_account_or_period), errmsg("account is unknown"),
+    ereport(ERROR, (errcode(errcode_no_account_or_period), errmsg("%s", message_unknown_account),
                     errdetail("%s.", event_text(event)),
                     errhint("Register the account with set_usage_cycle, or set "
                             "usage_ledger.unknown_account to \"register\".")));
@@ -185,8 +204,7 @@ void raise_unknown_account(const EventName &event)
 
 void raise_no_period(const EventName &event, TimestampTz time)
 {
-    ereport(ERROR, (errcode(errcode_no_account_or_period),
-                    errmsg("no billing period covers the event and none can be opened"),
+    ereport(ERROR, (errcode(errcode_no_account_or_period), errmsg("%s", message_no_period),
                     errdetail("%s: occurred at %s.", event_text(event), time_text(time)),
                     errhint("Mend the account's cycle with set_usage_cycle, or open a period with "
                             "open_usage_period.")));
@@ -195,7 +213,7 @@ void raise_no_period(const EventName &event, TimestampTz time)
 
 void raise_period_closed(const EventName &event, TimestampTz period_start)
 {
-    ereport(ERROR, (errcode(errcode_period_closed), errmsg("billing period of the event is closed"),
+    ereport(ERROR, (errcode(errcode_period_closed), errmsg("%s", message_period_closed),
                     errdetail("%s: period from %s.", event_text(event), time_text(period_start)),
                     errhint("Count it in the open period by passing no p_occurred_at.")));
     pg_unreachable();
@@ -203,10 +221,10 @@ void raise_period_closed(const EventName &event, TimestampTz period_start)
 
 void raise_counter_overflow(const EventName &event, TimestampTz period_start)
 {
-    ereport(ERROR, (errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE),
-                    errmsg("counter of the billing period would overflow"),
+    const FaultText text = text_of(core::Fault::counter_overflow);
+    ereport(ERROR, (errcode(text.sqlstate), errmsg("%s", text.message),
                     errdetail("%s: period from %s.", event_text(event), time_text(period_start)),
-                    errhint("Count it in another period by passing another p_occurred_at.")));
+                    errhint("%s", text.hint)));
     pg_unreachable();
 }
 
@@ -245,6 +263,21 @@ void warn_cannot_settle(const core::Addition &addition, const char *reason)
                                 account_text(account_id), time_text(addition.period_start),
                                 addition.tokens, addition.reports, addition.chats),
                       errhint("It stays pending and is part of usage_totals.")));
+}
+
+void raise_null_array(const char *argument)
+{
+    raise_null(argument, "A batch needs an array of accounts, one of tokens and one of keys");
+}
+
+void raise_malformed_arrays(const char *detail)
+{
+    ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+                    errmsg("arrays of a batch are malformed"), errdetail("%s.", detail),
+                    errhint("Pass arrays of one dimension and equal length, of " INT64_FORMAT
+                            " elements at most.",
+                            core::batch_items_max)));
+    pg_unreachable();
 }
 
 } // namespace usage_ledger

@@ -18,15 +18,26 @@ struct EventName {
     NullableDatum idempotency_key;
 };
 
-/* 22004 */
-[[noreturn]] void raise_null_argument(const char *argument, const EventName &event);
-[[noreturn]] void raise_null_argument(const char *argument, NullableDatum account_id);
+/* What is wrong, without what it is about: also the detail of a batch's item. */
+constexpr const char *message_conflict = "idempotency key was already used for another event";
+constexpr const char *message_unknown_account = "account is unknown";
+constexpr const char *message_no_period =
+    "no billing period covers the event and none can be opened";
+constexpr const char *message_period_closed = "billing period of the event is closed";
+const char *message_of(core::Fault fault);
+const char *conflict_text(const core::Payload &counted, const core::Payload &given);
 
-/* 22023: an argument of an event, or of an account's cycle or period */
+/* 22004 */
+[[noreturn]] void raise_null_argument(const char *argument, NullableDatum account_id);
+[[noreturn]] void raise_null_array(const char *argument);
+
+/* 22004 and 22023: an argument of an event; 22023: of a batch, a cycle or a period */
 [[noreturn]] void raise_fault(core::Fault fault, const EventName &event, int64 tokens,
                               TimestampTz occurred_at);
 [[noreturn]] void raise_invalid_argument(Datum account_id, const char *what, const char *value,
                                          const char *hint);
+
+[[noreturn]] void raise_malformed_arrays(const char *detail);
 
 /* 22004 and 22023, for p_max_rows */
 [[noreturn]] void raise_null_row_count();

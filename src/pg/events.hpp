@@ -29,6 +29,16 @@ inline EventName name_of(const Event &event)
  */
 bool record_event(const Event &event, TimestampTz period_start);
 
+/*
+ * Records events, sorted by key, each in the period that goes with it; rows[i]
+ * becomes the place of events[i], invalid where its key was taken.
+ */
+void record_events(const Event *events, const TimestampTz *period_starts, ItemPointerData *rows,
+                   size_t count);
+
+/* Takes events back that this transaction has recorded. */
+void delete_events(const ItemPointerData *rows, size_t count);
+
 /* What was counted under a key, and in which period. */
 struct CountedEvent {
     core::Payload payload;
@@ -37,5 +47,9 @@ struct CountedEvent {
 
 /* Finds what was counted under an event's key; takes no lock. */
 bool find_counted_event(const Event &event, CountedEvent *counted);
+
+/* Finds what was counted under the keys of events: counted[i], where is_counted[i]. */
+void find_counted_events(const Event *events, CountedEvent *counted, bool *is_counted,
+                         size_t count);
 
 } // namespace usage_ledger

@@ -132,10 +132,11 @@ Answer count_event(const Event &event)
 Event event_of_arguments(FunctionCallInfo fcinfo)
 {
     const EventName name = {fcinfo->args[0], fcinfo->args[2]};
-    static const char *const names[] = {"account", "tokens", "idempotency key"};
-    for (int i = 0; i < static_cast<int>(lengthof(names)); i++) {
+    static const core::Fault null_faults[] = {core::Fault::account_null, core::Fault::tokens_null,
+                                              core::Fault::key_null};
+    for (int i = 0; i < static_cast<int>(lengthof(null_faults)); i++) {
         if (PG_ARGISNULL(i)) {
-            raise_null_argument(names[i], name);
+            raise_fault(null_faults[i], name, 0, 0);
         }
     }
 

@@ -15,6 +15,7 @@
 #include "pg/settle.hpp"
 
 #include "core/addition.hpp"
+#include "core/limits.hpp"
 #include "pg/counters.hpp"
 #include "pg/errors.hpp"
 #include "pg/pending.hpp"
@@ -32,9 +33,6 @@ namespace
  */
 constexpr int attempt_count_max = 20;
 constexpr long attempt_interval_us = 1000;
-
-/* One call settles no more than this, whatever it is asked for. */
-constexpr int32 settled_row_count_max = 10000000;
 
 LockedCounter *lock_free_counters(const TakenUsage &taken)
 {
@@ -120,8 +118,8 @@ Datum usage_ledger_settle_usage(PG_FUNCTION_ARGS)
         raise_null_row_count();
     }
     const int32 row_count_max = PG_GETARG_INT32(0);
-    if (row_count_max < 1 || row_count_max > settled_row_count_max) {
-        raise_row_count_outside_limits(row_count_max, settled_row_count_max);
+    if (row_count_max < 1 || row_count_max > core::settled_rows_max) {
+        raise_row_count_outside_limits(row_count_max, core::settled_rows_max);
     }
 
     SPI_connect();

@@ -121,10 +121,10 @@ const Text texts[statement_count] = {
 
     {Statement::counters_of_periods,
      "usage_periods",
-     "SELECT k.ordinal, p.tokens_used, p.period_end"
+     "SELECT k.ordinal, p.tokens_used, p.period_end, p.closed_at"
      " FROM unnest($1, $2) WITH ORDINALITY AS k (account_id, period_start, ordinal)"
      " CROSS JOIN LATERAL"
-     " (SELECT p.tokens_used, p.period_end FROM %s AS p"
+     " (SELECT p.tokens_used, p.period_end, p.closed_at FROM %s AS p"
      " WHERE p.account_id OPERATOR(pg_catalog.=) k.account_id"
      " AND p.period_start OPERATOR(pg_catalog.=) k.period_start OFFSET 0) AS p",
      2,
