@@ -11,6 +11,7 @@ const char *outcome_of(Verdict verdict)
     switch (verdict) {
     case Verdict::undecided:
     case Verdict::leader:
+    case Verdict::follower:
         break;
     case Verdict::applied:
         return "applied";
@@ -69,6 +70,17 @@ void decide_counted(Item *const *group, size_t size, const Payload &counted, int
             item->verdict = item->payload == counted ? Verdict::replayed : Verdict::conflict;
             item->counted = counted;
             item->period_start = period_start;
+        }
+    }
+}
+
+void follow(Item *const *group, size_t size, Item *leader)
+{
+    leader->leader = leader;
+    for (size_t i = 0; i < size; i++) {
+        if (group[i]->verdict == Verdict::undecided) {
+            group[i]->verdict = Verdict::follower;
+            group[i]->leader = leader;
         }
     }
 }

@@ -16,7 +16,8 @@ namespace usage_ledger::core
 
 enum class Verdict {
     undecided,
-    leader, /* the first countable item of its key: it is to be recorded */
+    leader,   /* the first countable item of its key: it is to be recorded */
+    follower, /* a later one: it comes to what becomes of its leader */
     applied,
     queued,
     replayed,
@@ -43,6 +44,7 @@ struct Item {
     int64_t period_start;
     int64_t period_end;
     Verdict verdict;
+    Item *leader;    /* of a follower: the first leader of its key; of that: the present one */
     Payload counted; /* what a conflict conflicts with */
     int64_t tokens_used;
 };
@@ -61,6 +63,9 @@ size_t group_size(Item *const *items, size_t count);
  * payloads alone.
  */
 void decide_counted(Item *const *group, size_t size, const Payload &counted, int64_t period_start);
+
+/* Makes followers of the undecided items of one key. */
+void follow(Item *const *group, size_t size, Item *leader);
 
 /*
  * Finds the first item of a key that can be counted, which becomes its leader, and

@@ -152,23 +152,28 @@ Event event_of(const Item &item)
             item.payload, item.occurred_at};
 }
 
-/* Those of a list of items that are, or are in groups that are, of interest. */
 struct ItemList {
     Item **items;
     size_t count;
 };
 
-/* The items that are not invalid by themselves, sorted by key. */
-ItemList sorted_items(const Batch &batch)
+/* The items that are not decided yet, in the order given. */
+ItemList undecided_items(const Batch &batch)
 {
-    ItemList sorted = {allocate<Item *>(batch.count), 0};
+    ItemList undecided = {allocate<Item *>(batch.count), 0};
     for (size_t i = 0; i < batch.count; i++) {
         if (batch.items[i].verdict == Verdict::undecided) {
-            sorted.items[sorted.count++] = &batch.items[i];
+            undecided.items[undecided.count++] = &batch.items[i];
         }
     }
-    core::sort_by_key(sorted.items, sorted.count);
-    return sorted;
+    return undecided;
+}
+
+ItemList copy_of(const ItemList &list)
+{
+    ItemList copy = {allocate<Item *>(list.count), list.count};
+    std::copy(list.items, list.items + list.count, copy.items);
+    return copy;
 }
 
 /* ---- periods ---- */
@@ -199,8 +204,7 @@ void set_period(Item *item, const WantedPeriod &wanted)
  */
 void look_up_periods(const ItemList &list, bool is_opening)
 {
-    ItemList sorted = {allocate<Item *>(list.count), list.count};
-    std::copy(list.items, list.items + list.count, sorted.items);
+    const ItemList sorted = copy_of(list);
     std::sort(sorted.items, sorted.items + sorted.count, [](const Item *a, const Item *b) {
         const int order = memcmp(a->account_id, b->account_id, core::account_id_size);
         return order != 0 ? order < 0 : a->occurred_at < b->occurred_at;
@@ -231,7 +235,7 @@ void look_up_periods(const ItemList &list, bool is_opening)
 
 /* ---- keys ---- */
 
-/* Decides the items of all groups whose key was counted before; heads are their first items. */
+/* Decides the items of all groups whose key was counted before. */
 void decide_counted_groups(Item ***groups, const size_t *sizes, size_t group_count)
 {
     auto *events = allocate<Event>(group_count);
@@ -269,17 +273,26 @@ template <typename Condition> Groups groups_of(const ItemList &sorted, Condition
     return chosen;
 }
 
+template <typename Condition> bool any_item(Item *const *group, size_t size, Condition condition)
+{
+    return std::any_of(group, group + size, condition);
+}
+
 bool is_undecided(Item *const *group, size_t size)
 {
-    return std::any_of(group, group + size, [](const Item *item) {
-        return item->verdict == Verdict::undecided || item->verdict == Verdict::leader;
-    });
+    return any_item(group, size,
+                    [](const Item *item) { return item->verdict == Verdict::undecided; });
+}
+
+bool has_leader(Item *const *group, size_t size)
+{
+    return any_item(group, size, [](const Item *item) { return item->verdict == Verdict::leader; });
 }
 
 /* Some item cannot be counted as it stands; only its key can tell whether it need be. */
 bool is_troubled(Item *const *group, size_t size)
 {
-    return std::any_of(group, group + size, [](const Item *item) {
+    return any_item(group, size, [](const Item *item) {
         return item->fault != core::Fault::none || item->period != core::ItemPeriod::open;
     });
 }
@@ -350,8 +363,7 @@ void record_leaders(const Groups &groups, ItemPointerData *rows_by_item, const B
         for (size_t i = 0; i < left.count; i++) {
             if (ItemPointerIsValid(&rows[i])) {
                 rows_by_item[leaders[i] - batch.items] = rows[i];
-                core::decide_counted(left.groups[i], left.sizes[i], leaders[i]->payload,
-                                     leaders[i]->period_start);
+                core::follow(left.groups[i], left.sizes[i], leaders[i]);
             } else {
                 leaders[i]->verdict = Verdict::undecided;
                 taken.groups[taken.count] = left.groups[i];
@@ -378,18 +390,24 @@ void record_leaders(const Groups &groups, ItemPointerData *rows_by_item, const B
 
 /* ---- counters ---- */
 
+/* An item's part in the sum of its counter. */
 core::Addition addition_of(const Item &item)
 {
     core::Addition addition = {};
     memcpy(addition.account_id, item.account_id, core::account_id_size);
     addition.period_start = item.period_start;
-    if (item.verdict == Verdict::leader) {
-        addition.tokens = item.payload.tokens;
-        addition.reports = item.payload.reports;
-        addition.chats = item.payload.chats;
-        addition.row_count = 1;
-    }
+    addition.tokens = item.payload.tokens;
+    addition.reports = item.payload.reports;
+    addition.chats = item.payload.chats;
+    addition.row_count = 1;
     return addition;
+}
+
+/* A follower is added only if its leader cannot be, but then its counter must be at hand. */
+bool may_be_added(const Item &item)
+{
+    return item.verdict == Verdict::leader ||
+           (item.verdict == Verdict::follower && item.period == core::ItemPeriod::open);
 }
 
 /* The counters that a batch adds to or answers from, in counters' order. */
@@ -414,13 +432,15 @@ size_t counter_of(const BatchCounters &counters, const Item &item)
 }
 
 /* Locks the counters to be added to, as the settlement has it, and reads them all. */
-BatchCounters take_counters(const Batch &batch)
+BatchCounters take_counters(const ItemList &list)
 {
-    BatchCounters counters = {allocate<core::Addition>(batch.count), nullptr, nullptr, 0};
-    for (size_t i = 0; i < batch.count; i++) {
-        const Item &item = batch.items[i];
-        if (item.verdict == Verdict::leader || item.verdict == Verdict::replayed) {
-            counters.additions[counters.count++] = addition_of(item);
+    BatchCounters counters = {allocate<core::Addition>(list.count), nullptr, nullptr, 0};
+    for (size_t i = 0; i < list.count; i++) {
+        const Item &item = *list.items[i];
+        if (may_be_added(item) || item.verdict == Verdict::replayed) {
+            core::Addition *addition = &counters.additions[counters.count++];
+            *addition = addition_of(item);
+            addition->row_count = may_be_added(item) ? 1 : 0;
         }
     }
     counters.count = core::fold(counters.additions, counters.count);
@@ -452,11 +472,70 @@ BatchCounters take_counters(const Batch &batch)
     return counters;
 }
 
+bool is_counted(const Item &item)
+{
+    return item.verdict == Verdict::applied || item.verdict == Verdict::queued;
+}
+
+/* Adds an item to its counter's sum, unless the counter refuses it. */
+void add_item(Item *item, BatchCounters *counters)
+{
+    const core::Addition addition = addition_of(*item);
+    const size_t counter = counter_of(*counters, *item);
+    LockedCounter *locked = &counters->locked[counter];
+    if (locked->is_locked) {
+        if (locked->is_closed) {
+            item->verdict = Verdict::closed;
+            return;
+        }
+        if (!core::fits(locked->totals, addition)) {
+            item->verdict = Verdict::invalid;
+            item->fault = core::Fault::counter_overflow;
+            return;
+        }
+        locked->totals.tokens += addition.tokens;
+        locked->totals.reports += addition.reports;
+        locked->totals.chats += addition.chats;
+    }
+    core::Addition *sum = &counters->additions[counter];
+    sum->tokens += addition.tokens;
+    sum->reports += addition.reports;
+    sum->chats += addition.chats;
+    sum->row_count++;
+    item->verdict = locked->is_locked ? Verdict::applied : Verdict::queued;
+}
+
 /*
- * Adds the leaders up, in the order given, as far as their counters take them:
- * what does not fit, or came too late for its period, is decided at last.
+ * Decides a follower: a retry of its leader or, where that was refused, the next
+ * leader. One whose period would have to be opened for that is left undecided, for
+ * another round, and so are those that follow it.
  */
-void add_up(const Batch &batch, BatchCounters *counters)
+void decide_follower(Item *item, BatchCounters *counters)
+{
+    Item *const leader = item->leader->leader;
+    if (leader->verdict == Verdict::undecided) {
+        item->verdict = Verdict::undecided;
+    } else if (is_counted(*leader)) {
+        item->verdict = Verdict::undecided;
+        core::decide_counted(&item, 1, leader->payload, leader->period_start);
+    } else if (item->fault != core::Fault::none) {
+        item->verdict = Verdict::invalid;
+    } else if (item->period == core::ItemPeriod::closed) {
+        item->verdict = Verdict::closed;
+    } else if (item->period == core::ItemPeriod::open) {
+        add_item(item, counters);
+        item->leader->leader = item;
+    } else {
+        item->verdict = Verdict::undecided;
+        item->leader->leader = item;
+    }
+}
+
+/*
+ * Adds the items up in the order given, as far as their counters take them, and
+ * answers each from its counter as it is then.
+ */
+void add_up(const ItemList &list, BatchCounters *counters)
 {
     for (size_t i = 0; i < counters->count; i++) {
         core::Addition *sum = &counters->additions[i];
@@ -465,38 +544,18 @@ void add_up(const Batch &batch, BatchCounters *counters)
             counters->locked[i].totals = {counters->read[i].tokens_used, 0, 0};
         }
     }
-    for (size_t i = 0; i < batch.count; i++) {
-        Item *item = &batch.items[i];
-        if (item->verdict != Verdict::leader && item->verdict != Verdict::replayed) {
-            continue;
-        }
-        const size_t counter = counter_of(*counters, *item);
-        LockedCounter *locked = &counters->locked[counter];
+    for (size_t i = 0; i < list.count; i++) {
+        Item *item = list.items[i];
         if (item->verdict == Verdict::leader) {
-            const core::Addition addition = addition_of(*item);
-            if (locked->is_locked && locked->is_closed) {
-                item->verdict = Verdict::closed;
-                continue;
-            }
-            if (locked->is_locked && !core::fits(locked->totals, addition)) {
-                item->verdict = Verdict::invalid;
-                item->fault = core::Fault::counter_overflow;
-                continue;
-            }
-            core::Addition *sum = &counters->additions[counter];
-            sum->tokens += addition.tokens;
-            sum->reports += addition.reports;
-            sum->chats += addition.chats;
-            sum->row_count++;
-            if (locked->is_locked) {
-                locked->totals.tokens += addition.tokens;
-                locked->totals.reports += addition.reports;
-                locked->totals.chats += addition.chats;
-            }
-            item->verdict = locked->is_locked ? Verdict::applied : Verdict::queued;
+            add_item(item, counters);
+        } else if (item->verdict == Verdict::follower) {
+            decide_follower(item, counters);
         }
-        item->tokens_used = locked->totals.tokens;
-        item->period_end = counters->read[counter].period_end;
+        if (is_counted(*item) || item->verdict == Verdict::replayed) {
+            const size_t counter = counter_of(*counters, *item);
+            item->tokens_used = counters->locked[counter].totals.tokens;
+            item->period_end = counters->read[counter].period_end;
+        }
     }
 }
 
@@ -526,48 +585,53 @@ void settle_sums(const BatchCounters &counters)
     }
 }
 
-/* Takes back the events of leaders that their counters did not take, and of their retries. */
-void delete_refused(const Batch &batch, const ItemPointerData *rows_by_item, const ItemList &sorted)
+/*
+ * Takes back the events of leaders that their counters have refused, and records
+ * those of the followers that have taken their place.
+ */
+void replace_refused(const Batch &batch, const ItemList &list, const ItemPointerData *rows_by_item)
 {
-    auto *rows = allocate<ItemPointerData>(batch.count);
+    auto *rows = allocate<ItemPointerData>(list.count);
+    ItemList successors = {allocate<Item *>(list.count), 0};
     size_t row_count = 0;
-    for (size_t i = 0; i < batch.count; i++) {
-        const Verdict verdict = batch.items[i].verdict;
-        if (ItemPointerIsValid(&rows_by_item[i]) && verdict != Verdict::applied &&
-            verdict != Verdict::queued) {
-            rows[row_count++] = rows_by_item[i];
+    for (size_t i = 0; i < list.count; i++) {
+        const Item &item = *list.items[i];
+        const ItemPointerData &row = rows_by_item[list.items[i] - batch.items];
+        if (ItemPointerIsValid(&row) && !is_counted(item)) {
+            rows[row_count++] = row;
+            if (is_counted(*item.leader)) {
+                successors.items[successors.count++] = item.leader;
+            }
         }
     }
     if (row_count == 0) {
         return;
     }
     delete_events(rows, row_count);
-    for (size_t i = 0; i < sorted.count;) {
-        const size_t size = core::group_size(sorted.items + i, sorted.count - i);
-        const Item *refused = nullptr;
-        for (size_t j = i; j < i + size; j++) {
-            Item *item = sorted.items[j];
-            if (refused != nullptr) {
-                item->verdict = refused->verdict;
-                item->fault = refused->fault;
-            } else if (ItemPointerIsValid(&rows_by_item[item - batch.items]) &&
-                       item->verdict != Verdict::applied && item->verdict != Verdict::queued) {
-                refused = item;
-            }
-        }
-        i += size;
+    if (successors.count == 0) {
+        return;
     }
+    core::sort_by_key(successors.items, successors.count);
+    auto *events = allocate<Event>(successors.count);
+    auto *starts = allocate<TimestampTz>(successors.count);
+    for (size_t i = 0; i < successors.count; i++) {
+        events[i] = event_of(*successors.items[i]);
+        starts[i] = successors.items[i]->period_start;
+    }
+    record_events(events, starts, rows, successors.count);
 }
 
-void count_batch(const Batch &batch)
+/* Counts items that are undecided, in the order given. */
+void count_items(const Batch &batch, const ItemList &list)
 {
-    const ItemList sorted = sorted_items(batch);
-    for (size_t i = 0; i < sorted.count; i++) {
-        Item *item = sorted.items[i];
+    for (size_t i = 0; i < list.count; i++) {
+        Item *item = list.items[i];
         item->fault = core::check_time({item->occurred_at, batch.now, event_age_max_us()});
     }
-    look_up_periods(sorted, false);
+    look_up_periods(list, false);
 
+    const ItemList sorted = copy_of(list);
+    core::sort_by_key(sorted.items, sorted.count);
     const Groups troubled = groups_of(sorted, is_troubled);
     if (troubled.count > 0) {
         decide_counted_groups(troubled.groups, troubled.sizes, troubled.count);
@@ -578,19 +642,21 @@ void count_batch(const Batch &batch)
     for (size_t i = 0; i < batch.count; i++) {
         ItemPointerSetInvalid(&rows_by_item[i]);
     }
-    record_leaders(groups_of(sorted,
-                             [](Item *const *group, size_t size) {
-                                 return std::any_of(group, group + size, [](const Item *item) {
-                                     return item->verdict == Verdict::leader;
-                                 });
-                             }),
-                   rows_by_item, batch);
+    record_leaders(groups_of(sorted, has_leader), rows_by_item, batch);
 
-    BatchCounters counters = take_counters(batch);
+    BatchCounters counters = take_counters(list);
     if (counters.count > 0) {
-        add_up(batch, &counters);
+        add_up(list, &counters);
         settle_sums(counters);
-        delete_refused(batch, rows_by_item, sorted);
+        replace_refused(batch, list, rows_by_item);
+    }
+}
+
+void count_batch(const Batch &batch)
+{
+    /* One round, but where a counter has refused an item and left its key to a later one. */
+    for (ItemList list = undecided_items(batch); list.count > 0; list = undecided_items(batch)) {
+        count_items(batch, list);
     }
 }
 

@@ -100,6 +100,20 @@ TEST(FindLeader, IsNobodyWhenNoneCanBeCounted)
     EXPECT_EQ(find_leader(group.data(), group.size()), nullptr);
 }
 
+TEST(Follow, TakesTheUndecidedOnly)
+{
+    std::vector<Item> items(3, item(account_a, "k", 5));
+    items[0].verdict = Verdict::invalid;
+    const std::vector<Item *> group = pointers(items);
+    Item *leader = find_leader(group.data(), group.size());
+    follow(group.data(), group.size(), leader);
+    EXPECT_EQ(leader, &items[1]);
+    EXPECT_EQ(leader->leader, leader);
+    EXPECT_EQ(items[0].verdict, Verdict::invalid);
+    EXPECT_EQ(items[2].verdict, Verdict::follower);
+    EXPECT_EQ(items[2].leader, leader);
+}
+
 TEST(Outcome, HasTheContractsNames)
 {
     EXPECT_STREQ(outcome_of(Verdict::applied), "applied");
