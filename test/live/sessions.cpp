@@ -9,7 +9,11 @@ namespace usage_ledger::live
 
 void Tally::add(const Result &result)
 {
-    const std::string what = result.is_ok() ? result.text(0, 0) : result.sqlstate();
+    add(result.is_ok() ? result.text(0, 0) : result.sqlstate());
+}
+
+void Tally::add(const std::string &what)
+{
     const std::lock_guard<std::mutex> guard(mutex_);
     counts_[what]++;
 }

@@ -18,6 +18,7 @@ class Tally
 {
 public:
     void add(const Result &result);
+    void add(const std::string &what);
 
     std::map<std::string, int> counts() const
     {
