@@ -43,8 +43,8 @@ install_missing_packages() {
         PG_CONFIG=/usr/lib/postgresql/$major/bin/pg_config
     fi
 
-    for package in "postgresql-$major" "postgresql-server-dev-$major" libpq-dev libgtest-dev \
-        g++ make cmake pkg-config; do
+    for package in "postgresql-$major" "postgresql-server-dev-$major" libpq-dev \
+        libgtest-dev libipc-run-perl g++ make cmake pkg-config; do
         if ! dpkg-query -W -f '${db:Status-Status}\n' "$package" 2>/dev/null | grep -qx installed; then
             packages+=("$package")
         fi

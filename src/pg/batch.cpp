@@ -21,6 +21,7 @@
 #include "pg/pending.hpp"
 #include "pg/periods.hpp"
 #include "pg/settings.hpp"
+#include "pg/worker.hpp"
 
 namespace usage_ledger
 {
@@ -582,6 +583,7 @@ void settle_sums(const BatchCounters &counters)
     }
     if (queued_count > 0) {
         enqueue_all(queued, queued_count);
+        note_queued_rows(queued_count);
     }
 }
 

@@ -27,6 +27,7 @@
 #include "pg/pending.hpp"
 #include "pg/periods.hpp"
 #include "pg/settings.hpp"
+#include "pg/worker.hpp"
 
 namespace usage_ledger
 {
@@ -78,6 +79,7 @@ Answer apply(const Event &event, const Period &period)
 Answer queue(const Event &event, const Period &period)
 {
     enqueue(event.account_id, period.start, event.payload);
+    note_queued_rows(1);
     return {"queued", true, 0, period.start, period.end};
 }
 

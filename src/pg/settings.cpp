@@ -9,6 +9,9 @@ namespace usage_ledger
 
 int unknown_account = unknown_account_register;
 int settlement = settlement_immediate;
+char *settle_databases;
+int settle_interval_ms;
+int settle_row_count;
 
 namespace
 {
@@ -55,6 +58,22 @@ void define_settings()
                              "deferred: by a pending row, to be settled later.",
                              &settlement, settlement_immediate, settlement_options, PGC_USERSET, 0,
                              nullptr, nullptr, nullptr);
+
+    DefineCustomStringVariable("usage_ledger.settle_databases",
+                               "Databases that the background worker settles, separated by commas.",
+                               "It runs if usage_ledger is in shared_preload_libraries.",
+                               &settle_databases, "", PGC_SIGHUP, 0, nullptr, nullptr, nullptr);
+
+    DefineCustomIntVariable("usage_ledger.settle_interval",
+                            "Time between two rounds of the background worker.", nullptr,
+                            &settle_interval_ms, 1000, 10, 3600000, PGC_SIGHUP, GUC_UNIT_MS,
+                            nullptr, nullptr, nullptr);
+
+    DefineCustomIntVariable("usage_ledger.settle_rows",
+                            "Pending rows that the background worker settles in a transaction, "
+                            "and at which it does not wait for its next round.",
+                            nullptr, &settle_row_count, 100000, 1, core::settled_rows_max,
+                            PGC_SIGHUP, 0, nullptr, nullptr, nullptr);
 
     MarkGUCPrefixReserved("usage_ledger");
 }

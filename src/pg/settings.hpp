@@ -15,6 +15,11 @@ enum Settlement : int { settlement_immediate, settlement_adaptive, settlement_de
 extern int unknown_account;
 extern int settlement;
 
+/* The background worker's. */
+extern char *settle_databases;
+extern int settle_interval_ms;
+extern int settle_row_count;
+
 /* usage_ledger.max_event_age, in microseconds. */
 int64_t event_age_max_us();
 

@@ -5,6 +5,7 @@
 
 #include "pg/settings.hpp"
 #include "pg/statements.hpp"
+#include "pg/worker.hpp"
 
 extern "C" {
 
@@ -16,5 +17,8 @@ void _PG_init(void)
 {
     usage_ledger::define_settings();
     usage_ledger::watch_transactions();
+    if (process_shared_preload_libraries_in_progress) {
+        usage_ledger::register_launcher();
+    }
 }
 }

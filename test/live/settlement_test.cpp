@@ -116,6 +116,13 @@ TEST(Settlement, SettlersAtOnceFoldABacklogOnce)
                      " generate_series(1, $1::integer)",
                      {std::to_string(rows_per_account)});
 
+    /* Cancelled in the middle, it has settled nothing. */
+    connection.value("SET statement_timeout = '20ms'");
+    EXPECT_EQ(connection.run("SELECT settle_usage(500000)").sqlstate(), "57014");
+    connection.value("RESET statement_timeout");
+    EXPECT_EQ(connection.value("SELECT count(*) FROM usage_pending"),
+              std::to_string(account_count * rows_per_account));
+
     std::atomic<int64_t> settled{0};
     in_sessions(session_count, [&](Connection &settler, int) {
         while (settler.value("SELECT count(*) FROM usage_pending") != "0") {

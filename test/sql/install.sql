@@ -65,7 +65,7 @@ SELECT proname, prosecdef, provolatile, proparallel, obj_description(oid, 'pg_pr
        pg_get_function_arguments(oid) AS arguments
   FROM pg_proc WHERE pronamespace = 'public'::regnamespace ORDER BY 1;
 
--- Settings, with their defaults; neither is for everyone.
+-- Settings, with their defaults; only one of them is for everyone.
 SELECT name, setting, unit, context, min_val, max_val, enumvals FROM pg_settings WHERE name LIKE 'usage_ledger.%' ORDER BY 1;
 SET usage_ledger.unknown_account = 'ignore';
 SET usage_ledger.no_such_setting = 'on';

@@ -86,7 +86,7 @@ SELECT settle_usage();
 SELECT count(*) AS pending FROM usage_pending;
 SELECT * FROM verify_usage();
 
--- Many rows of many accounts; what was settled before costs nothing.
+-- Many rows of many accounts, in several calls.
 INSERT INTO usage_accounts (account_id, period_anchor) SELECT md5(i::text)::uuid, '2001-01-01Z' FROM generate_series(1, 500) AS i;
 SELECT count(*) AS queued FROM generate_series(1, 5000) AS i, increment_usage(md5((i % 500 + 1)::text)::uuid, i, 'many ' || i) AS u WHERE u.outcome = 'queued';
 SELECT settle_usage(2000);

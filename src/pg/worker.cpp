@@ -1,0 +1,310 @@
+/*
+ * worker.cpp: the launcher, and the settlers that it starts.
+ *
+ * The launcher runs as long as the server does, but not on a standby, connected
+ * to no database. At every interval, or at once when much is pending, it starts a
+ * settler for each database that it serves, one after the other. A settler lives
+ * for as long as there is something to settle. So nothing of ours holds a
+ * database that somebody wants to drop, nothing has to be cleaned up after an
+ * error but to note that the settler failed, and a setting that changes holds
+ * from the next round.
+ */
+#include "pg/postgres.hpp"
+
+#include "pg/worker.hpp"
+
+#include "pg/settings.hpp"
+#include "pg/settle.hpp"
+
+extern "C" {
+PGDLLEXPORT void usage_ledger_launcher_main(Datum);
+PGDLLEXPORT void usage_ledger_settler_main(Datum);
+}
+
+namespace usage_ledger
+{
+
+namespace
+{
+
+/* The launcher comes back this long after it was terminated. */
+constexpr int launcher_restart_s = 5;
+
+/* A database whose settler failed is left alone for the interval, doubled each time, up to this. */
+constexpr long backoff_max_ms = 300000;
+
+/*
+ * Without news of pending rows a database is visited this often: there may be
+ * some from before a restart, or some that could not be settled then.
+ */
+constexpr long idle_visit_interval_ms = 10000;
+
+struct Shared {
+    pg_atomic_uint64 queued_row_count; /* since the last round, in all databases */
+    Latch *launcher_latch;             /* null while there is none */
+    bool has_settler_succeeded;        /* the last one; read when it has stopped */
+};
+Shared *shared;
+
+shmem_request_hook_type previous_shmem_request_hook;
+shmem_startup_hook_type previous_shmem_startup_hook;
+
+void request_shared_memory()
+{
+    if (previous_shmem_request_hook != nullptr) {
+        previous_shmem_request_hook();
+    }
+    RequestAddinShmemSpace(sizeof(Shared));
+}
+
+void attach_shared_memory()
+{
+    if (previous_shmem_startup_hook != nullptr) {
+        previous_shmem_startup_hook();
+    }
+    bool is_found;
+    LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
+    shared = static_cast<Shared *>(ShmemInitStruct("usage_ledger", sizeof(Shared), &is_found));
+    if (!is_found) {
+        pg_atomic_init_u64(&shared->queued_row_count, 0);
+        shared->launcher_latch = nullptr;
+        shared->has_settler_succeeded = false;
+    }
+    LWLockRelease(AddinShmemInitLock);
+}
+
+/* ---- what a writer does ---- */
+
+/* Rows that this transaction has queued. */
+uint64 queued_row_count;
+
+void publish_queued_rows(XactEvent event, void *)
+{
+    if (event == XACT_EVENT_COMMIT && queued_row_count > 0) {
+        const uint64 before = pg_atomic_fetch_add_u64(&shared->queued_row_count, queued_row_count);
+        const auto much = static_cast<uint64>(settle_row_count);
+        Latch *latch = shared->launcher_latch;
+        if (before < much && before + queued_row_count >= much && latch != nullptr) {
+            SetLatch(latch);
+        }
+    }
+    if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT) {
+        queued_row_count = 0;
+    }
+}
+
+/* ---- what the launcher does ---- */
+
+struct ServedDatabase {
+    char name[NAMEDATALEN];
+    bool is_served;
+    long backoff_ms; /* 0 unless its last settler failed */
+    TimestampTz last_visit_at;
+};
+List *databases; /* of ServedDatabase, in TopMemoryContext */
+
+ServedDatabase *served_database(const char *name)
+{
+    ListCell *cell;
+    foreach (cell, databases) {
+        auto *database = static_cast<ServedDatabase *>(lfirst(cell));
+        if (strcmp(database->name, name) == 0) {
+            return database;
+        }
+    }
+    MemoryContext caller = MemoryContextSwitchTo(TopMemoryContext);
+    auto *database = static_cast<ServedDatabase *>(palloc0(sizeof(ServedDatabase)));
+    strlcpy(database->name, name, NAMEDATALEN);
+    databases = lappend(databases, database);
+    MemoryContextSwitchTo(caller);
+    return database;
+}
+
+/* Brings the list in line with usage_ledger.settle_databases. */
+void read_databases()
+{
+    ListCell *cell;
+    foreach (cell, databases) {
+        static_cast<ServedDatabase *>(lfirst(cell))->is_served = false;
+    }
+    char *names = pstrdup(settle_databases);
+    List *name_list;
+    if (!SplitIdentifierString(names, ',', &name_list)) {
+        ereport(LOG, (errmsg("usage_ledger.settle_databases is not a list of names: %s",
+                             settle_databases)));
+        return;
+    }
+    foreach (cell, name_list) {
+        served_database(static_cast<const char *>(lfirst(cell)))->is_served = true;
+    }
+    list_free(name_list);
+    pfree(names);
+}
+
+/* Starts a settler and waits until it has stopped; returns whether it did its work. */
+bool run_settler(const ServedDatabase &database)
+{
+    BackgroundWorker settler = {};
+    snprintf(settler.bgw_name, BGW_MAXLEN, "usage_ledger settler for %s", database.name);
+    strlcpy(settler.bgw_type, "usage_ledger settler", BGW_MAXLEN);
+    settler.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
+    settler.bgw_start_time = BgWorkerStart_RecoveryFinished;
+    settler.bgw_restart_time = BGW_NEVER_RESTART;
+    strlcpy(settler.bgw_library_name, "usage_ledger", sizeof(settler.bgw_library_name));
+    strlcpy(settler.bgw_function_name, "usage_ledger_settler_main",
+            sizeof(settler.bgw_function_name));
+    strlcpy(settler.bgw_extra, database.name, BGW_EXTRALEN);
+    settler.bgw_notify_pid = MyProcPid;
+
+    shared->has_settler_succeeded = false;
+    BackgroundWorkerHandle *handle;
+    if (!RegisterDynamicBackgroundWorker(&settler, &handle)) {
+        ereport(LOG,
+                (errmsg("no background worker is free to settle database \"%s\"", database.name),
+                 errhint("Raise max_worker_processes.")));
+        return false;
+    }
+    if (WaitForBackgroundWorkerShutdown(handle) == BGWH_POSTMASTER_DIED) {
+        proc_exit(1);
+    }
+    pfree(handle);
+    return shared->has_settler_succeeded;
+}
+
+bool is_due(const ServedDatabase &database, bool has_news, TimestampTz now)
+{
+    const long wait_ms = database.backoff_ms > 0 ? database.backoff_ms
+                         : has_news              ? 0
+                                                 : idle_visit_interval_ms;
+    return database.is_served &&
+           TimestampDifferenceExceeds(database.last_visit_at, now, static_cast<int>(wait_ms));
+}
+
+void visit(ServedDatabase *database)
+{
+    char activity[NAMEDATALEN + 32];
+    snprintf(activity, sizeof(activity), "settling database %s", database->name);
+    pgstat_report_activity(STATE_RUNNING, activity);
+
+    if (run_settler(*database)) {
+        database->backoff_ms = 0;
+    } else {
+        database->backoff_ms =
+            Min(Max(2 * database->backoff_ms, 2 * settle_interval_ms), backoff_max_ms);
+        ereport(LOG, (errmsg("could not settle database \"%s\"; next try in %ld ms", database->name,
+                             database->backoff_ms)));
+    }
+    database->last_visit_at = GetCurrentTimestamp();
+}
+
+void run_round()
+{
+    const bool has_news = pg_atomic_exchange_u64(&shared->queued_row_count, 0) > 0;
+    ListCell *cell;
+    foreach (cell, databases) {
+        auto *database = static_cast<ServedDatabase *>(lfirst(cell));
+        if (is_due(*database, has_news, GetCurrentTimestamp())) {
+            visit(database);
+        }
+    }
+    pgstat_report_activity(STATE_IDLE, "waiting for pending usage");
+}
+
+void forget_launcher(int, Datum)
+{
+    shared->launcher_latch = nullptr;
+}
+
+/* ---- what a settler does ---- */
+
+/* Settles a round's rows in a transaction of their own; returns how many they were. */
+int64 settle_round()
+{
+    int64 settled_row_count = 0;
+    SetCurrentStatementStartTimestamp();
+    StartTransactionCommand();
+    PushActiveSnapshot(GetTransactionSnapshot());
+    if (OidIsValid(get_extension_oid("usage_ledger", true))) {
+        SPI_connect();
+        settled_row_count = settle(settle_row_count);
+        SPI_finish();
+    }
+    PopActiveSnapshot();
+    CommitTransactionCommand();
+    return settled_row_count;
+}
+
+} // namespace
+
+void register_launcher()
+{
+    previous_shmem_request_hook = shmem_request_hook;
+    shmem_request_hook = request_shared_memory;
+    previous_shmem_startup_hook = shmem_startup_hook;
+    shmem_startup_hook = attach_shared_memory;
+    RegisterXactCallback(publish_queued_rows, nullptr);
+
+    BackgroundWorker launcher = {};
+    strlcpy(launcher.bgw_name, "usage_ledger launcher", BGW_MAXLEN);
+    strlcpy(launcher.bgw_type, "usage_ledger launcher", BGW_MAXLEN);
+    launcher.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
+    launcher.bgw_start_time = BgWorkerStart_RecoveryFinished;
+    launcher.bgw_restart_time = launcher_restart_s;
+    strlcpy(launcher.bgw_library_name, "usage_ledger", sizeof(launcher.bgw_library_name));
+    strlcpy(launcher.bgw_function_name, "usage_ledger_launcher_main",
+            sizeof(launcher.bgw_function_name));
+    RegisterBackgroundWorker(&launcher);
+}
+
+void note_queued_rows(uint64 row_count)
+{
+    if (shared != nullptr) {
+        queued_row_count += row_count;
+    }
+}
+
+} // namespace usage_ledger
+
+void usage_ledger_launcher_main(Datum)
+{
+    using namespace usage_ledger;
+
+    pqsignal(SIGHUP, SignalHandlerForConfigReload);
+    pqsignal(SIGTERM, die);
+    BackgroundWorkerUnblockSignals();
+    BackgroundWorkerInitializeConnection(nullptr, nullptr, 0);
+
+    shared->launcher_latch = MyLatch;
+    before_shmem_exit(forget_launcher, Datum(0));
+    read_databases();
+
+    for (;;) {
+        run_round();
+        (void)WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+                        settle_interval_ms, PG_WAIT_EXTENSION);
+        ResetLatch(MyLatch);
+        CHECK_FOR_INTERRUPTS();
+        if (ConfigReloadPending) {
+            ConfigReloadPending = false;
+            ProcessConfigFile(PGC_SIGHUP);
+            read_databases();
+        }
+    }
+}
+
+void usage_ledger_settler_main(Datum)
+{
+    using namespace usage_ledger;
+
+    pqsignal(SIGHUP, SignalHandlerForConfigReload);
+    pqsignal(SIGTERM, die);
+    BackgroundWorkerUnblockSignals();
+    BackgroundWorkerInitializeConnection(MyBgworkerEntry->bgw_extra, nullptr, 0);
+
+    pgstat_report_activity(STATE_RUNNING, "settling pending usage");
+    while (settle_round() == settle_row_count) {
+        CHECK_FOR_INTERRUPTS();
+    }
+    pgstat_report_activity(STATE_IDLE, nullptr);
+    shared->has_settler_succeeded = true;
+}

@@ -1,0 +1,18 @@
+/*
+ * worker.hpp: the background worker that settles, when the library is in
+ * shared_preload_libraries.
+ */
+#pragma once
+
+#include "pg/postgres.hpp"
+
+namespace usage_ledger
+{
+
+/* Registers the launcher and its shared memory; for _PG_init, while preloading. */
+void register_launcher();
+
+/* Tells the launcher, once the transaction has committed, that rows are pending. */
+void note_queued_rows(uint64 row_count);
+
+} // namespace usage_ledger

@@ -1,0 +1,167 @@
+# The background worker: it settles, and goes on whatever is done to it.
+use strict;
+use warnings;
+
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $account = "'44444444-0000-0000-0000-000000000001'";
+my $launcher =
+  q{SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'usage_ledger launcher'};
+
+my $node = PostgreSQL::Test::Cluster->new('primary');
+$node->init(allows_streaming => 1);
+$node->append_conf(
+	'postgresql.conf', q{
+shared_preload_libraries = 'usage_ledger'
+usage_ledger.settle_databases = 'postgres, "No Such Database"'
+usage_ledger.settle_interval = 100ms
+restart_after_crash = on
+});
+$node->start;
+
+my $call_number = 0;
+
+# Queues one event, and tells whether it ends up in its counter.
+sub queue
+{
+	my ($server, $database) = @_;
+	$call_number++;
+	return $server->safe_psql($database,
+		"SET usage_ledger.settlement = 'deferred';"
+		  . "SELECT outcome FROM increment_usage($account, 1, 'call $call_number')");
+}
+
+sub is_settled
+{
+	my ($server, $database, $name) = @_;
+	is(queue($server, $database), 'queued', "$name: queued");
+	ok( $server->poll_query_until($database, 'SELECT count(*) = 0 FROM usage_pending'),
+		"$name: settled");
+	is($server->safe_psql($database, 'SELECT count(*) FROM verify_usage()'),
+		'0', "$name: the ledger is sound");
+	return;
+}
+
+# Waits until the log says something that it did not say before.
+sub log_says
+{
+	my ($pattern, $name) = @_;
+	ok($node->wait_for_log($pattern), $name);
+	return;
+}
+
+ok($node->poll_query_until('postgres', "SELECT ($launcher) = 1"), 'the launcher is there');
+log_says(qr/could not settle database "No Such Database"/, 'a missing database is logged');
+
+# Without the extension there is nothing to do, and nothing to complain of.
+sleep 1;
+unlike(slurp_file($node->logfile), qr/could not settle database "postgres"/,
+	'a missing extension is no error');
+
+$node->safe_psql('postgres', 'CREATE EXTENSION usage_ledger');
+is_settled($node, 'postgres', 'start');
+
+is($node->safe_psql('postgres',
+		q{SELECT count(*) FROM pg_stat_activity
+		  WHERE backend_type = 'usage_ledger launcher' AND xact_start IS NULL AND datname IS NULL}),
+	'1', 'the launcher holds no transaction and no database');
+ok($node->poll_query_until('postgres',
+		q{SELECT count(*) = 1 FROM pg_stat_activity WHERE backend_type = 'usage_ledger launcher'
+		  AND state = 'idle' AND query = 'waiting for pending usage'}),
+	'it says what it is doing');
+
+# Reload: no database is served, then this one again.
+$node->append_conf('postgresql.conf', "usage_ledger.settle_databases = ''");
+$node->reload;
+sleep 1;
+queue($node, 'postgres');
+sleep 1;
+is($node->safe_psql('postgres', 'SELECT count(*) FROM usage_pending'),
+	'1', 'a database that is not served any more is left alone');
+$node->append_conf('postgresql.conf', "usage_ledger.settle_databases = 'postgres, served_too'");
+$node->reload;
+is_settled($node, 'postgres', 'reload');
+
+# Much at once does not wait for the next round.
+$node->append_conf('postgresql.conf',
+	"usage_ledger.settle_interval = 1h\nusage_ledger.settle_rows = 100");
+$node->reload;
+sleep 1;
+queue($node, 'postgres');
+sleep 1;
+is($node->safe_psql('postgres', 'SELECT count(*) FROM usage_pending'),
+	'1', 'a little waits for the next round');
+$node->safe_psql('postgres',
+	"SET usage_ledger.settlement = 'deferred';"
+	  . "SELECT count(increment_usage($account, 1, 'much ' || n)) FROM generate_series(1, 250) AS n");
+ok($node->poll_query_until('postgres', 'SELECT count(*) = 0 FROM usage_pending'),
+	'much is settled at once, in several transactions');
+$node->append_conf('postgresql.conf',
+	"usage_ledger.settle_interval = 100ms\nusage_ledger.settle_rows = 100000");
+$node->restart;
+is_settled($node, 'postgres', 'restart');
+
+# An error in a round.
+$node->safe_psql(
+	'postgres', q{
+CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'the round fails'; END $$;
+CREATE TRIGGER fail BEFORE UPDATE ON usage_periods FOR EACH ROW EXECUTE FUNCTION fail();});
+queue($node, 'postgres');
+log_says(qr/the round fails/, 'an error in a round is logged');
+log_says(qr/could not settle database "postgres"; next try in/, 'and the launcher backs off');
+$node->safe_psql('postgres', 'DROP FUNCTION fail CASCADE');
+is_settled($node, 'postgres', 'after an error');
+
+# DROP EXTENSION while it runs.
+$node->safe_psql('postgres', 'DROP EXTENSION usage_ledger');
+sleep 1;
+$node->safe_psql('postgres', 'CREATE EXTENSION usage_ledger');
+is_settled($node, 'postgres', 'the extension dropped and created again');
+
+# DROP DATABASE while it runs.
+$node->safe_psql('postgres', 'CREATE DATABASE served_too');
+$node->safe_psql('served_too', 'CREATE EXTENSION usage_ledger');
+is_settled($node, 'served_too', 'a second database');
+queue($node, 'served_too');
+$node->safe_psql('postgres', 'DROP DATABASE served_too');
+is_settled($node, 'postgres', 'the second database dropped');
+
+# The launcher is terminated, and then a backend crashes.
+$node->safe_psql('postgres',
+	q{SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'usage_ledger launcher'});
+ok($node->poll_query_until('postgres', "SELECT ($launcher) = 1"), 'the launcher is back');
+is_settled($node, 'postgres', 'the launcher terminated');
+
+my $victim = $node->background_psql('postgres', on_error_stop => 0);
+my $pid = $victim->query('SELECT pg_backend_pid()');
+is(PostgreSQL::Test::Utils::system_log('pg_ctl', 'kill', 'KILL', $pid), 0, 'a backend is killed');
+$victim->{run}->finish;
+ok($node->poll_query_until('postgres', "SELECT ($launcher) = 1"),
+	'the launcher is back after the crash');
+is_settled($node, 'postgres', 'crash');
+
+# A standby does nothing until it is promoted.
+$node->backup('base');
+my $standby = PostgreSQL::Test::Cluster->new('standby');
+$standby->init_from_backup($node, 'base', has_streaming => 1);
+$standby->start;
+$node->wait_for_catchup($standby);
+is($standby->safe_psql('postgres', $launcher), '0', 'no launcher on a standby');
+my ($status, $out, $err) =
+  $standby->psql('postgres', "SELECT increment_usage($account, 1, 'on the standby')");
+isnt($status, 0, 'a standby refuses a call');
+like($err, qr/cannot execute INSERT in a read-only transaction/, 'with the standard error');
+$standby->promote;
+ok($standby->poll_query_until('postgres', "SELECT ($launcher) = 1"),
+	'the launcher starts when the standby is promoted');
+is_settled($standby, 'postgres', 'promotion');
+
+# Shutdown is prompt, also for a launcher that waits.
+my $started = time;
+$standby->stop('fast');
+$node->stop('fast');
+cmp_ok(time - $started, '<', 20, 'shutdown does not wait for the worker');
+
+done_testing();
