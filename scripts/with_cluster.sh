@@ -24,10 +24,12 @@ as_server() {
 
 finish() {
     status=$?
+    set +e # whatever fails now, the server must be stopped
     trap - EXIT
     trap '' INT TERM PIPE
     if [ -n "${command:-}" ]; then
-        kill "$command" 2>/dev/null && wait "$command"
+        kill "$command" 2>/dev/null
+        wait "$command"
     fi
     if [ -e "$directory/data/postmaster.pid" ]; then
         as_server "$bindir/pg_ctl" -D "$directory/data" -m immediate -w stop >/dev/null || status=1
