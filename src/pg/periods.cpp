@@ -208,7 +208,7 @@ void open_periods(WantedPeriod *wanted, size_t count)
             gap.start = Max(gap.start, last->period.end);
         }
         wanted[i].state = PeriodState::found;
-        if (gap.start > wanted[i].time) {
+        if (last != nullptr && gap.start > wanted[i].time) {
             wanted[i].period = last->period;
             continue;
         }

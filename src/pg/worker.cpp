@@ -81,7 +81,8 @@ uint64 queued_row_count;
 void publish_queued_rows(XactEvent event, void *)
 {
     if (event == XACT_EVENT_COMMIT && queued_row_count > 0) {
-        const uint64 before = pg_atomic_fetch_add_u64(&shared->queued_row_count, queued_row_count);
+        const uint64 before = pg_atomic_fetch_add_u64(&shared->queued_row_count,
+                                                      static_cast<int64>(queued_row_count));
         const auto much = static_cast<uint64>(settle_row_count);
         Latch *latch = shared->launcher_latch;
         if (before < much && before + queued_row_count >= much && latch != nullptr) {
@@ -190,7 +191,7 @@ void visit(ServedDatabase *database)
         database->backoff_ms = 0;
     } else {
         database->backoff_ms =
-            Min(Max(2 * database->backoff_ms, 2 * settle_interval_ms), backoff_max_ms);
+            Min(Max(2 * database->backoff_ms, 2L * settle_interval_ms), backoff_max_ms);
         ereport(LOG, (errmsg("could not settle database \"%s\"; next try in %ld ms", database->name,
                              database->backoff_ms)));
     }

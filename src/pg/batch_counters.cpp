@@ -1,0 +1,265 @@
+/*
+ * batch_counters.cpp: what the items of a batch add to counters, or leave to a
+ * settler.
+ */
+#include "pg/postgres.hpp"
+
+#include <algorithm>
+
+#include "pg/batch.hpp"
+#include "pg/counters.hpp"
+#include "pg/pending.hpp"
+#include "pg/settings.hpp"
+#include "pg/worker.hpp"
+
+namespace usage_ledger
+{
+
+namespace
+{
+
+/* An item's part in the sum of its counter. */
+core::Addition addition_of(const Item &item)
+{
+    core::Addition addition = {};
+    memcpy(addition.account_id, item.account_id, core::account_id_size);
+    addition.period_start = item.period_start;
+    addition.tokens = item.payload.tokens;
+    addition.reports = item.payload.reports;
+    addition.chats = item.payload.chats;
+    addition.row_count = 1;
+    return addition;
+}
+
+/* A follower is added only if its leader cannot be, but then its counter must be at hand. */
+bool may_be_added(const Item &item)
+{
+    return item.verdict == Verdict::leader ||
+           (item.verdict == Verdict::follower && item.period == core::ItemPeriod::open);
+}
+
+/* The counters that a batch adds to or answers from, in counters' order. */
+struct BatchCounters {
+    core::Addition *additions;
+    LockedCounter *locked;
+    Counter *read;
+    size_t count;
+};
+
+size_t counter_of(const BatchCounters &counters, const Item &item)
+{
+    const core::Addition wanted = addition_of(item);
+    const core::Addition *found =
+        std::lower_bound(counters.additions, counters.additions + counters.count, wanted,
+                         [](const core::Addition &a, const core::Addition &b) {
+                             return core::compare_counters(a, b) < 0;
+                         });
+    Assert(found < counters.additions + counters.count &&
+           core::compare_counters(*found, wanted) == 0);
+    return found - counters.additions;
+}
+
+/* Locks the counters to be added to, as the settlement has it, and reads them all. */
+BatchCounters take_counters(const ItemList &list)
+{
+    BatchCounters counters = {allocate<core::Addition>(list.count), nullptr, nullptr, 0};
+    for (size_t i = 0; i < list.count; i++) {
+        const Item &item = *list.items[i];
+        if (may_be_added(item) || item.verdict == Verdict::replayed) {
+            core::Addition *addition = &counters.additions[counters.count++];
+            *addition = addition_of(item);
+            addition->row_count = may_be_added(item) ? 1 : 0;
+        }
+    }
+    counters.count = core::fold(counters.additions, counters.count);
+    counters.locked = allocate<LockedCounter>(counters.count);
+    counters.read = allocate<Counter>(counters.count);
+    memset(counters.locked, 0, counters.count * sizeof(LockedCounter));
+
+    auto *wanted = allocate<core::Addition>(counters.count);
+    auto *wanted_locked = allocate<LockedCounter>(counters.count);
+    size_t wanted_count = 0;
+    for (size_t i = 0; i < counters.count; i++) {
+        if (counters.additions[i].row_count > 0) {
+            wanted_locked[wanted_count].is_locked = false;
+            wanted[wanted_count++] = counters.additions[i];
+        }
+    }
+    if (settlement == settlement_immediate) {
+        lock_counters(wanted, wanted_locked, wanted_count);
+    } else if (settlement == settlement_adaptive) {
+        try_lock_counters(wanted, wanted_locked, wanted_count);
+    }
+    for (size_t i = 0, j = 0; i < counters.count; i++) {
+        if (counters.additions[i].row_count > 0) {
+            counters.locked[i] = wanted_locked[j++];
+        }
+    }
+
+    read_counters(counters.additions, counters.read, counters.count);
+    return counters;
+}
+
+bool is_counted(const Item &item)
+{
+    return item.verdict == Verdict::applied || item.verdict == Verdict::queued;
+}
+
+/* Adds an item to its counter's sum, unless the counter refuses it. */
+void add_item(Item *item, BatchCounters *counters)
+{
+    const core::Addition addition = addition_of(*item);
+    const size_t counter = counter_of(*counters, *item);
+    LockedCounter *locked = &counters->locked[counter];
+    if (locked->is_locked) {
+        if (locked->is_closed) {
+            item->verdict = Verdict::closed;
+            return;
+        }
+        if (!core::fits(locked->totals, addition)) {
+            item->verdict = Verdict::invalid;
+            item->fault = core::Fault::counter_overflow;
+            return;
+        }
+        locked->totals.tokens += addition.tokens;
+        locked->totals.reports += addition.reports;
+        locked->totals.chats += addition.chats;
+    }
+    core::Addition *sum = &counters->additions[counter];
+    sum->tokens += addition.tokens;
+    sum->reports += addition.reports;
+    sum->chats += addition.chats;
+    sum->row_count++;
+    item->verdict = locked->is_locked ? Verdict::applied : Verdict::queued;
+}
+
+/*
+ * Decides a follower: a retry of its leader or, where that was refused, the next
+ * leader. One whose period would have to be opened for that is left undecided, for
+ * another round, and so are those that follow it.
+ */
+void decide_follower(Item *item, BatchCounters *counters)
+{
+    Item *const leader = item->leader->leader;
+    if (leader->verdict == Verdict::undecided) {
+        item->verdict = Verdict::undecided;
+    } else if (is_counted(*leader)) {
+        item->verdict = Verdict::undecided;
+        core::decide_counted(&item, 1, leader->payload, leader->period_start);
+    } else if (item->fault != core::Fault::none) {
+        item->verdict = Verdict::invalid;
+    } else if (item->period == core::ItemPeriod::closed) {
+        item->verdict = Verdict::closed;
+    } else if (item->period == core::ItemPeriod::open) {
+        add_item(item, counters);
+        item->leader->leader = item;
+    } else {
+        item->verdict = Verdict::undecided;
+        item->leader->leader = item;
+    }
+}
+
+/*
+ * Adds the items up in the order given, as far as their counters take them, and
+ * answers each from its counter as it is then.
+ */
+void add_up(const ItemList &list, BatchCounters *counters)
+{
+    for (size_t i = 0; i < counters->count; i++) {
+        core::Addition *sum = &counters->additions[i];
+        sum->tokens = sum->reports = sum->chats = sum->row_count = 0;
+        if (!counters->locked[i].is_locked) {
+            counters->locked[i].totals = {counters->read[i].tokens_used, 0, 0};
+        }
+    }
+    for (size_t i = 0; i < list.count; i++) {
+        Item *item = list.items[i];
+        if (item->verdict == Verdict::leader) {
+            add_item(item, counters);
+        } else if (item->verdict == Verdict::follower) {
+            decide_follower(item, counters);
+        }
+        if (is_counted(*item) || item->verdict == Verdict::replayed) {
+            const size_t counter = counter_of(*counters, *item);
+            item->tokens_used = counters->locked[counter].totals.tokens;
+            item->period_end = counters->read[counter].period_end;
+        }
+    }
+}
+
+/* Adds the sums to the counters that are locked, and leaves the others to a settler. */
+void settle_sums(const BatchCounters &counters)
+{
+    auto *applied = allocate<core::Addition>(counters.count);
+    auto *locked = allocate<LockedCounter>(counters.count);
+    auto *queued = allocate<core::Addition>(counters.count);
+    size_t applied_count = 0, queued_count = 0;
+    for (size_t i = 0; i < counters.count; i++) {
+        if (counters.additions[i].row_count == 0) {
+            continue;
+        }
+        if (counters.locked[i].is_locked) {
+            locked[applied_count] = counters.locked[i];
+            applied[applied_count++] = counters.additions[i];
+        } else {
+            queued[queued_count++] = counters.additions[i];
+        }
+    }
+    if (applied_count > 0) {
+        add_to_counters(applied, locked, applied_count);
+    }
+    if (queued_count > 0) {
+        enqueue_all(queued, queued_count);
+        note_queued_rows(queued_count);
+    }
+}
+
+/*
+ * Takes back the events of leaders that their counters have refused, and records
+ * those of the followers that have taken their place.
+ */
+void replace_refused(const Batch &batch, const ItemList &list, const ItemPointerData *rows_of_items)
+{
+    auto *rows = allocate<ItemPointerData>(list.count);
+    ItemList successors = {allocate<Item *>(list.count), 0};
+    size_t row_count = 0;
+    for (size_t i = 0; i < list.count; i++) {
+        const Item &item = *list.items[i];
+        const ItemPointerData &row = rows_of_items[list.items[i] - batch.items];
+        if (ItemPointerIsValid(&row) && !is_counted(item)) {
+            rows[row_count++] = row;
+            if (is_counted(*item.leader)) {
+                successors.items[successors.count++] = item.leader;
+            }
+        }
+    }
+    if (row_count == 0) {
+        return;
+    }
+    delete_events(rows, row_count);
+    if (successors.count == 0) {
+        return;
+    }
+    core::sort_by_key(successors.items, successors.count);
+    auto *events = allocate<Event>(successors.count);
+    auto *starts = allocate<TimestampTz>(successors.count);
+    for (size_t i = 0; i < successors.count; i++) {
+        events[i] = event_of(*successors.items[i]);
+        starts[i] = successors.items[i]->period_start;
+    }
+    record_events(events, starts, rows, successors.count);
+}
+
+} // namespace
+
+void settle_items(const Batch &batch, const ItemList &list, const ItemPointerData *rows)
+{
+    BatchCounters counters = take_counters(list);
+    if (counters.count > 0) {
+        add_up(list, &counters);
+        settle_sums(counters);
+        replace_refused(batch, list, rows);
+    }
+}
+
+} // namespace usage_ledger
