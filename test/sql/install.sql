@@ -26,6 +26,7 @@ DROP SCHEMA "Usage Ledger";
 
 -- A name that is taken is an error, not a replacement.
 CREATE VIEW usage_totals AS SELECT 1 AS planted;
+\set SHOW_CONTEXT never
 CREATE EXTENSION usage_ledger;
 DROP VIEW usage_totals;
 
