@@ -211,6 +211,12 @@ void run_round()
     pgstat_report_activity(STATE_IDLE, "waiting for pending usage");
 }
 
+/* The latch may have been set, and reset, while the launcher waited for a settler. */
+bool is_much_pending()
+{
+    return pg_atomic_read_u64(&shared->queued_row_count) >= static_cast<uint64>(settle_row_count);
+}
+
 void forget_launcher(int, Datum)
 {
     shared->launcher_latch = nullptr;
@@ -282,7 +288,7 @@ void usage_ledger_launcher_main(Datum)
     for (;;) {
         run_round();
         (void)WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-                        settle_interval_ms, PG_WAIT_EXTENSION);
+                        is_much_pending() ? 0 : settle_interval_ms, PG_WAIT_EXTENSION);
         ResetLatch(MyLatch);
         CHECK_FOR_INTERRUPTS();
         if (ConfigReloadPending) {
