@@ -1,7 +1,7 @@
 # prepare.sh: what trace.sh and test.sh do first; sourced by them, in the tree.
 #
-# Installs what is missing (Debian and Ubuntu packages), says so, builds
-# everything, and installs the extension. PG_CONFIG chooses among several
+# Installs what is missing (Debian and Ubuntu packages), says so, and builds
+# everything. PG_CONFIG chooses among several
 # PostgreSQL installations; by default it is the newest one that is supported.
 
 # Prints the pg_config of the newest supported server that is installed.

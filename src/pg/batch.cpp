@@ -214,6 +214,17 @@ Event event_of(const Item &item)
             item.payload, item.occurred_at};
 }
 
+void record(const ItemList &items, ItemPointerData *rows)
+{
+    auto *events = allocate<Event>(items.count);
+    auto *starts = allocate<TimestampTz>(items.count);
+    for (size_t i = 0; i < items.count; i++) {
+        events[i] = event_of(*items.items[i]);
+        starts[i] = items.items[i]->period_start;
+    }
+    record_events(events, starts, rows, items.count);
+}
+
 } // namespace usage_ledger
 
 extern "C" {

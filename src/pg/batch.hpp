@@ -38,6 +38,9 @@ ItemList copy_of(const ItemList &list);
 Datum account_of(const Item &item);
 Event event_of(const Item &item);
 
+/* Records the events of items that are sorted by key; see record_events. */
+void record(const ItemList &items, ItemPointerData *rows);
+
 /*
  * Decides items as far as periods and keys can, and records the events of those
  * that are to be counted, which are leaders then; rows[i] is where the event of

@@ -8,8 +8,8 @@
 
 #include "pg/batch.hpp"
 #include "pg/counters.hpp"
-#include "pg/pending.hpp"
 #include "pg/settings.hpp"
+#include "pg/settle.hpp"
 #include "pg/worker.hpp"
 
 namespace usage_ledger
@@ -40,9 +40,8 @@ bool may_be_added(const Item &item)
 
 /* The counters that a batch adds to or answers from, in counters' order. */
 struct BatchCounters {
-    core::Addition *additions;
-    LockedCounter *locked;
-    Counter *read;
+    core::Addition *sums;
+    SetCounter *counters;
     size_t count;
 };
 
@@ -50,54 +49,37 @@ size_t counter_of(const BatchCounters &counters, const Item &item)
 {
     const core::Addition wanted = addition_of(item);
     const core::Addition *found =
-        std::lower_bound(counters.additions, counters.additions + counters.count, wanted,
+        std::lower_bound(counters.sums, counters.sums + counters.count, wanted,
                          [](const core::Addition &a, const core::Addition &b) {
                              return core::compare_counters(a, b) < 0;
                          });
-    Assert(found < counters.additions + counters.count &&
-           core::compare_counters(*found, wanted) == 0);
-    return found - counters.additions;
+    Assert(found < counters.sums + counters.count && core::compare_counters(*found, wanted) == 0);
+    return found - counters.sums;
 }
 
-/* Locks the counters to be added to, as the settlement has it, and reads them all. */
+/* Locks the counters to be added to, as the settlement has it, and reads the others. */
 BatchCounters take_counters(const ItemList &list)
 {
-    BatchCounters counters = {allocate<core::Addition>(list.count), nullptr, nullptr, 0};
+    BatchCounters taken = {allocate<core::Addition>(list.count), nullptr, 0};
     for (size_t i = 0; i < list.count; i++) {
         const Item &item = *list.items[i];
         if (may_be_added(item) || item.verdict == Verdict::replayed) {
-            core::Addition *addition = &counters.additions[counters.count++];
-            *addition = addition_of(item);
-            addition->row_count = may_be_added(item) ? 1 : 0;
+            core::Addition *sum = &taken.sums[taken.count++];
+            *sum = addition_of(item);
+            sum->row_count = may_be_added(item) ? 1 : 0;
         }
     }
-    counters.count = core::fold(counters.additions, counters.count);
-    counters.locked = allocate<LockedCounter>(counters.count);
-    counters.read = allocate<Counter>(counters.count);
-    memset(counters.locked, 0, counters.count * sizeof(LockedCounter));
+    taken.count = core::fold(taken.sums, taken.count);
+    taken.counters = allocate<SetCounter>(taken.count);
+    memset(taken.counters, 0, taken.count * sizeof(SetCounter));
 
-    auto *wanted = allocate<core::Addition>(counters.count);
-    auto *wanted_locked = allocate<LockedCounter>(counters.count);
-    size_t wanted_count = 0;
-    for (size_t i = 0; i < counters.count; i++) {
-        if (counters.additions[i].row_count > 0) {
-            wanted_locked[wanted_count].is_locked = false;
-            wanted[wanted_count++] = counters.additions[i];
-        }
-    }
     if (settlement == settlement_immediate) {
-        lock_counters(wanted, wanted_locked, wanted_count);
+        lock_counters(taken.sums, taken.counters, taken.count);
     } else if (settlement == settlement_adaptive) {
-        try_lock_counters(wanted, wanted_locked, wanted_count);
+        try_lock_counters(taken.sums, taken.counters, taken.count);
     }
-    for (size_t i = 0, j = 0; i < counters.count; i++) {
-        if (counters.additions[i].row_count > 0) {
-            counters.locked[i] = wanted_locked[j++];
-        }
-    }
-
-    read_counters(counters.additions, counters.read, counters.count);
-    return counters;
+    read_counters(taken.sums, taken.counters, taken.count);
+    return taken;
 }
 
 bool is_counted(const Item &item)
@@ -110,27 +92,27 @@ void add_item(Item *item, BatchCounters *counters)
 {
     const core::Addition addition = addition_of(*item);
     const size_t counter = counter_of(*counters, *item);
-    LockedCounter *locked = &counters->locked[counter];
-    if (locked->is_locked) {
-        if (locked->is_closed) {
+    SetCounter *target = &counters->counters[counter];
+    if (target->is_locked) {
+        if (target->is_closed) {
             item->verdict = Verdict::closed;
             return;
         }
-        if (!core::fits(locked->totals, addition)) {
+        if (!core::fits(target->totals, addition)) {
             item->verdict = Verdict::invalid;
             item->fault = core::Fault::counter_overflow;
             return;
         }
-        locked->totals.tokens += addition.tokens;
-        locked->totals.reports += addition.reports;
-        locked->totals.chats += addition.chats;
+        target->totals.tokens += addition.tokens;
+        target->totals.reports += addition.reports;
+        target->totals.chats += addition.chats;
     }
-    core::Addition *sum = &counters->additions[counter];
+    core::Addition *sum = &counters->sums[counter];
     sum->tokens += addition.tokens;
     sum->reports += addition.reports;
     sum->chats += addition.chats;
     sum->row_count++;
-    item->verdict = locked->is_locked ? Verdict::applied : Verdict::queued;
+    item->verdict = target->is_locked ? Verdict::applied : Verdict::queued;
 }
 
 /*
@@ -166,11 +148,8 @@ void decide_follower(Item *item, BatchCounters *counters)
 void add_up(const ItemList &list, BatchCounters *counters)
 {
     for (size_t i = 0; i < counters->count; i++) {
-        core::Addition *sum = &counters->additions[i];
+        core::Addition *sum = &counters->sums[i];
         sum->tokens = sum->reports = sum->chats = sum->row_count = 0;
-        if (!counters->locked[i].is_locked) {
-            counters->locked[i].totals = {counters->read[i].tokens_used, 0, 0};
-        }
     }
     for (size_t i = 0; i < list.count; i++) {
         Item *item = list.items[i];
@@ -180,37 +159,10 @@ void add_up(const ItemList &list, BatchCounters *counters)
             decide_follower(item, counters);
         }
         if (is_counted(*item) || item->verdict == Verdict::replayed) {
-            const size_t counter = counter_of(*counters, *item);
-            item->tokens_used = counters->locked[counter].totals.tokens;
-            item->period_end = counters->read[counter].period_end;
+            const SetCounter &counter = counters->counters[counter_of(*counters, *item)];
+            item->tokens_used = counter.totals.tokens;
+            item->period_end = counter.period_end;
         }
-    }
-}
-
-/* Adds the sums to the counters that are locked, and leaves the others to a settler. */
-void settle_sums(const BatchCounters &counters)
-{
-    auto *applied = allocate<core::Addition>(counters.count);
-    auto *locked = allocate<LockedCounter>(counters.count);
-    auto *queued = allocate<core::Addition>(counters.count);
-    size_t applied_count = 0, queued_count = 0;
-    for (size_t i = 0; i < counters.count; i++) {
-        if (counters.additions[i].row_count == 0) {
-            continue;
-        }
-        if (counters.locked[i].is_locked) {
-            locked[applied_count] = counters.locked[i];
-            applied[applied_count++] = counters.additions[i];
-        } else {
-            queued[queued_count++] = counters.additions[i];
-        }
-    }
-    if (applied_count > 0) {
-        add_to_counters(applied, locked, applied_count);
-    }
-    if (queued_count > 0) {
-        enqueue_all(queued, queued_count);
-        note_queued_rows(queued_count);
     }
 }
 
@@ -241,13 +193,7 @@ void replace_refused(const Batch &batch, const ItemList &list, const ItemPointer
         return;
     }
     core::sort_by_key(successors.items, successors.count);
-    auto *events = allocate<Event>(successors.count);
-    auto *starts = allocate<TimestampTz>(successors.count);
-    for (size_t i = 0; i < successors.count; i++) {
-        events[i] = event_of(*successors.items[i]);
-        starts[i] = successors.items[i]->period_start;
-    }
-    record_events(events, starts, rows, successors.count);
+    record(successors, rows);
 }
 
 } // namespace
@@ -257,7 +203,7 @@ void settle_items(const Batch &batch, const ItemList &list, const ItemPointerDat
     BatchCounters counters = take_counters(list);
     if (counters.count > 0) {
         add_up(list, &counters);
-        settle_sums(counters);
+        note_queued_rows(settle_sums(counters.sums, counters.counters, counters.count));
         replace_refused(batch, list, rows);
     }
 }

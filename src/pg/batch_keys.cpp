@@ -69,66 +69,83 @@ void look_up_periods(const ItemList &list, bool is_opening)
     }
 }
 
-/* Decides the items of all groups whose key was counted before. */
-void decide_counted_groups(Item ***groups, const size_t *sizes, size_t group_count)
-{
-    auto *events = allocate<Event>(group_count);
-    auto *counted = allocate<CountedEvent>(group_count);
-    auto *is_counted = allocate<bool>(group_count);
-    for (size_t i = 0; i < group_count; i++) {
-        events[i] = event_of(*groups[i][0]);
-    }
-    find_counted_events(events, counted, is_counted, group_count);
-    for (size_t i = 0; i < group_count; i++) {
-        if (is_counted[i]) {
-            core::decide_counted(groups[i], sizes[i], counted[i].payload, counted[i].period_start);
-        }
-    }
-}
-
-/* Groups of a sorted list that a condition holds for. */
+/* The items of one key, and those of several, in order of key. */
+struct Group {
+    Item **items;
+    size_t size;
+};
 struct Groups {
-    Item ***groups;
-    size_t *sizes;
+    Group *groups;
     size_t count;
 };
 
-template <typename Condition> Groups groups_of(const ItemList &sorted, Condition condition)
+Groups groups_of(const ItemList &sorted)
 {
-    Groups chosen = {allocate<Item **>(sorted.count), allocate<size_t>(sorted.count), 0};
-    for (size_t i = 0; i < sorted.count;) {
-        const size_t size = core::group_size(sorted.items + i, sorted.count - i);
-        if (condition(sorted.items + i, size)) {
-            chosen.groups[chosen.count] = sorted.items + i;
-            chosen.sizes[chosen.count++] = size;
-        }
-        i += size;
+    Groups groups = {allocate<Group>(sorted.count), 0};
+    for (size_t i = 0; i < sorted.count; i += groups.groups[groups.count++].size) {
+        groups.groups[groups.count] = {sorted.items + i,
+                                       core::group_size(sorted.items + i, sorted.count - i)};
     }
-    return chosen;
+    return groups;
 }
 
-template <typename Condition> bool any_item(Item *const *group, size_t size, Condition condition)
+template <typename Condition> Groups select(const Groups &groups, Condition condition)
 {
-    return std::any_of(group, group + size, condition);
+    Groups selected = {allocate<Group>(groups.count), 0};
+    for (size_t i = 0; i < groups.count; i++) {
+        if (condition(groups.groups[i])) {
+            selected.groups[selected.count++] = groups.groups[i];
+        }
+    }
+    return selected;
 }
 
-bool is_undecided(Item *const *group, size_t size)
+template <typename Condition> bool any_item(const Group &group, Condition condition)
 {
-    return any_item(group, size,
-                    [](const Item *item) { return item->verdict == Verdict::undecided; });
+    return std::any_of(group.items, group.items + group.size, condition);
 }
 
-bool has_leader(Item *const *group, size_t size)
+bool is_undecided(const Group &group)
 {
-    return any_item(group, size, [](const Item *item) { return item->verdict == Verdict::leader; });
+    return any_item(group, [](const Item *item) { return item->verdict == Verdict::undecided; });
 }
 
 /* Some item cannot be counted as it stands; only its key can tell whether it need be. */
-bool is_troubled(Item *const *group, size_t size)
+bool is_troubled(const Group &group)
 {
-    return any_item(group, size, [](const Item *item) {
+    return any_item(group, [](const Item *item) {
         return item->fault != core::Fault::none || item->period != core::ItemPeriod::open;
     });
+}
+
+/* Null: the group has none. */
+Item *leader_of(const Group &group)
+{
+    Item **const end = group.items + group.size;
+    Item **const leader = std::find_if(
+        group.items, end, [](const Item *item) { return item->verdict == Verdict::leader; });
+    return leader == end ? nullptr : *leader;
+}
+
+/* Decides the items of groups whose key was counted before. */
+void decide_counted_groups(const Groups &groups)
+{
+    if (groups.count == 0) {
+        return;
+    }
+    auto *events = allocate<Event>(groups.count);
+    auto *counted = allocate<CountedEvent>(groups.count);
+    auto *is_counted = allocate<bool>(groups.count);
+    for (size_t i = 0; i < groups.count; i++) {
+        events[i] = event_of(*groups.groups[i].items[0]);
+    }
+    find_counted_events(events, counted, is_counted, groups.count);
+    for (size_t i = 0; i < groups.count; i++) {
+        if (is_counted[i]) {
+            core::decide_counted(groups.groups[i].items, groups.groups[i].size, counted[i].payload,
+                                 counted[i].period_start);
+        }
+    }
 }
 
 /*
@@ -139,7 +156,7 @@ void choose_leaders(const Groups &groups)
 {
     ItemList unopened = {allocate<Item *>(groups.count), 0};
     for (size_t i = 0; i < groups.count; i++) {
-        Item *leader = core::find_leader(groups.groups[i], groups.sizes[i]);
+        Item *leader = core::find_leader(groups.groups[i].items, groups.groups[i].size);
         if (leader != nullptr && leader->period == core::ItemPeriod::missing) {
             unopened.items[unopened.count++] = leader;
         }
@@ -154,21 +171,18 @@ void choose_leaders(const Groups &groups)
      * missing periods of the account's items from it.
      */
     for (size_t i = 0; i < groups.count; i++) {
-        Item **group = groups.groups[i];
-        const size_t size = groups.sizes[i];
-        Item **leader = std::find_if(
-            group, group + size, [](const Item *item) { return item->verdict == Verdict::leader; });
-        if (leader == group + size || (*leader)->period == core::ItemPeriod::open) {
+        const Group &group = groups.groups[i];
+        Item *leader = leader_of(group);
+        if (leader == nullptr || leader->period == core::ItemPeriod::open) {
             continue;
         }
-        const core::ItemPeriod reason = (*leader)->period;
-        for (Item **item = leader; item < group + size; item++) {
-            if (*item == *leader || (*item)->period == core::ItemPeriod::missing) {
-                (*item)->period = reason;
+        for (size_t j = 0; j < group.size; j++) {
+            if (group.items[j]->period == core::ItemPeriod::missing) {
+                group.items[j]->period = leader->period;
             }
         }
-        (*leader)->verdict = Verdict::undecided;
-        core::find_leader(group, size);
+        leader->verdict = Verdict::undecided;
+        core::find_leader(group.items, group.size);
     }
 }
 
@@ -176,48 +190,32 @@ void choose_leaders(const Groups &groups)
  * Records the leaders' events; where a key turns out to be taken, decides its
  * group by what took it.
  */
-void record_leaders(const Groups &groups, ItemPointerData *rows_by_item, const Batch &batch)
+void record_leaders(const Groups &groups, ItemPointerData *rows_of_items, const Batch &batch)
 {
     Groups left = groups;
     while (left.count > 0) {
-        auto *events = allocate<Event>(left.count);
-        auto *starts = allocate<TimestampTz>(left.count);
+        ItemList leaders = {allocate<Item *>(left.count), left.count};
         auto *rows = allocate<ItemPointerData>(left.count);
-        auto *leaders = allocate<Item *>(left.count);
         for (size_t i = 0; i < left.count; i++) {
-            leaders[i] =
-                *std::find_if(left.groups[i], left.groups[i] + left.sizes[i],
-                              [](const Item *item) { return item->verdict == Verdict::leader; });
-            events[i] = event_of(*leaders[i]);
-            starts[i] = leaders[i]->period_start;
+            leaders.items[i] = leader_of(left.groups[i]);
         }
-        record_events(events, starts, rows, left.count);
+        record(leaders, rows);
 
-        Groups taken = {allocate<Item **>(left.count), allocate<size_t>(left.count), 0};
         for (size_t i = 0; i < left.count; i++) {
+            Item *leader = leaders.items[i];
             if (ItemPointerIsValid(&rows[i])) {
-                rows_by_item[leaders[i] - batch.items] = rows[i];
-                core::follow(left.groups[i], left.sizes[i], leaders[i]);
+                rows_of_items[leader - batch.items] = rows[i];
+                core::follow(left.groups[i].items, left.groups[i].size, leader);
             } else {
-                leaders[i]->verdict = Verdict::undecided;
-                taken.groups[taken.count] = left.groups[i];
-                taken.sizes[taken.count++] = left.sizes[i];
+                leader->verdict = Verdict::undecided;
             }
         }
-        if (taken.count > 0) {
-            decide_counted_groups(taken.groups, taken.sizes, taken.count);
-        }
+        decide_counted_groups(select(left, is_undecided));
 
-        /* Taken, yet not to be found: the event was deleted in between, so the key is free again.
-         */
-        left = {taken.groups, taken.sizes, 0};
-        for (size_t i = 0; i < taken.count; i++) {
-            if (is_undecided(taken.groups[i], taken.sizes[i]) &&
-                core::find_leader(taken.groups[i], taken.sizes[i]) != nullptr) {
-                left.groups[left.count] = taken.groups[i];
-                left.sizes[left.count++] = taken.sizes[i];
-            }
-        }
+        /* Undecided: the event was deleted in between, so the key is free again. */
+        left = select(left, [](const Group &group) {
+            return is_undecided(group) && core::find_leader(group.items, group.size) != nullptr;
+        });
         CHECK_FOR_INTERRUPTS();
     }
 }
@@ -230,12 +228,11 @@ void record_items(const Batch &batch, const ItemList &list, ItemPointerData *row
 
     const ItemList sorted = copy_of(list);
     core::sort_by_key(sorted.items, sorted.count);
-    const Groups troubled = groups_of(sorted, is_troubled);
-    if (troubled.count > 0) {
-        decide_counted_groups(troubled.groups, troubled.sizes, troubled.count);
-    }
-    choose_leaders(groups_of(sorted, is_undecided));
-    record_leaders(groups_of(sorted, has_leader), rows, batch);
+    const Groups groups = groups_of(sorted);
+    decide_counted_groups(select(groups, is_troubled));
+    choose_leaders(select(groups, is_undecided));
+    record_leaders(select(groups, [](const Group &group) { return leader_of(group) != nullptr; }),
+                   rows, batch);
 }
 
 } // namespace usage_ledger

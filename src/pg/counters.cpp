@@ -12,49 +12,51 @@ namespace usage_ledger
 namespace
 {
 
-Datum account_ids_of(const core::Addition *additions, size_t count)
+/*
+ * Runs a statement for those of a set that are chosen, and fills their counters
+ * in from the rows that it returns; returns how many got none.
+ */
+template <typename Choice>
+size_t fill_in(Statement statement, const core::Addition *additions, SetCounter *counters,
+               size_t count, bool is_locking, Choice is_chosen)
 {
-    return make_array(count, UUIDOID,
-                      [&](size_t i) { return PointerGetDatum(additions[i].account_id); });
-}
-
-Datum starts_of(const core::Addition *additions, size_t count)
-{
-    return make_array(count, TIMESTAMPTZOID,
-                      [&](size_t i) { return TimestampTzGetDatum(additions[i].period_start); });
-}
-
-/* Locks those that are not locked, by one statement or the other; returns how many all are. */
-size_t lock(Statement statement, const core::Addition *additions, LockedCounter *counters,
-            size_t count)
-{
-    auto *wanted = static_cast<size_t *>(palloc(count * sizeof(size_t)));
-    size_t wanted_count = 0;
+    auto *chosen = static_cast<size_t *>(palloc(count * sizeof(size_t)));
+    size_t chosen_count = 0;
     for (size_t i = 0; i < count; i++) {
-        if (!counters[i].is_locked) {
-            wanted[wanted_count++] = i;
+        if (is_chosen(i)) {
+            chosen[chosen_count++] = i;
         }
+    }
+    if (chosen_count == 0) {
+        return 0;
     }
 
     const Datum arguments[] = {
-        make_array(wanted_count, UUIDOID,
-                   [&](size_t i) { return PointerGetDatum(additions[wanted[i]].account_id); }),
+        make_array(chosen_count, UUIDOID,
+                   [&](size_t i) { return PointerGetDatum(additions[chosen[i]].account_id); }),
         make_array(
-            wanted_count, TIMESTAMPTZOID,
-            [&](size_t i) { return TimestampTzGetDatum(additions[wanted[i]].period_start); }),
+            chosen_count, TIMESTAMPTZOID,
+            [&](size_t i) { return TimestampTzGetDatum(additions[chosen[i]].period_start); }),
     };
-    const uint64 locked_count = run(statement, arguments);
-    for (uint64 row = 0; row < locked_count; row++) {
-        LockedCounter *counter = &counters[wanted[DatumGetInt64(required_column(1, row)) - 1]];
-        counter->is_locked = true;
-        counter->row = *reinterpret_cast<ItemPointer>(DatumGetPointer(required_column(2, row)));
-        counter->totals = {DatumGetInt64(required_column(3, row)),
-                           DatumGetInt64(required_column(4, row)),
-                           DatumGetInt64(required_column(5, row))};
-        counter->is_closed = !column_is_null(6, row);
+    const uint64 row_count = run(statement, arguments);
+    for (uint64 row = 0; row < row_count; row++) {
+        counters[chosen[DatumGetInt64(required_column(1, row)) - 1]] = {
+            is_locking,
+            !column_is_null(4, row),
+            *reinterpret_cast<ItemPointer>(DatumGetPointer(required_column(2, row))),
+            DatumGetTimestampTz(required_column(3, row)),
+            {DatumGetInt64(required_column(5, row)), DatumGetInt64(required_column(6, row)),
+             DatumGetInt64(required_column(7, row))}};
     }
-    pfree(wanted);
-    return count - wanted_count + locked_count;
+    pfree(chosen);
+    return chosen_count - row_count;
+}
+
+size_t lock(Statement statement, const core::Addition *additions, SetCounter *counters,
+            size_t count)
+{
+    return fill_in(statement, additions, counters, count, true,
+                   [&](size_t i) { return !counters[i].is_locked && additions[i].row_count > 0; });
 }
 
 } // namespace
@@ -88,34 +90,29 @@ bool add_to_counter(Datum account_id, TimestampTz period_start, const core::Payl
     return true;
 }
 
-void read_counters(const core::Addition *additions, Counter *counters, size_t count)
+void lock_counters(const core::Addition *additions, SetCounter *counters, size_t count)
 {
-    const Datum arguments[] = {account_ids_of(additions, count), starts_of(additions, count)};
-    const uint64 row_count = run(Statement::counters_of_periods, arguments);
-    if (row_count != count) {
-        elog(ERROR, "found " UINT64_FORMAT " usage periods instead of %zu", row_count, count);
-    }
-    for (uint64 row = 0; row < row_count; row++) {
-        counters[DatumGetInt64(required_column(1, row)) - 1] = {
-            DatumGetInt64(required_column(2, row)), DatumGetTimestampTz(required_column(3, row)),
-            !column_is_null(4, row)};
+    const size_t missing_count = lock(Statement::lock_counters, additions, counters, count);
+    if (missing_count > 0) {
+        elog(ERROR, "%zu usage periods have no row", missing_count);
     }
 }
 
-void lock_counters(const core::Addition *additions, LockedCounter *counters, size_t count)
-{
-    const size_t locked_count = lock(Statement::lock_counters, additions, counters, count);
-    if (locked_count != count) {
-        elog(ERROR, "locked %zu counters instead of %zu", locked_count, count);
-    }
-}
-
-size_t try_lock_counters(const core::Addition *additions, LockedCounter *counters, size_t count)
+size_t try_lock_counters(const core::Addition *additions, SetCounter *counters, size_t count)
 {
     return lock(Statement::try_lock_counters, additions, counters, count);
 }
 
-void add_to_counters(const core::Addition *additions, const LockedCounter *counters, size_t count)
+void read_counters(const core::Addition *additions, SetCounter *counters, size_t count)
+{
+    const size_t missing_count = fill_in(Statement::read_counters, additions, counters, count,
+                                         false, [&](size_t i) { return !counters[i].is_locked; });
+    if (missing_count > 0) {
+        elog(ERROR, "%zu usage periods have no row", missing_count);
+    }
+}
+
+void add_to_counters(const core::Addition *additions, const SetCounter *counters, size_t count)
 {
     const Datum arguments[] = {
         make_array(

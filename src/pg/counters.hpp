@@ -21,9 +21,6 @@ struct Counter {
 
 Counter read_counter(Datum account_id, TimestampTz period_start);
 
-/* Reads the counters of additions; counters[i] goes with additions[i]. */
-void read_counters(const core::Addition *additions, Counter *counters, size_t count);
-
 /* Takes a counter's lock, unless another session holds it; never waits. */
 bool try_lock_counter(Datum account_id, TimestampTz period_start);
 
@@ -35,25 +32,31 @@ bool try_lock_counter(Datum account_id, TimestampTz period_start);
 bool add_to_counter(Datum account_id, TimestampTz period_start, const core::Payload &payload,
                     int64 *tokens_used);
 
-/* A counter whose lock is held until the end of the transaction. */
-struct LockedCounter {
-    bool is_locked;
+/* One of a set of counters, each of which goes with the addition of the same index. */
+struct SetCounter {
+    bool is_locked; /* until the end of the transaction; the row is where it lies then */
     bool is_closed;
     ItemPointerData row;
+    TimestampTz period_end;
     core::Totals totals;
 };
 
-/* Takes the locks of the additions' counters in the order given, waiting for them. */
-void lock_counters(const core::Addition *additions, LockedCounter *counters, size_t count);
+/*
+ * Takes the locks of the counters that there is something to add to, in the order
+ * given, waiting for them.
+ */
+void lock_counters(const core::Addition *additions, SetCounter *counters, size_t count);
 
 /*
- * Takes the locks of the additions' counters that are not taken yet, in the order
- * given, passing over those that another session holds; returns how many of them
- * all are taken. counters[i] goes with additions[i].
+ * Likewise, of those that are not locked yet, passing over those that another
+ * session holds; returns how many these are.
  */
-size_t try_lock_counters(const core::Addition *additions, LockedCounter *counters, size_t count);
+size_t try_lock_counters(const core::Addition *additions, SetCounter *counters, size_t count);
+
+/* Reads the counters that are not locked. */
+void read_counters(const core::Addition *additions, SetCounter *counters, size_t count);
 
 /* Adds to counters that are locked; no counter may come twice. */
-void add_to_counters(const core::Addition *additions, const LockedCounter *counters, size_t count);
+void add_to_counters(const core::Addition *additions, const SetCounter *counters, size_t count);
 
 } // namespace usage_ledger

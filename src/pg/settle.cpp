@@ -34,15 +34,15 @@ namespace
 constexpr int attempt_count_max = 20;
 constexpr long attempt_interval_us = 1000;
 
-LockedCounter *lock_free_counters(const TakenUsage &taken)
+SetCounter *lock_free_counters(const TakenUsage &taken)
 {
-    auto *counters = static_cast<LockedCounter *>(palloc0(taken.count * sizeof(LockedCounter)));
+    auto *counters = static_cast<SetCounter *>(palloc0(taken.count * sizeof(SetCounter)));
     for (int attempt = 0; attempt < attempt_count_max; attempt++) {
         if (attempt > 0) {
             pg_usleep(attempt_interval_us);
             CHECK_FOR_INTERRUPTS();
         }
-        if (try_lock_counters(taken.additions, counters, taken.count) == taken.count) {
+        if (try_lock_counters(taken.additions, counters, taken.count) == 0) {
             break;
         }
     }
@@ -50,7 +50,7 @@ LockedCounter *lock_free_counters(const TakenUsage &taken)
 }
 
 /* Whether a counter can take an addition now; warns if it never will. */
-bool can_settle(const core::Addition &addition, const LockedCounter &counter)
+bool can_settle(const core::Addition &addition, const SetCounter &counter)
 {
     if (!counter.is_locked) {
         return false;
@@ -68,39 +68,55 @@ bool can_settle(const core::Addition &addition, const LockedCounter &counter)
 
 } // namespace
 
+size_t settle_sums(const core::Addition *sums, const SetCounter *counters, size_t count)
+{
+    auto *applied = static_cast<core::Addition *>(palloc(count * sizeof(core::Addition)));
+    auto *queued = static_cast<core::Addition *>(palloc(count * sizeof(core::Addition)));
+    auto *locked = static_cast<SetCounter *>(palloc(count * sizeof(SetCounter)));
+    size_t applied_count = 0, queued_count = 0;
+    for (size_t i = 0; i < count; i++) {
+        if (sums[i].row_count == 0) {
+            continue;
+        }
+        if (counters[i].is_locked) {
+            locked[applied_count] = counters[i];
+            applied[applied_count++] = sums[i];
+        } else {
+            queued[queued_count++] = sums[i];
+        }
+    }
+    if (applied_count > 0) {
+        add_to_counters(applied, locked, applied_count);
+    }
+    if (queued_count > 0) {
+        enqueue_all(queued, queued_count);
+    }
+    return queued_count;
+}
+
 int64 settle(int64 row_count_max)
 {
-    TakenUsage taken = take_pending(row_count_max);
+    const TakenUsage taken = take_pending(row_count_max);
     if (taken.count == 0) {
         return 0;
     }
-    LockedCounter *counters = lock_free_counters(taken);
+    SetCounter *counters = lock_free_counters(taken);
 
-    /* Those that can be settled move to the front, the others into a list of their own. */
-    auto *put_back = static_cast<core::Addition *>(palloc(taken.count * sizeof(core::Addition)));
-    size_t put_back_count = 0, settled_count = 0;
     int64 settled_row_count = 0;
+    const core::Addition *last_settled = nullptr;
     for (size_t i = 0; i < taken.count; i++) {
         const core::Addition &addition = taken.additions[i];
         /* Two sums for one counter: the second waits for the next round. */
         const bool is_second =
-            settled_count > 0 &&
-            core::compare_counters(taken.additions[settled_count - 1], addition) == 0;
+            last_settled != nullptr && core::compare_counters(*last_settled, addition) == 0;
         if (is_second || !can_settle(addition, counters[i])) {
-            put_back[put_back_count++] = addition;
+            counters[i].is_locked = false; /* as far as this round goes */
             continue;
         }
         settled_row_count += addition.row_count;
-        taken.additions[settled_count] = addition;
-        counters[settled_count++] = counters[i];
+        last_settled = &addition;
     }
-
-    if (settled_count > 0) {
-        add_to_counters(taken.additions, counters, settled_count);
-    }
-    if (put_back_count > 0) {
-        enqueue_all(put_back, put_back_count);
-    }
+    (void)settle_sums(taken.additions, counters, taken.count);
     return settled_row_count;
 }
 

@@ -18,6 +18,16 @@ struct Text {
     Oid argument_types[argument_count_max];
 };
 
+/* Counters by account and start of their period, read in one way or another. */
+#define SET_OF_COUNTERS(reading)                                                                   \
+    "SELECT k.ordinal, c.ctid, c.period_end, c.closed_at,"                                         \
+    " c.tokens_used, c.reports_used, c.chats_used"                                                 \
+    " FROM unnest($1, $2) WITH ORDINALITY AS k (account_id, period_start, ordinal)"                \
+    " CROSS JOIN LATERAL"                                                                          \
+    " (SELECT p.ctid, p.period_end, p.closed_at, p.tokens_used, p.reports_used, p.chats_used"      \
+    " FROM %s AS p WHERE p.account_id OPERATOR(pg_catalog.=) k.account_id"                         \
+    " AND p.period_start OPERATOR(pg_catalog.=) k.period_start" reading ") AS c"
+
 /*
  * Tables and operators are qualified, so the caller's search path has no say
  * (unnest of several arrays is the server's own, whatever it is called here).
@@ -119,14 +129,9 @@ const Text texts[statement_count] = {
      2,
      {UUIDOID, TIMESTAMPTZOID}},
 
-    {Statement::counters_of_periods,
+    {Statement::read_counters,
      "usage_periods",
-     "SELECT k.ordinal, p.tokens_used, p.period_end, p.closed_at"
-     " FROM unnest($1, $2) WITH ORDINALITY AS k (account_id, period_start, ordinal)"
-     " CROSS JOIN LATERAL"
-     " (SELECT p.tokens_used, p.period_end, p.closed_at FROM %s AS p"
-     " WHERE p.account_id OPERATOR(pg_catalog.=) k.account_id"
-     " AND p.period_start OPERATOR(pg_catalog.=) k.period_start OFFSET 0) AS p",
+     SET_OF_COUNTERS(" OFFSET 0"),
      2,
      {UUIDARRAYOID, TIMESTAMPTZARRAYOID}},
 
@@ -160,23 +165,13 @@ const Text texts[statement_count] = {
 
     {Statement::try_lock_counters,
      "usage_periods",
-     "SELECT k.ordinal, c.ctid, c.tokens_used, c.reports_used, c.chats_used, c.closed_at"
-     " FROM unnest($1, $2) WITH ORDINALITY AS k (account_id, period_start, ordinal)"
-     " CROSS JOIN LATERAL"
-     " (SELECT p.ctid, p.tokens_used, p.reports_used, p.chats_used, p.closed_at FROM %s AS p"
-     " WHERE p.account_id OPERATOR(pg_catalog.=) k.account_id"
-     " AND p.period_start OPERATOR(pg_catalog.=) k.period_start FOR UPDATE SKIP LOCKED) AS c",
+     SET_OF_COUNTERS(" FOR UPDATE SKIP LOCKED"),
      2,
      {UUIDARRAYOID, TIMESTAMPTZARRAYOID}},
 
     {Statement::lock_counters,
      "usage_periods",
-     "SELECT k.ordinal, c.ctid, c.tokens_used, c.reports_used, c.chats_used, c.closed_at"
-     " FROM unnest($1, $2) WITH ORDINALITY AS k (account_id, period_start, ordinal)"
-     " CROSS JOIN LATERAL"
-     " (SELECT p.ctid, p.tokens_used, p.reports_used, p.chats_used, p.closed_at FROM %s AS p"
-     " WHERE p.account_id OPERATOR(pg_catalog.=) k.account_id"
-     " AND p.period_start OPERATOR(pg_catalog.=) k.period_start FOR UPDATE) AS c",
+     SET_OF_COUNTERS(" FOR UPDATE"),
      2,
      {UUIDARRAYOID, TIMESTAMPTZARRAYOID}},
 

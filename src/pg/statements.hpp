@@ -22,7 +22,7 @@ enum class Statement {
     open_period,
     open_periods,
     counter_of_period,
-    counters_of_periods,
+    read_counters,
     add_to_counter,
     try_lock_counter,
     try_lock_counters,
