@@ -31,9 +31,10 @@ TimestampTz calendar_anchor(Datum time_zone)
         DirectFunctionCall2(timestamp_zone, time_zone, TimestampGetDatum(local)));
 }
 
-core::PeriodLength period_length_of(const Interval &interval)
+core::PeriodLength period_length_of(Datum interval)
 {
-    return {interval.month, interval.day, interval.time};
+    const Interval *length = DatumGetIntervalP(interval);
+    return {length->month, length->day, length->time};
 }
 
 } // namespace
@@ -57,7 +58,7 @@ void lock_accounts(const Datum *account_ids, Cycle *cycles, size_t count)
     }
     for (uint64 row = 0; row < locked_count; row++) {
         cycles[DatumGetInt64(required_column(1, row)) - 1] = {
-            true, DatumGetIntervalP(required_column(3, row)),
+            true, period_length_of(required_column(3, row)),
             DatumGetTimestampTz(required_column(4, row)), required_column(5, row)};
     }
     const Datum rows =
@@ -67,7 +68,7 @@ void lock_accounts(const Datum *account_ids, Cycle *cycles, size_t count)
 
 bool cycle_is_valid(const Cycle &cycle)
 {
-    return core::period_length_is_valid(period_length_of(*cycle.period_length)) &&
+    return core::period_length_is_valid(cycle.period_length) &&
            !TIMESTAMP_NOT_FINITE(cycle.period_anchor) && time_zone_is_known(cycle.time_zone);
 }
 
@@ -79,15 +80,15 @@ bool cycle_is_valid(const Cycle &cycle)
 TimestampTz cycle_boundary(const Cycle &cycle, int64 n)
 {
     Interval calendar_part = {};
-    calendar_part.month = static_cast<int32>(cycle.period_length->month * n);
-    calendar_part.day = static_cast<int32>(cycle.period_length->day * n);
+    calendar_part.month = static_cast<int32>(cycle.period_length.months * n);
+    calendar_part.day = static_cast<int32>(cycle.period_length.days * n);
 
     Datum local = DirectFunctionCall2(timestamptz_zone, cycle.time_zone,
                                       TimestampTzGetDatum(cycle.period_anchor));
     local = DirectFunctionCall2(timestamp_pl_interval, local, IntervalPGetDatum(&calendar_part));
     TimestampTz boundary =
         DatumGetTimestampTz(DirectFunctionCall2(timestamp_zone, cycle.time_zone, local));
-    return boundary + cycle.period_length->time * n;
+    return boundary + cycle.period_length.time_us * n;
 }
 
 } // namespace usage_ledger
@@ -109,10 +110,10 @@ Datum usage_ledger_set_usage_cycle(PG_FUNCTION_ARGS)
 
     Datum account_id = PG_GETARG_DATUM(0);
     Cycle cycle = {};
-    cycle.period_length = PG_GETARG_INTERVAL_P(1);
+    cycle.period_length = period_length_of(PG_GETARG_DATUM(1));
     cycle.time_zone = PointerGetDatum(PG_GETARG_TEXT_PP(3));
 
-    if (!core::period_length_is_valid(period_length_of(*cycle.period_length))) {
+    if (!core::period_length_is_valid(cycle.period_length)) {
         raise_invalid_argument(
             account_id, "period length is outside its limits",
             DatumGetCString(DirectFunctionCall1(interval_out, PG_GETARG_DATUM(1))),
@@ -132,7 +133,7 @@ Datum usage_ledger_set_usage_cycle(PG_FUNCTION_ARGS)
     }
 
     SPI_connect();
-    const Datum arguments[] = {account_id, IntervalPGetDatum(cycle.period_length),
+    const Datum arguments[] = {account_id, PG_GETARG_DATUM(1),
                                TimestampTzGetDatum(cycle.period_anchor), cycle.time_zone};
     run(Statement::set_cycle, arguments);
     Datum account = SPI_datumTransfer(required_column(1), false, -1);

@@ -5,12 +5,14 @@
 
 #include "pg/postgres.hpp"
 
+#include "core/period.hpp"
+
 namespace usage_ledger
 {
 
 struct Cycle {
     bool is_known; /* or the account is not registered, and there is no more to say */
-    Interval *period_length;
+    core::PeriodLength period_length;
     TimestampTz period_anchor;
     Datum time_zone; /* text */
 };

@@ -91,10 +91,7 @@ Cycle *lock_cycles(const WantedPeriod *wanted, size_t count)
 Period reckon_period(const Cycle &cycle, TimestampTz time, const core::Span &gap)
 {
     core::Span span = core::period_covering(
-        time,
-        core::estimate_period(
-            time, cycle.period_anchor,
-            {cycle.period_length->month, cycle.period_length->day, cycle.period_length->time}),
+        time, core::estimate_period(time, cycle.period_anchor, cycle.period_length),
         [&cycle](int64 n) { return cycle_boundary(cycle, n); });
     span = core::clip(span, gap);
     Assert(span.start <= time && time < span.end);
