@@ -2,6 +2,9 @@
 
 #include <algorithm>
 #include <cstring>
+#include <iterator>
+
+#include "core/limits.hpp"
 
 namespace usage_ledger::core
 {
@@ -9,24 +12,23 @@ namespace usage_ledger::core
 namespace
 {
 
-bool sum_fits(int64_t a, int64_t b, int64_t max)
+/* Where a sum lies: below a minimum (-1), above a maximum (1), or neither (0). */
+int place_of_sum(int64_t a, int64_t b, int64_t min, int64_t max)
 {
-    return a <= max - b;
+    int64_t sum;
+    if (__builtin_add_overflow(a, b, &sum)) {
+        return b < 0 ? -1 : 1;
+    }
+    return sum < min ? -1 : sum > max ? 1 : 0;
 }
 
-/* Adds b to a, unless the sum would not fit a row of usage_pending. */
-bool merge(Addition *a, const Addition &b)
+bool sum_fits(int64_t a, int64_t b)
 {
-    if (!sum_fits(a->tokens, b.tokens, INT64_MAX) || !sum_fits(a->reports, b.reports, INT32_MAX) ||
-        !sum_fits(a->chats, b.chats, INT32_MAX)) {
-        return false;
-    }
-    a->tokens += b.tokens;
-    a->reports += b.reports;
-    a->chats += b.chats;
-    a->row_count += b.row_count;
-    return true;
+    return place_of_sum(a, b, INT64_MIN, INT64_MAX) == 0;
 }
+
+static_assert(event_tokens_max <= INT64_MAX / batch_items_max && batch_items_max <= INT32_MAX,
+              "what the items of a batch come to fits a counter and a row of usage_pending");
 
 } // namespace
 
@@ -39,6 +41,19 @@ int compare_counters(const Addition &a, const Addition &b)
     return order;
 }
 
+bool add(Addition *sum, const Addition &addition)
+{
+    if (!sum_fits(sum->tokens, addition.tokens) || !sum_fits(sum->reports, addition.reports) ||
+        !sum_fits(sum->chats, addition.chats)) {
+        return false;
+    }
+    sum->tokens += addition.tokens;
+    sum->reports += addition.reports;
+    sum->chats += addition.chats;
+    sum->row_count += addition.row_count;
+    return true;
+}
+
 size_t fold(Addition *additions, size_t count)
 {
     if (count == 0) {
@@ -49,19 +64,32 @@ size_t fold(Addition *additions, size_t count)
 
     size_t last = 0;
     for (size_t i = 1; i < count; i++) {
-        if (compare_counters(additions[last], additions[i]) != 0 ||
-            !merge(&additions[last], additions[i])) {
+        if (compare_counters(additions[last], additions[i]) != 0) {
             additions[++last] = additions[i];
+        } else {
+            (void)add(&additions[last], additions[i]);
         }
     }
     return last + 1;
 }
 
-bool fits(const Totals &totals, const Addition &addition)
+Fit fit(const Totals &totals, const Addition &addition)
 {
-    return sum_fits(totals.tokens, addition.tokens, INT64_MAX) &&
-           sum_fits(totals.reports, addition.reports, INT64_MAX) &&
-           sum_fits(totals.chats, addition.chats, INT64_MAX);
+    const int places[] = {
+        place_of_sum(totals.tokens, addition.tokens, 0, INT64_MAX),
+        place_of_sum(totals.reports, addition.reports, 0, INT64_MAX),
+        place_of_sum(totals.chats, addition.chats, 0, INT64_MAX),
+    };
+    if (*std::min_element(std::begin(places), std::end(places)) < 0) {
+        return Fit::falls_below_zero;
+    }
+    return *std::max_element(std::begin(places), std::end(places)) > 0 ? Fit::overflows : Fit::fits;
+}
+
+Totals sum_of(const Totals &totals, const Addition &addition)
+{
+    return {totals.tokens + addition.tokens, totals.reports + addition.reports,
+            totals.chats + addition.chats};
 }
 
 } // namespace usage_ledger::core

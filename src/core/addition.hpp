@@ -18,7 +18,7 @@ struct Addition {
     int64_t tokens;
     int64_t reports;
     int64_t chats;
-    int64_t row_count; /* pending rows that it is made of */
+    int64_t row_count; /* events or pending rows that it is made of */
 };
 
 struct Totals {
@@ -27,20 +27,32 @@ struct Totals {
     int64_t chats;
 };
 
+inline bool operator==(const Totals &a, const Totals &b)
+{
+    return a.tokens == b.tokens && a.reports == b.reports && a.chats == b.chats;
+}
+
 /*
  * The order in which everybody who needs several counters takes them: by
  * account, byte by byte, then by period.
  */
 int compare_counters(const Addition &a, const Addition &b);
 
+/* Adds to a sum for the same counter. False: it would overflow, and is as it was. */
+bool add(Addition *sum, const Addition &addition);
+
 /*
  * Sorts additions into counters' order and sums those for the same counter, in
- * place; returns how many are left. A sum that would not fit one row of
- * usage_pending is left as several.
+ * place; returns how many are left. No more than a batch's worth of them, which
+ * cannot overflow.
  */
 size_t fold(Addition *additions, size_t count);
 
-/* Whether an addition fits the counter on top of these totals. */
-bool fits(const Totals &totals, const Addition &addition);
+/* Whether totals can take an addition, which is negative where events are taken back. */
+enum class Fit { fits, falls_below_zero, overflows };
+Fit fit(const Totals &totals, const Addition &addition);
+
+/* The totals after an addition that fits. */
+Totals sum_of(const Totals &totals, const Addition &addition);
 
 } // namespace usage_ledger::core

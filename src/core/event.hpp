@@ -20,6 +20,12 @@ inline bool operator==(const Payload &a, const Payload &b)
     return a.tokens == b.tokens && a.reports == b.reports && a.chats == b.chats;
 }
 
+/* What takes an event back: added to a counter, it undoes the payload. */
+inline Payload operator-(const Payload &payload)
+{
+    return {-payload.tokens, -payload.reports, -payload.chats};
+}
+
 /*
  * Times are microseconds on the server's scale, whatever its epoch; the ends of
  * the type's range are minus and plus infinity.

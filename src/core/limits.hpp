@@ -20,8 +20,11 @@ constexpr int64_t event_tokens_max = 1000000000000;
 /* Items in one batch. */
 constexpr int64_t batch_items_max = 1000000;
 
-/* Pending rows that one call settles. */
-constexpr int32_t settled_rows_max = 10000000;
+/* Rows that one call of settle_usage or prune_usage_events works on. */
+constexpr int32_t call_rows_max = 10000000;
+
+/* The reason of a void, in bytes. */
+constexpr int64_t void_reason_length_max = 1000;
 
 /* How far a reporter's clock may run ahead of the server's. */
 constexpr int64_t clock_skew_max_us = 300 * microseconds_per_second;

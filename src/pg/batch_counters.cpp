@@ -8,8 +8,9 @@
 
 #include "pg/batch.hpp"
 #include "pg/counters.hpp"
+#include "pg/holds.hpp"
+#include "pg/pending.hpp"
 #include "pg/settings.hpp"
-#include "pg/settle.hpp"
 #include "pg/worker.hpp"
 
 namespace usage_ledger
@@ -57,7 +58,11 @@ size_t counter_of(const BatchCounters &counters, const Item &item)
     return found - counters.sums;
 }
 
-/* Locks the counters to be added to, as the settlement has it, and reads the others. */
+/*
+ * Locks the counters to be added to, or holds their periods open, as the settlement
+ * has it, and reads the others. Holding comes before trying to lock: it may have to
+ * wait for who closes a period, and nobody who waits may have a later counter locked.
+ */
 BatchCounters take_counters(const ItemList &list)
 {
     BatchCounters taken = {allocate<core::Addition>(list.count), nullptr, 0};
@@ -75,8 +80,12 @@ BatchCounters take_counters(const ItemList &list)
 
     if (settlement == settlement_immediate) {
         lock_counters(taken.sums, taken.counters, taken.count);
-    } else if (settlement == settlement_adaptive) {
-        try_lock_counters(taken.sums, taken.counters, taken.count);
+    } else {
+        hold_all_open(taken.sums, taken.count);
+        if (settlement == settlement_adaptive) {
+            try_lock_counters(taken.sums, taken.counters, taken.count);
+        }
+        read_latest_counters(taken.sums, taken.counters, taken.count);
     }
     read_counters(taken.sums, taken.counters, taken.count);
     return taken;
@@ -93,19 +102,17 @@ void add_item(Item *item, BatchCounters *counters)
     const core::Addition addition = addition_of(*item);
     const size_t counter = counter_of(*counters, *item);
     SetCounter *target = &counters->counters[counter];
+    if (target->is_closed) {
+        item->verdict = Verdict::closed;
+        return;
+    }
     if (target->is_locked) {
-        if (target->is_closed) {
-            item->verdict = Verdict::closed;
-            return;
-        }
-        if (!core::fits(target->totals, addition)) {
+        if (core::fit(target->totals, addition) != core::Fit::fits) {
             item->verdict = Verdict::invalid;
             item->fault = core::Fault::counter_overflow;
             return;
         }
-        target->totals.tokens += addition.tokens;
-        target->totals.reports += addition.reports;
-        target->totals.chats += addition.chats;
+        target->totals = core::sum_of(target->totals, addition);
     }
     core::Addition *sum = &counters->sums[counter];
     sum->tokens += addition.tokens;
@@ -166,6 +173,33 @@ void add_up(const ItemList &list, BatchCounters *counters)
     }
 }
 
+/* Adds the sums to the counters that are locked, and queues the others. */
+void put_sums(const BatchCounters &counters)
+{
+    auto *applied = allocate<core::Addition>(counters.count);
+    auto *queued = allocate<core::Addition>(counters.count);
+    auto *locked = allocate<SetCounter>(counters.count);
+    size_t applied_count = 0, queued_count = 0;
+    for (size_t i = 0; i < counters.count; i++) {
+        if (counters.sums[i].row_count == 0) {
+            continue;
+        }
+        if (counters.counters[i].is_locked) {
+            locked[applied_count] = counters.counters[i];
+            applied[applied_count++] = counters.sums[i];
+        } else {
+            queued[queued_count++] = counters.sums[i];
+        }
+    }
+    if (applied_count > 0) {
+        add_to_counters(applied, locked, applied_count);
+    }
+    if (queued_count > 0) {
+        enqueue_all(queued, queued_count);
+        note_queued_rows(queued_count);
+    }
+}
+
 /*
  * Takes back the events of leaders that their counters have refused, and records
  * those of the followers that have taken their place.
@@ -203,7 +237,7 @@ void settle_items(const Batch &batch, const ItemList &list, const ItemPointerDat
     BatchCounters counters = take_counters(list);
     if (counters.count > 0) {
         add_up(list, &counters);
-        note_queued_rows(settle_sums(counters.sums, counters.counters, counters.count));
+        put_sums(counters);
         replace_refused(batch, list, rows);
     }
 }

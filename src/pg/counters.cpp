@@ -16,9 +16,9 @@ namespace
  * Runs a statement for those of a set that are chosen, and fills their counters
  * in from the rows that it returns; returns how many got none.
  */
-template <typename Choice>
-size_t fill_in(Statement statement, const core::Addition *additions, SetCounter *counters,
-               size_t count, bool is_locking, Choice is_chosen)
+template <typename Run, typename Choice>
+size_t fill_in(const core::Addition *additions, SetCounter *counters, size_t count, bool is_locking,
+               Run run_for, Choice is_chosen)
 {
     auto *chosen = static_cast<size_t *>(palloc(count * sizeof(size_t)));
     size_t chosen_count = 0;
@@ -33,12 +33,12 @@ size_t fill_in(Statement statement, const core::Addition *additions, SetCounter 
 
     const Datum arguments[] = {
         make_array(chosen_count, UUIDOID,
-                   [&](size_t i) { return PointerGetDatum(additions[chosen[i]].account_id); }),
+                   [&](size_t i) { return account_of(additions[chosen[i]]); }),
         make_array(
             chosen_count, TIMESTAMPTZOID,
             [&](size_t i) { return TimestampTzGetDatum(additions[chosen[i]].period_start); }),
     };
-    const uint64 row_count = run(statement, arguments);
+    const uint64 row_count = run_for(arguments);
     for (uint64 row = 0; row < row_count; row++) {
         counters[chosen[DatumGetInt64(required_column(1, row)) - 1]] = {
             is_locking,
@@ -52,11 +52,31 @@ size_t fill_in(Statement statement, const core::Addition *additions, SetCounter 
     return chosen_count - row_count;
 }
 
-size_t lock(Statement statement, const core::Addition *additions, SetCounter *counters,
-            size_t count)
+/* All that there is something to add to, but for those that are locked. */
+template <typename Run>
+size_t fill_in_added(const core::Addition *additions, SetCounter *counters, size_t count,
+                     bool is_locking, Run run_for)
 {
-    return fill_in(statement, additions, counters, count, true,
+    return fill_in(additions, counters, count, is_locking, run_for,
                    [&](size_t i) { return !counters[i].is_locked && additions[i].row_count > 0; });
+}
+
+void check_none_is_missing(size_t missing_count)
+{
+    if (missing_count > 0) {
+        elog(ERROR, "%zu usage periods have no row", missing_count);
+    }
+}
+
+/* The totals that can take an addition without leaving the range of a counter. */
+struct Bounds {
+    int64 lowest;
+    int64 highest;
+};
+
+Bounds bounds_for(int64 addition)
+{
+    return {addition < 0 ? -addition : 0, PG_INT64_MAX - Max(addition, 0)};
 }
 
 } // namespace
@@ -80,9 +100,19 @@ bool try_lock_counter(Datum account_id, TimestampTz period_start)
 bool add_to_counter(Datum account_id, TimestampTz period_start, const core::Payload &payload,
                     int64 *tokens_used)
 {
-    const Datum arguments[] = {account_id, TimestampTzGetDatum(period_start),
-                               Int64GetDatum(payload.tokens), Int32GetDatum(payload.reports),
-                               Int32GetDatum(payload.chats)};
+    const Bounds tokens = bounds_for(payload.tokens), reports = bounds_for(payload.reports),
+                 chats = bounds_for(payload.chats);
+    const Datum arguments[] = {account_id,
+                               TimestampTzGetDatum(period_start),
+                               Int64GetDatum(payload.tokens),
+                               Int32GetDatum(payload.reports),
+                               Int32GetDatum(payload.chats),
+                               Int64GetDatum(tokens.lowest),
+                               Int64GetDatum(tokens.highest),
+                               Int64GetDatum(reports.lowest),
+                               Int64GetDatum(reports.highest),
+                               Int64GetDatum(chats.lowest),
+                               Int64GetDatum(chats.highest)};
     if (run(Statement::add_to_counter, arguments) == 0) {
         return false;
     }
@@ -90,26 +120,85 @@ bool add_to_counter(Datum account_id, TimestampTz period_start, const core::Payl
     return true;
 }
 
-void lock_counters(const core::Addition *additions, SetCounter *counters, size_t count)
+bool period_is_closed_now(Datum account_id, TimestampTz period_start)
 {
-    const size_t missing_count = lock(Statement::lock_counters, additions, counters, count);
-    if (missing_count > 0) {
-        elog(ERROR, "%zu usage periods have no row", missing_count);
-    }
+    const Datum arguments[] = {account_id, TimestampTzGetDatum(period_start)};
+    check_none_is_missing(1 - run_latest(Statement::counter_of_period, arguments));
+    return !column_is_null(3);
 }
 
+void lock_counters(const core::Addition *additions, SetCounter *counters, size_t count)
+{
+    check_none_is_missing(
+        fill_in_added(additions, counters, count, true, [](const Datum *arguments) {
+            return run(Statement::lock_counters, arguments);
+        }));
+}
+
+/*
+ * Not FOR NO KEY UPDATE SKIP LOCKED: where others hold a row FOR KEY SHARE, that can
+ * follow its updates and then does wait for whoever makes the next one. The row is
+ * locked where it was read instead, or else it has moved on, in other hands.
+ */
 size_t try_lock_counters(const core::Addition *additions, SetCounter *counters, size_t count)
 {
-    return lock(Statement::try_lock_counters, additions, counters, count);
+    /* Keeps what is read from being vacuumed away before it is locked. */
+    PushActiveSnapshot(GetTransactionSnapshot());
+    check_none_is_missing(
+        fill_in_added(additions, counters, count, false, [](const Datum *arguments) {
+            return run(Statement::read_counters, arguments);
+        }));
+
+    size_t busy_count = 0;
+    Relation periods = table_open(extension_table("usage_periods"), RowExclusiveLock);
+    TupleTableSlot *slot = table_slot_create(periods, nullptr);
+    for (size_t i = 0; i < count; i++) {
+        if (counters[i].is_locked || additions[i].row_count == 0) {
+            continue;
+        }
+        TM_FailureData failure;
+        counters[i].is_locked =
+            table_tuple_lock(periods, &counters[i].row, GetActiveSnapshot(), slot,
+                             GetCurrentCommandId(true), LockTupleNoKeyExclusive, LockWaitSkip, 0,
+                             &failure) == TM_Ok;
+        busy_count += counters[i].is_locked ? 0 : 1;
+        ExecClearTuple(slot);
+    }
+    ExecDropSingleTupleTableSlot(slot);
+    table_close(periods, NoLock);
+    PopActiveSnapshot();
+    return busy_count;
+}
+
+void hold_counter(Datum account_id, TimestampTz period_start)
+{
+    const Datum arguments[] = {account_id, TimestampTzGetDatum(period_start)};
+    check_none_is_missing(1 - run(Statement::hold_counter, arguments));
+}
+
+void hold_counters(const core::Addition *additions, size_t count)
+{
+    auto *counters = static_cast<SetCounter *>(palloc0(count * sizeof(SetCounter)));
+    check_none_is_missing(
+        fill_in_added(additions, counters, count, false, [](const Datum *arguments) {
+            return run(Statement::hold_counters, arguments);
+        }));
+}
+
+void read_latest_counters(const core::Addition *additions, SetCounter *counters, size_t count)
+{
+    check_none_is_missing(
+        fill_in_added(additions, counters, count, false, [](const Datum *arguments) {
+            return run_latest(Statement::read_counters, arguments);
+        }));
 }
 
 void read_counters(const core::Addition *additions, SetCounter *counters, size_t count)
 {
-    const size_t missing_count = fill_in(Statement::read_counters, additions, counters, count,
-                                         false, [&](size_t i) { return !counters[i].is_locked; });
-    if (missing_count > 0) {
-        elog(ERROR, "%zu usage periods have no row", missing_count);
-    }
+    check_none_is_missing(fill_in(
+        additions, counters, count, false,
+        [](const Datum *arguments) { return run(Statement::read_counters, arguments); },
+        [&](size_t i) { return additions[i].row_count == 0; }));
 }
 
 void add_to_counters(const core::Addition *additions, const SetCounter *counters, size_t count)

@@ -27,10 +27,15 @@ bool try_lock_counter(Datum account_id, TimestampTz period_start);
 /*
  * Adds to a counter, waiting for its lock, and reads it after the addition.
  * False, and nothing is added: the period is closed, or the counter would
- * overflow.
+ * overflow or, what is added being negative, fall below zero.
  */
 bool add_to_counter(Datum account_id, TimestampTz period_start, const core::Payload &payload,
                     int64 *tokens_used);
+
+inline Datum account_of(const core::Addition &addition)
+{
+    return PointerGetDatum(const_cast<uint8_t *>(addition.account_id));
+}
 
 /* One of a set of counters, each of which goes with the addition of the same index. */
 struct SetCounter {
@@ -53,8 +58,22 @@ void lock_counters(const core::Addition *additions, SetCounter *counters, size_t
  */
 size_t try_lock_counters(const core::Addition *additions, SetCounter *counters, size_t count);
 
-/* Reads the counters that are not locked. */
+/* Reads the counters that there is nothing to add to. */
 void read_counters(const core::Addition *additions, SetCounter *counters, size_t count);
+
+/*
+ * Takes the row locks that keep periods open but let others add to their counters:
+ * one, or in the order given those that there is something to add to.
+ */
+void hold_counter(Datum account_id, TimestampTz period_start);
+void hold_counters(const core::Addition *additions, size_t count);
+
+/*
+ * Reads the counters that are not locked and that there is something to add to, as
+ * they are now, also where the transaction's snapshot is older.
+ */
+void read_latest_counters(const core::Addition *additions, SetCounter *counters, size_t count);
+bool period_is_closed_now(Datum account_id, TimestampTz period_start);
 
 /* Adds to counters that are locked; no counter may come twice. */
 void add_to_counters(const core::Addition *additions, const SetCounter *counters, size_t count);

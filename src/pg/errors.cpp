@@ -14,6 +14,7 @@ namespace
 constexpr int errcode_conflict = MAKE_SQLSTATE('U', 'L', '0', '0', '1');
 constexpr int errcode_no_account_or_period = MAKE_SQLSTATE('U', 'L', '0', '0', '2');
 constexpr int errcode_period_closed = MAKE_SQLSTATE('U', 'L', '0', '0', '3');
+constexpr int errcode_no_event = MAKE_SQLSTATE('U', 'L', '0', '0', '4');
 
 /* How much of an over-long text a message repeats, in bytes. */
 constexpr int text_shown_max = 64;
@@ -36,10 +37,22 @@ const char *event_text(const EventName &event)
                     key_text(event.idempotency_key));
 }
 
+/* "Account ..., period from ...", how every DETAIL about a period begins. */
+const char *period_text(Datum account_id, TimestampTz period_start)
+{
+    return psprintf("Account %s, period from %s", account_text({account_id, false}),
+                    time_text(period_start));
+}
+
+const char *totals_text(const core::Totals &totals)
+{
+    return psprintf(INT64_FORMAT " tokens, " INT64_FORMAT " reports, " INT64_FORMAT " chats",
+                    totals.tokens, totals.reports, totals.chats);
+}
+
 const char *payload_text(const core::Payload &payload)
 {
-    return psprintf(INT64_FORMAT " tokens, %d reports, %d chats", payload.tokens, payload.reports,
-                    payload.chats);
+    return totals_text({payload.tokens, payload.reports, payload.chats});
 }
 
 constexpr const char *hint_null = "Pass a value for the argument.";
@@ -211,11 +224,41 @@ void raise_no_period(const EventName &event, TimestampTz time)
     pg_unreachable();
 }
 
-void raise_period_closed(const EventName &event, TimestampTz period_start)
+void raise_unknown_period(Datum account_id, TimestampTz period_start)
+{
+    ereport(ERROR, (errcode(errcode_no_account_or_period), errmsg("billing period does not exist"),
+                    errdetail("%s.", period_text(account_id, period_start)),
+                    errhint("Pass the account and period_start of a row of usage_totals.")));
+    pg_unreachable();
+}
+
+void raise_period_closed(const EventName &event, TimestampTz period_start, TimestampTz period_end)
+{
+    /* A period can be closed before it has ended; what happens now falls in it then. */
+    const bool has_ended = period_end <= GetCurrentTransactionStartTimestamp();
+    ereport(ERROR, (errcode(errcode_period_closed), errmsg("%s", message_period_closed),
+                    errdetail("%s: period from %s to %s.", event_text(event),
+                              time_text(period_start), time_text(period_end)),
+                    has_ended ? errhint("Count it in the open period by passing no p_occurred_at.")
+                              : errhint("Count it once the period has ended, by passing no "
+                                        "p_occurred_at.")));
+    pg_unreachable();
+}
+
+void raise_event_invoiced(const EventName &event, TimestampTz period_start)
 {
     ereport(ERROR, (errcode(errcode_period_closed), errmsg("%s", message_period_closed),
                     errdetail("%s: period from %s.", event_text(event), time_text(period_start)),
-                    errhint("Count it in the open period by passing no p_occurred_at.")));
+                    errhint("What is invoiced stays counted: give credit for it instead.")));
+    pg_unreachable();
+}
+
+void raise_unknown_event(const EventName &event)
+{
+    ereport(ERROR, (errcode(errcode_no_event), errmsg("no event was counted under this key"),
+                    errdetail("%s.", event_text(event)),
+                    errhint("Pass the account and key of the call that counted it; events of "
+                            "closed periods may have been pruned.")));
     pg_unreachable();
 }
 
@@ -239,30 +282,65 @@ void raise_period_overlap(Datum account_id, TimestampTz existing_start, Timestam
     pg_unreachable();
 }
 
-void raise_null_row_count()
+void raise_pending_overflow(Datum account_id, TimestampTz period_start)
 {
-    raise_null("number of rows", "Argument p_max_rows is null");
+    ereport(ERROR,
+            (errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE),
+             errmsg("%s", text_of(core::Fault::counter_overflow).message),
+             errdetail("%s: what is pending does not fit.", period_text(account_id, period_start)),
+             errhint("Void events of the period, and close it then.")));
+    pg_unreachable();
 }
 
-void raise_row_count_outside_limits(int32 row_count, int32 row_count_max)
+void raise_counter_unexplained(Datum account_id, TimestampTz period_start,
+                               const core::Totals &counter, const core::Totals &events)
 {
-    ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-                    errmsg("number of rows is outside its limits"),
-                    errdetail("Argument p_max_rows is %d.", row_count),
-                    errhint("Pass 1 to %d, and call again while rows are left.", row_count_max)));
+    ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED),
+                    errmsg("counter of the billing period differs from its events"),
+                    errdetail("%s: counter %s; events %s.", period_text(account_id, period_start),
+                              totals_text(counter), totals_text(events)),
+                    errhint("See verify_usage, and find out who else has written to the tables of "
+                            "the ledger.")));
     pg_unreachable();
+}
+
+void raise_snapshot_too_old(Datum account_id, TimestampTz period_start)
+{
+    ereport(ERROR, (errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+                    errmsg("could not serialize access due to usage queued meanwhile"),
+                    errdetail("%s.", period_text(account_id, period_start)),
+                    errhint("Retry the transaction.")));
+    pg_unreachable();
+}
+
+int32 row_count_argument(FunctionCallInfo fcinfo, int number)
+{
+    if (PG_ARGISNULL(number)) {
+        raise_null_parameter("number of rows", "p_max_rows");
+    }
+    const int32 row_count = PG_GETARG_INT32(number);
+    if (row_count < 1 || row_count > core::call_rows_max) {
+        ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+                        errmsg("number of rows is outside its limits"),
+                        errdetail("Argument p_max_rows is %d.", row_count),
+                        errhint("Pass 1 to %d, and call again while rows are left.",
+                                core::call_rows_max)));
+    }
+    return row_count;
 }
 
 void warn_cannot_settle(const core::Addition &addition, const char *reason)
 {
-    const NullableDatum account_id = {PointerGetDatum(const_cast<uint8_t *>(addition.account_id)),
-                                      false};
+    const Datum account_id = PointerGetDatum(const_cast<uint8_t *>(addition.account_id));
     ereport(WARNING, (errmsg("pending usage cannot be settled: %s", reason),
-                      errdetail("Account %s, period from %s: " INT64_FORMAT " tokens, " INT64_FORMAT
-                                " reports, " INT64_FORMAT " chats.",
-                                account_text(account_id), time_text(addition.period_start),
-                                addition.tokens, addition.reports, addition.chats),
+                      errdetail("%s: %s.", period_text(account_id, addition.period_start),
+                                totals_text({addition.tokens, addition.reports, addition.chats})),
                       errhint("It stays pending and is part of usage_totals.")));
+}
+
+void raise_null_parameter(const char *argument, const char *parameter)
+{
+    raise_null(argument, psprintf("Argument %s is null", parameter));
 }
 
 void raise_null_array(const char *argument)

@@ -30,6 +30,7 @@ const char *conflict_text(const core::Payload &counted, const core::Payload &giv
 /* 22004 */
 [[noreturn]] void raise_null_argument(const char *argument, NullableDatum account_id);
 [[noreturn]] void raise_null_array(const char *argument);
+[[noreturn]] void raise_null_parameter(const char *argument, const char *parameter);
 
 /* 22004 and 22023: an argument of an event; 22023: of a batch, a cycle or a period */
 [[noreturn]] void raise_fault(core::Fault fault, const EventName &event, int64 tokens,
@@ -39,9 +40,8 @@ const char *conflict_text(const core::Payload &counted, const core::Payload &giv
 
 [[noreturn]] void raise_malformed_arrays(const char *detail);
 
-/* 22004 and 22023, for p_max_rows */
-[[noreturn]] void raise_null_row_count();
-[[noreturn]] void raise_row_count_outside_limits(int32 row_count, int32 row_count_max);
+/* The argument p_max_rows of a call; 22004 and 22023 */
+int32 row_count_argument(FunctionCallInfo fcinfo, int number);
 
 /* UL001 */
 [[noreturn]] void raise_conflict(const EventName &event, const core::Payload &counted,
@@ -51,16 +51,31 @@ const char *conflict_text(const core::Payload &counted, const core::Payload &giv
 /* UL002 */
 [[noreturn]] void raise_unknown_account(const EventName &event);
 [[noreturn]] void raise_no_period(const EventName &event, TimestampTz time);
+[[noreturn]] void raise_unknown_period(Datum account_id, TimestampTz period_start);
 
 /* UL003 */
-[[noreturn]] void raise_period_closed(const EventName &event, TimestampTz period_start);
+[[noreturn]] void raise_period_closed(const EventName &event, TimestampTz period_start,
+                                      TimestampTz period_end);
+[[noreturn]] void raise_event_invoiced(const EventName &event, TimestampTz period_start);
+
+/* UL004 */
+[[noreturn]] void raise_unknown_event(const EventName &event);
 
 /* 22003 */
 [[noreturn]] void raise_counter_overflow(const EventName &event, TimestampTz period_start);
+[[noreturn]] void raise_pending_overflow(Datum account_id, TimestampTz period_start);
 
 /* 23P01 */
 [[noreturn]] void raise_period_overlap(Datum account_id, TimestampTz existing_start,
                                        TimestampTz existing_end);
+
+/* XX001: a counter that its events do not explain cannot be closed */
+[[noreturn]] void raise_counter_unexplained(Datum account_id, TimestampTz period_start,
+                                            const core::Totals &counter,
+                                            const core::Totals &events);
+
+/* 40001 */
+[[noreturn]] void raise_snapshot_too_old(Datum account_id, TimestampTz period_start);
 
 /* Not an error: the account's usage stays pending, and nobody else's does. */
 void warn_cannot_settle(const core::Addition &addition, const char *reason);

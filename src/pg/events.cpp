@@ -35,6 +35,16 @@ bool has_name(const Event &event, Datum account_id, Datum key)
            memcmp(VARDATA_ANY(a), VARDATA_ANY(b), VARSIZE_ANY_EXHDR(a)) == 0;
 }
 
+/* COUNTED_EVENT as a statement returned it, from a column on. */
+CountedEvent counted_event_of_row(uint64 row, int first_column)
+{
+    return {{DatumGetInt64(required_column(first_column, row)),
+             DatumGetInt32(required_column(first_column + 1, row)),
+             DatumGetInt32(required_column(first_column + 2, row))},
+            DatumGetTimestampTz(required_column(first_column + 3, row)),
+            !column_is_null(first_column + 4, row)};
+}
+
 } // namespace
 
 bool record_event(const Event &event, TimestampTz period_start)
@@ -49,17 +59,41 @@ bool record_event(const Event &event, TimestampTz period_start)
     return run(Statement::record_event, arguments) == 1;
 }
 
-bool find_counted_event(const Event &event, CountedEvent *counted)
+bool find_counted_event(Datum account_id, Datum idempotency_key, CountedEvent *counted)
 {
-    const Datum arguments[] = {event.account_id, event.idempotency_key};
+    const Datum arguments[] = {account_id, idempotency_key};
     if (run(Statement::event_of_key, arguments) == 0) {
         return false;
     }
-    counted->payload.tokens = DatumGetInt64(required_column(1));
-    counted->payload.reports = DatumGetInt32(required_column(2));
-    counted->payload.chats = DatumGetInt32(required_column(3));
-    counted->period_start = DatumGetTimestampTz(required_column(4));
+    *counted = counted_event_of_row(0, 1);
     return true;
+}
+
+bool void_event(Datum account_id, Datum idempotency_key, NullableDatum reason, CountedEvent *voided)
+{
+    const Datum arguments[] = {account_id, idempotency_key, reason.value};
+    if (run(Statement::void_event, arguments, reason.isnull ? "  n" : nullptr) == 0) {
+        return false;
+    }
+    *voided = counted_event_of_row(0, 1);
+    return true;
+}
+
+core::Totals sum_of_events(Datum account_id, TimestampTz period_start)
+{
+    const Datum arguments[] = {account_id, TimestampTzGetDatum(period_start)};
+    run(Statement::sum_of_events, arguments);
+    return {DatumGetInt64(required_column(1)), DatumGetInt64(required_column(2)),
+            DatumGetInt64(required_column(3))};
+}
+
+int64 prune_events(Datum account_id, TimestampTz period_start, int64 row_count_max)
+{
+    const Datum arguments[] = {account_id, TimestampTzGetDatum(period_start)};
+    const uint64 row_count =
+        run(Statement::prune_events, arguments, nullptr, static_cast<uint64>(row_count_max));
+    free_rows();
+    return static_cast<int64>(row_count);
 }
 
 void record_events(const Event *events, const TimestampTz *period_starts, ItemPointerData *rows,
@@ -114,10 +148,7 @@ void find_counted_events(const Event *events, CountedEvent *counted, bool *is_co
     for (uint64 row = 0; row < row_count; row++) {
         const auto i = static_cast<size_t>(DatumGetInt64(required_column(1, row)) - 1);
         is_counted[i] = true;
-        counted[i] = {{DatumGetInt64(required_column(2, row)),
-                       DatumGetInt32(required_column(3, row)),
-                       DatumGetInt32(required_column(4, row))},
-                      DatumGetTimestampTz(required_column(5, row))};
+        counted[i] = counted_event_of_row(row, 2);
     }
 }
 

@@ -5,6 +5,7 @@
 
 #include "pg/postgres.hpp"
 
+#include "core/addition.hpp"
 #include "core/event.hpp"
 #include "pg/errors.hpp"
 
@@ -43,10 +44,24 @@ void delete_events(const ItemPointerData *rows, size_t count);
 struct CountedEvent {
     core::Payload payload;
     TimestampTz period_start;
+    bool is_voided;
 };
 
-/* Finds what was counted under an event's key; takes no lock. */
-bool find_counted_event(const Event &event, CountedEvent *counted);
+/* Finds what was counted under a key; takes no lock. */
+bool find_counted_event(Datum account_id, Datum idempotency_key, CountedEvent *counted);
+
+/*
+ * Voids an event, waiting for others that do, and says what it was. False: there is
+ * none under this key that is not voided.
+ */
+bool void_event(Datum account_id, Datum idempotency_key, NullableDatum reason,
+                CountedEvent *voided);
+
+/* What the events of a period that are not voided come to. */
+core::Totals sum_of_events(Datum account_id, TimestampTz period_start);
+
+/* Deletes events of a period, row_count_max at most; returns how many. */
+int64 prune_events(Datum account_id, TimestampTz period_start, int64 row_count_max);
 
 /* Finds what was counted under the keys of events: counted[i], where is_counted[i]. */
 void find_counted_events(const Event *events, CountedEvent *counted, bool *is_counted,

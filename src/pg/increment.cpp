@@ -21,13 +21,12 @@
 #include "pg/postgres.hpp"
 
 #include "core/event.hpp"
+#include "pg/apply.hpp"
 #include "pg/counters.hpp"
 #include "pg/errors.hpp"
 #include "pg/events.hpp"
-#include "pg/pending.hpp"
 #include "pg/periods.hpp"
 #include "pg/settings.hpp"
-#include "pg/worker.hpp"
 
 namespace usage_ledger
 {
@@ -51,7 +50,7 @@ struct Answer {
 bool answer_replay(const Event &event, Answer *answer)
 {
     CountedEvent counted;
-    if (!find_counted_event(event, &counted)) {
+    if (!find_counted_event(event.account_id, event.idempotency_key, &counted)) {
         return false;
     }
     if (!(counted.payload == event.payload)) {
@@ -62,39 +61,20 @@ bool answer_replay(const Event &event, Answer *answer)
     return true;
 }
 
-/* Adds a recorded event to its counter, waiting for the counter's lock. */
-Answer apply(const Event &event, const Period &period)
+Answer apply_event(const Event &event, const Period &period)
 {
-    int64 tokens_used;
-    if (!add_to_counter(event.account_id, period.start, event.payload, &tokens_used)) {
-        if (read_counter(event.account_id, period.start).is_closed) {
-            raise_period_closed(name_of(event), period.start);
-        }
+    const Applied applied = apply(event.account_id, period.start, event.payload);
+    switch (applied.result) {
+    case ApplyResult::applied:
+        break;
+    case ApplyResult::queued:
+        return {"queued", true, 0, period.start, period.end};
+    case ApplyResult::closed:
+        raise_period_closed(name_of(event), period.start, period.end);
+    case ApplyResult::overflow:
         raise_counter_overflow(name_of(event), period.start);
     }
-    return {"applied", false, tokens_used, period.start, period.end};
-}
-
-/* Leaves a recorded event for a settler to add. */
-Answer queue(const Event &event, const Period &period)
-{
-    enqueue(event.account_id, period.start, event.payload);
-    note_queued_rows(1);
-    return {"queued", true, 0, period.start, period.end};
-}
-
-Answer settle_event(const Event &event, const Period &period)
-{
-    switch (settlement) {
-    case settlement_deferred:
-        return queue(event, period);
-    case settlement_adaptive:
-        if (!try_lock_counter(event.account_id, period.start)) {
-            return queue(event, period);
-        }
-        break;
-    }
-    return apply(event, period);
+    return {"applied", false, applied.tokens_used, period.start, period.end};
 }
 
 Answer count_event(const Event &event)
@@ -115,7 +95,7 @@ Answer count_event(const Event &event)
             raise_fault(fault, name_of(event), event.payload.tokens, event.occurred_at);
         }
         if (is_found) {
-            raise_period_closed(name_of(event), period.start);
+            raise_period_closed(name_of(event), period.start, period.end);
         }
         period = open_period_covering(name_of(event), event.occurred_at);
     }
@@ -127,7 +107,7 @@ Answer count_event(const Event &event)
         }
         CHECK_FOR_INTERRUPTS();
     }
-    return settle_event(event, period);
+    return apply_event(event, period);
 }
 
 /* Reads the arguments of increment_usage; raises if one is outside its limits. */

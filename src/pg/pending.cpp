@@ -3,6 +3,7 @@
 #include "pg/pending.hpp"
 
 #include "pg/arrays.hpp"
+#include "pg/errors.hpp"
 #include "pg/statements.hpp"
 
 namespace usage_ledger
@@ -13,39 +14,44 @@ namespace
 
 /*
  * Settlers share the queue by stretches of pages: whoever holds the lock of a
- * stretch's first page, until its transaction ends, is the only one to delete
- * there, and deletes all that it sees without locking row by row. Long enough
- * that the locks of a huge backlog are few, short enough for several settlers
- * to help with a large one: some 120,000 rows.
+ * stretch's first page, until its transaction ends, is the only one to settle there.
+ * Long enough that the locks of a huge backlog are few, short enough for several
+ * settlers to help with a large one: some 120,000 rows.
  */
 constexpr BlockNumber stretch_block_count = 1024;
 
-/* Deletes and adds up what is pending in a stretch; returns the number of rows. */
-uint64 take_stretch(BlockNumber first_block, uint64 row_count_max, TakenUsage *taken)
+/* A pending row's usage, from a column of the statement's result on. */
+core::Addition addition_of_row(uint64 row, int first_column)
+{
+    core::Addition addition = {};
+    memcpy(addition.account_id, DatumGetUUIDP(required_column(first_column, row))->data,
+           core::account_id_size);
+    addition.period_start = DatumGetTimestampTz(required_column(first_column + 1, row));
+    addition.tokens = DatumGetInt64(required_column(first_column + 2, row));
+    addition.reports = DatumGetInt32(required_column(first_column + 3, row));
+    addition.chats = DatumGetInt32(required_column(first_column + 4, row));
+    addition.row_count = 1;
+    return addition;
+}
+
+void read_stretch(BlockNumber first_block, PendingRows *pending)
 {
     ItemPointerData first, end;
     ItemPointerSet(&first, first_block, 0);
     ItemPointerSet(&end, first_block + stretch_block_count, 0);
     const Datum arguments[] = {PointerGetDatum(&first), PointerGetDatum(&end)};
-    const uint64 row_count = run(Statement::take_pending, arguments, nullptr, row_count_max);
+    const uint64 row_count = run(Statement::read_pending, arguments);
 
-    const Size size = (taken->count + row_count) * sizeof(core::Addition);
-    taken->additions = static_cast<core::Addition *>(
-        taken->additions == nullptr ? MemoryContextAllocHuge(CurrentMemoryContext, Max(size, 1))
-                                    : repalloc_huge(taken->additions, Max(size, 1)));
+    const Size size = Max((pending->count + row_count) * sizeof(PendingRow), 1);
+    pending->rows = static_cast<PendingRow *>(
+        pending->rows == nullptr ? MemoryContextAllocHuge(CurrentMemoryContext, size)
+                                 : repalloc_huge(pending->rows, size));
     for (uint64 row = 0; row < row_count; row++) {
-        core::Addition *addition = &taken->additions[taken->count + row];
-        memcpy(addition->account_id, DatumGetUUIDP(required_column(1, row))->data,
-               core::account_id_size);
-        addition->period_start = DatumGetTimestampTz(required_column(2, row));
-        addition->tokens = DatumGetInt64(required_column(3, row));
-        addition->reports = DatumGetInt32(required_column(4, row));
-        addition->chats = DatumGetInt32(required_column(5, row));
-        addition->row_count = 1;
+        pending->rows[pending->count++] = {
+            addition_of_row(row, 2),
+            *reinterpret_cast<ItemPointer>(DatumGetPointer(required_column(1, row)))};
     }
     free_rows();
-    taken->count = core::fold(taken->additions, taken->count + row_count);
-    return row_count;
 }
 
 } // namespace
@@ -75,22 +81,53 @@ void enqueue_all(const core::Addition *additions, size_t count)
     run(Statement::enqueue_all, arguments);
 }
 
-TakenUsage take_pending(uint64 row_count_max)
+PendingRows read_pending(BlockNumber *block, size_t row_count)
 {
-    TakenUsage taken = {nullptr, 0};
-    uint64 row_count = 0;
-
-    Relation pending = table_open(extension_table("usage_pending"), RowExclusiveLock);
-    const BlockNumber block_count = RelationGetNumberOfBlocks(pending);
-    for (BlockNumber block = 0; block < block_count && row_count < row_count_max;
-         block += stretch_block_count) {
+    PendingRows pending = {nullptr, 0};
+    Relation queue = table_open(extension_table("usage_pending"), RowExclusiveLock);
+    const BlockNumber block_count = RelationGetNumberOfBlocks(queue);
+    while (*block < block_count && pending.count < row_count) {
         CHECK_FOR_INTERRUPTS();
-        if (ConditionalLockPage(pending, block, ExclusiveLock)) {
-            row_count += take_stretch(block, row_count_max - row_count, &taken);
+        if (ConditionalLockPage(queue, *block, ExclusiveLock)) {
+            read_stretch(*block, &pending);
+        }
+        *block += stretch_block_count;
+    }
+    if (*block >= block_count) {
+        *block = InvalidBlockNumber;
+    }
+    table_close(queue, NoLock);
+    return pending;
+}
+
+void delete_pending(const ItemPointerData *rows, size_t count)
+{
+    const Datum array = make_array(count, TIDOID, [&](size_t i) {
+        return PointerGetDatum(const_cast<ItemPointer>(&rows[i]));
+    });
+    const uint64 deleted_count = run(Statement::delete_pending, &array);
+    if (deleted_count != count) {
+        elog(ERROR, "took " UINT64_FORMAT " pending rows instead of %zu", deleted_count, count);
+    }
+}
+
+core::Addition take_pending_of_period(Datum account_id, TimestampTz period_start)
+{
+    const Datum arguments[] = {account_id, TimestampTzGetDatum(period_start)};
+    const uint64 row_count = run(Statement::take_pending_of_period, arguments);
+    core::Addition sum = {};
+    for (uint64 row = 0; row < row_count; row++) {
+        if (!core::add(&sum, addition_of_row(row, 1))) {
+            raise_pending_overflow(account_id, period_start);
         }
     }
-    table_close(pending, NoLock);
-    return taken;
+    free_rows();
+
+    /* What the transaction's snapshot is too old to see. */
+    if (IsolationUsesXactSnapshot() && run_latest(Statement::pending_of_period, arguments) > 0) {
+        raise_snapshot_too_old(account_id, period_start);
+    }
+    return sum;
 }
 
 } // namespace usage_ledger

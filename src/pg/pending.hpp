@@ -1,6 +1,6 @@
 /*
  * pending.hpp: usage that is recorded but not yet in its counter, a queue in
- * usage_pending.
+ * usage_pending. A row leaves the queue only by who has its counter's row locked.
  */
 #pragma once
 
@@ -18,13 +18,26 @@ void enqueue(Datum account_id, TimestampTz period_start, const core::Payload &pa
 /* Puts sums into the queue, a row each. */
 void enqueue_all(const core::Addition *additions, size_t count);
 
-/* Sums taken out of the queue, in counters' order. */
-struct TakenUsage {
-    core::Addition *additions;
+struct PendingRow {
+    core::Addition addition;
+    ItemPointerData row;
+};
+struct PendingRows {
+    PendingRow *rows;
     size_t count;
 };
 
-/* Takes row_count_max rows at most out of the queue, none that another session is taking. */
-TakenUsage take_pending(uint64 row_count_max);
+/*
+ * Reads the queue from a block on, as far as it takes to have so many rows; what
+ * other sessions are settling is passed over, and they pass over this until the end
+ * of the transaction. The block becomes the next one, InvalidBlockNumber at the end.
+ */
+PendingRows read_pending(BlockNumber *block, size_t row_count);
+
+/* Takes rows that were read out of the queue. */
+void delete_pending(const ItemPointerData *rows, size_t count);
+
+/* Takes all that is pending for a period out of the queue; its sum. */
+core::Addition take_pending_of_period(Datum account_id, TimestampTz period_start);
 
 } // namespace usage_ledger

@@ -72,8 +72,8 @@ void define_settings()
     DefineCustomIntVariable("usage_ledger.settle_rows",
                             "Pending rows that the background worker settles in a transaction, "
                             "and at which it does not wait for its next round.",
-                            nullptr, &settle_row_count, 100000, 1, core::settled_rows_max,
-                            PGC_SIGHUP, 0, nullptr, nullptr, nullptr);
+                            nullptr, &settle_row_count, 100000, 1, core::call_rows_max, PGC_SIGHUP,
+                            0, nullptr, nullptr, nullptr);
 
     MarkGUCPrefixReserved("usage_ledger");
 }

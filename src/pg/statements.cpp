@@ -8,7 +8,7 @@ namespace usage_ledger
 namespace
 {
 
-constexpr int argument_count_max = 8;
+constexpr int argument_count_max = 11;
 
 struct Text {
     Statement statement;
@@ -27,6 +27,9 @@ struct Text {
     " (SELECT p.ctid, p.period_end, p.closed_at, p.tokens_used, p.reports_used, p.chats_used"      \
     " FROM %s AS p WHERE p.account_id OPERATOR(pg_catalog.=) k.account_id"                         \
     " AND p.period_start OPERATOR(pg_catalog.=) k.period_start" reading ") AS c"
+
+/* What an event was counted as, and whether it still is. */
+#define COUNTED_EVENT "tokens, reports, chats, period_start, voided_at"
 
 /*
  * Tables and operators are qualified, so the caller's search path has no say
@@ -138,7 +141,7 @@ const Text texts[statement_count] = {
     /*
      * Takes the row's lock and adds, in one statement; having waited for the
      * lock it works on the row as the last holder left it. No row: the period is
-     * closed, or a counter would overflow.
+     * closed, or a total is not within the bounds that keep the sum in its range.
      */
     {Statement::add_to_counter,
      "usage_periods",
@@ -147,31 +150,46 @@ const Text texts[statement_count] = {
      " chats_used = chats_used OPERATOR(pg_catalog.+) $5"
      " WHERE account_id OPERATOR(pg_catalog.=) $1 AND period_start OPERATOR(pg_catalog.=) $2"
      " AND closed_at IS NULL"
-     " AND tokens_used OPERATOR(pg_catalog.<=) (9223372036854775807 OPERATOR(pg_catalog.-) $3)"
-     " AND reports_used OPERATOR(pg_catalog.<=) (9223372036854775807 OPERATOR(pg_catalog.-) $4)"
-     " AND chats_used OPERATOR(pg_catalog.<=) (9223372036854775807 OPERATOR(pg_catalog.-) $5)"
+     " AND tokens_used OPERATOR(pg_catalog.>=) $6 AND tokens_used OPERATOR(pg_catalog.<=) $7"
+     " AND reports_used OPERATOR(pg_catalog.>=) $8 AND reports_used OPERATOR(pg_catalog.<=) $9"
+     " AND chats_used OPERATOR(pg_catalog.>=) $10 AND chats_used OPERATOR(pg_catalog.<=) $11"
      " RETURNING tokens_used",
-     5,
-     {UUIDOID, TIMESTAMPTZOID, INT8OID, INT4OID, INT4OID}},
+     11,
+     {UUIDOID, TIMESTAMPTZOID, INT8OID, INT4OID, INT4OID, INT8OID, INT8OID, INT8OID, INT8OID,
+      INT8OID, INT8OID}},
+
+    /*
+     * Whoever adds to counters locks them FOR NO KEY UPDATE, which is what an update
+     * takes: one at a time, but beside those who hold a period open FOR KEY SHARE.
+     * Whoever closes a period locks it FOR UPDATE, against both.
+     */
 
     /* No row: another session holds it. */
     {Statement::try_lock_counter,
      "usage_periods",
      "SELECT FROM %s"
      " WHERE account_id OPERATOR(pg_catalog.=) $1 AND period_start OPERATOR(pg_catalog.=) $2"
-     " FOR UPDATE SKIP LOCKED",
+     " FOR NO KEY UPDATE SKIP LOCKED",
      2,
      {UUIDOID, TIMESTAMPTZOID}},
 
-    {Statement::try_lock_counters,
+    {Statement::lock_counters,
      "usage_periods",
-     SET_OF_COUNTERS(" FOR UPDATE SKIP LOCKED"),
+     SET_OF_COUNTERS(" FOR NO KEY UPDATE"),
      2,
      {UUIDARRAYOID, TIMESTAMPTZARRAYOID}},
 
-    {Statement::lock_counters,
+    {Statement::hold_counter,
      "usage_periods",
-     SET_OF_COUNTERS(" FOR UPDATE"),
+     "SELECT FROM %s"
+     " WHERE account_id OPERATOR(pg_catalog.=) $1 AND period_start OPERATOR(pg_catalog.=) $2"
+     " FOR KEY SHARE",
+     2,
+     {UUIDOID, TIMESTAMPTZOID}},
+
+    {Statement::hold_counters,
+     "usage_periods",
+     SET_OF_COUNTERS(" FOR KEY SHARE"),
      2,
      {UUIDARRAYOID, TIMESTAMPTZARRAYOID}},
 
@@ -185,6 +203,49 @@ const Text texts[statement_count] = {
      " WHERE p.ctid OPERATOR(pg_catalog.=) k.row",
      4,
      {TIDARRAYOID, INT8ARRAYOID, INT8ARRAYOID, INT8ARRAYOID}},
+
+    {Statement::closed_period,
+     "usage_periods",
+     "SELECT period FROM %s AS period"
+     " WHERE account_id OPERATOR(pg_catalog.=) $1 AND period_start OPERATOR(pg_catalog.=) $2"
+     " AND closed_at IS NOT NULL",
+     2,
+     {UUIDOID, TIMESTAMPTZOID}},
+
+    {Statement::lock_period,
+     "usage_periods",
+     "SELECT closed_at, tokens_used, reports_used, chats_used FROM %s"
+     " WHERE account_id OPERATOR(pg_catalog.=) $1 AND period_start OPERATOR(pg_catalog.=) $2"
+     " FOR UPDATE",
+     2,
+     {UUIDOID, TIMESTAMPTZOID}},
+
+    /* Closed when it is done: everything that is in it was recorded before. */
+    {Statement::close_period,
+     "usage_periods",
+     "UPDATE %s AS period SET tokens_used = $3, reports_used = $4, chats_used = $5,"
+     " closed_at = pg_catalog.clock_timestamp()"
+     " WHERE account_id OPERATOR(pg_catalog.=) $1 AND period_start OPERATOR(pg_catalog.=) $2"
+     " RETURNING period",
+     5,
+     {UUIDOID, TIMESTAMPTZOID, INT8OID, INT8OID, INT8OID}},
+
+    /* As the predicate of the index usage_periods_prunable has it. */
+    {Statement::prunable_periods,
+     "usage_periods",
+     "SELECT account_id, period_start FROM %s"
+     " WHERE closed_at OPERATOR(pg_catalog.<) $1"
+     " AND (pruned_at IS NULL OR pruned_at OPERATOR(pg_catalog.=) 'infinity')"
+     " ORDER BY closed_at LIMIT $2 FOR NO KEY UPDATE SKIP LOCKED",
+     2,
+     {TIMESTAMPTZOID, INT8OID}},
+
+    {Statement::mark_pruned,
+     "usage_periods",
+     "UPDATE %s SET pruned_at = $3"
+     " WHERE account_id OPERATOR(pg_catalog.=) $1 AND period_start OPERATOR(pg_catalog.=) $2",
+     3,
+     {UUIDOID, TIMESTAMPTZOID, TIMESTAMPTZOID}},
 
     {Statement::enqueue,
      "usage_pending",
@@ -200,12 +261,34 @@ const Text texts[statement_count] = {
      5,
      {UUIDARRAYOID, TIMESTAMPTZARRAYOID, INT8ARRAYOID, INT4ARRAYOID, INT4ARRAYOID}},
 
-    {Statement::take_pending,
+    {Statement::read_pending,
      "usage_pending",
-     "DELETE FROM %s WHERE ctid OPERATOR(pg_catalog.>=) $1 AND ctid OPERATOR(pg_catalog.<) $2"
-     " RETURNING account_id, period_start, tokens, reports, chats",
+     "SELECT ctid, account_id, period_start, tokens, reports, chats FROM %s"
+     " WHERE ctid OPERATOR(pg_catalog.>=) $1 AND ctid OPERATOR(pg_catalog.<) $2",
      2,
      {TIDOID, TIDOID}},
+
+    {Statement::delete_pending,
+     "usage_pending",
+     "DELETE FROM %s WHERE ctid OPERATOR(pg_catalog.=) ANY ($1)",
+     1,
+     {TIDARRAYOID}},
+
+    {Statement::pending_of_period,
+     "usage_pending",
+     "SELECT FROM %s"
+     " WHERE account_id OPERATOR(pg_catalog.=) $1 AND period_start OPERATOR(pg_catalog.=) $2"
+     " LIMIT 1",
+     2,
+     {UUIDOID, TIMESTAMPTZOID}},
+
+    {Statement::take_pending_of_period,
+     "usage_pending",
+     "DELETE FROM %s"
+     " WHERE account_id OPERATOR(pg_catalog.=) $1 AND period_start OPERATOR(pg_catalog.=) $2"
+     " RETURNING account_id, period_start, tokens, reports, chats",
+     2,
+     {UUIDOID, TIMESTAMPTZOID}},
 
     /* No row: the key is taken, and whoever took it has committed. */
     {Statement::record_event,
@@ -234,23 +317,51 @@ const Text texts[statement_count] = {
      1,
      {TIDARRAYOID}},
 
+    /* No row: there is no such event, or it is voided. */
+    {Statement::void_event,
+     "usage_events",
+     "UPDATE %s SET voided_at = pg_catalog.now(), void_reason = $3"
+     " WHERE account_id OPERATOR(pg_catalog.=) $1 AND idempotency_key OPERATOR(pg_catalog.=) $2"
+     " AND voided_at IS NULL"
+     " RETURNING " COUNTED_EVENT,
+     3,
+     {UUIDOID, TEXTOID, TEXTOID}},
+
     {Statement::event_of_key,
      "usage_events",
-     "SELECT tokens, reports, chats, period_start FROM %s"
+     "SELECT " COUNTED_EVENT " FROM %s"
      " WHERE account_id OPERATOR(pg_catalog.=) $1 AND idempotency_key OPERATOR(pg_catalog.=) $2",
      2,
      {UUIDOID, TEXTOID}},
 
     {Statement::events_of_keys,
      "usage_events",
-     "SELECT k.ordinal, e.tokens, e.reports, e.chats, e.period_start"
+     "SELECT k.ordinal, e.*"
      " FROM unnest($1, $2) WITH ORDINALITY AS k (account_id, idempotency_key, ordinal)"
      " CROSS JOIN LATERAL"
-     " (SELECT e.tokens, e.reports, e.chats, e.period_start FROM %s AS e"
+     " (SELECT " COUNTED_EVENT " FROM %s AS e"
      " WHERE e.account_id OPERATOR(pg_catalog.=) k.account_id"
      " AND e.idempotency_key OPERATOR(pg_catalog.=) k.idempotency_key OFFSET 0) AS e",
      2,
      {UUIDARRAYOID, TEXTARRAYOID}},
+
+    /* As verify_usage reckons. */
+    {Statement::sum_of_events,
+     "usage_events",
+     "SELECT COALESCE(pg_catalog.sum(tokens), 0)::bigint,"
+     " COALESCE(pg_catalog.sum(reports), 0), COALESCE(pg_catalog.sum(chats), 0) FROM %s"
+     " WHERE account_id OPERATOR(pg_catalog.=) $1 AND period_start OPERATOR(pg_catalog.=) $2"
+     " AND voided_at IS NULL",
+     2,
+     {UUIDOID, TIMESTAMPTZOID}},
+
+    {Statement::prune_events,
+     "usage_events",
+     "DELETE FROM %s"
+     " WHERE account_id OPERATOR(pg_catalog.=) $1 AND period_start OPERATOR(pg_catalog.=) $2"
+     " RETURNING true",
+     2,
+     {UUIDOID, TIMESTAMPTZOID}},
 };
 
 /* Prepared when first needed, kept for the life of the backend. */
@@ -299,15 +410,20 @@ const char *qualified_name(const char *table)
  * Prepares a statement and plans it at once, for good and without sequential
  * scans: every one finds its row by a unique key, whatever the statistics said
  * when the table was small. Under SERIALIZABLE a sequential scan would also make
- * every account conflict with every other.
+ * every account conflict with every other. (The queue, which has no index, is
+ * scanned for all that; the price that the planner puts on it must not make it
+ * compile a statement that runs for microseconds.)
  */
 SPIPlanPtr prepare(const Text &text)
 {
     char *sql = psprintf(text.sql, qualified_name(text.table));
 
     int nest_level = NewGUCNestLevel();
-    (void)set_config_option("enable_seqscan", "off", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE,
-                            true, 0, false);
+    static const char *const unwanted[] = {"enable_seqscan", "jit"};
+    for (const char *setting : unwanted) {
+        (void)set_config_option(setting, "off", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true,
+                                0, false);
+    }
 
     SPIPlanPtr plan = SPI_prepare_cursor(
         sql, text.argument_count, const_cast<Oid *>(text.argument_types), CURSOR_OPT_GENERIC_PLAN);
@@ -344,6 +460,13 @@ SPIPlanPtr plan_of(Statement statement)
     return plan;
 }
 
+void check_result(int result)
+{
+    if (result < 0) {
+        elog(ERROR, "could not run a statement: %s", SPI_result_code_string(result));
+    }
+}
+
 } // namespace
 
 uint64 run(Statement statement, const Datum *arguments, const char *nulls, uint64 row_count_max)
@@ -352,11 +475,19 @@ uint64 run(Statement statement, const Datum *arguments, const char *nulls, uint6
      * Never read_only: a statement that runs after a lock wait must see what the
      * wait was for.
      */
-    int result = SPI_execute_plan(plan_of(statement), const_cast<Datum *>(arguments), nulls, false,
-                                  static_cast<long>(row_count_max));
-    if (result < 0) {
-        elog(ERROR, "could not run a statement: %s", SPI_result_code_string(result));
-    }
+    check_result(SPI_execute_plan(plan_of(statement), const_cast<Datum *>(arguments), nulls, false,
+                                  static_cast<long>(row_count_max)));
+    return SPI_processed;
+}
+
+uint64 run_latest(Statement statement, const Datum *arguments)
+{
+    /* A read_only statement runs in the snapshot that is active. */
+    SPIPlanPtr plan = plan_of(statement);
+    PushActiveSnapshot(GetLatestSnapshot());
+    const int result = SPI_execute_plan(plan, const_cast<Datum *>(arguments), nullptr, true, 0);
+    PopActiveSnapshot();
+    check_result(result);
     return SPI_processed;
 }
 

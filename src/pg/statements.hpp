@@ -25,19 +25,31 @@ enum class Statement {
     read_counters,
     add_to_counter,
     try_lock_counter,
-    try_lock_counters,
     lock_counters,
+    hold_counter,
+    hold_counters,
     add_to_counters,
+    closed_period,
+    lock_period,
+    close_period,
+    prunable_periods,
+    mark_pruned,
     enqueue,
     enqueue_all,
-    take_pending,
+    read_pending,
+    delete_pending,
+    pending_of_period,
+    take_pending_of_period,
     record_event,
     record_events,
     delete_events,
+    void_event,
     event_of_key,
     events_of_keys,
+    sum_of_events,
+    prune_events,
 };
-constexpr int statement_count = static_cast<int>(Statement::events_of_keys) + 1;
+constexpr int statement_count = static_cast<int>(Statement::prune_events) + 1;
 
 /*
  * Runs a statement and returns the number of rows that it processed, which is
@@ -46,6 +58,12 @@ constexpr int statement_count = static_cast<int>(Statement::events_of_keys) + 1;
  */
 uint64 run(Statement statement, const Datum *arguments, const char *nulls = nullptr,
            uint64 row_count_max = 0);
+
+/*
+ * Likewise, for a statement that only reads: it sees all that is committed by now,
+ * also in a transaction whose snapshot is older.
+ */
+uint64 run_latest(Statement statement, const Datum *arguments);
 
 /* Columns, counted from 1, of the rows that the last statement returned, counted from 0. */
 Datum required_column(int number, uint64 row = 0);

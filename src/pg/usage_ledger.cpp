@@ -3,6 +3,7 @@
  */
 #include "pg/postgres.hpp"
 
+#include "pg/holds.hpp"
 #include "pg/settings.hpp"
 #include "pg/statements.hpp"
 #include "pg/worker.hpp"
@@ -17,6 +18,7 @@ void _PG_init(void)
 {
     usage_ledger::define_settings();
     usage_ledger::watch_transactions();
+    usage_ledger::watch_holds();
     if (process_shared_preload_libraries_in_progress) {
         usage_ledger::register_launcher();
     }

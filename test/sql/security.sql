@@ -25,14 +25,19 @@ SELECT current_usage(:a);
 SELECT * FROM verify_usage();
 SELECT set_usage_cycle(:a, '1 day');
 SELECT open_usage_period(:a, '2020-01-01', '2020-02-01');
+SELECT close_usage_period(:a, '2020-01-01');
+SELECT void_usage(:a, 'k', 'nobody');
+SELECT prune_usage_events('infinity');
 RESET ROLE;
 
 -- The README's grants suffice, and give no more.
 GRANT USAGE ON SCHEMA public TO usage_worker, usage_biller, usage_dba;
 GRANT EXECUTE ON FUNCTION increment_usage, increment_usage_batch TO usage_worker;
 GRANT SELECT ON usage_totals TO usage_biller;
-GRANT EXECUTE ON FUNCTION current_usage, verify_usage TO usage_biller;
-GRANT EXECUTE ON FUNCTION set_usage_cycle, open_usage_period, settle_usage, verify_usage TO usage_dba;
+GRANT EXECUTE ON FUNCTION current_usage, verify_usage, close_usage_period, void_usage TO usage_biller;
+GRANT SELECT ON usage_events TO usage_biller;
+CREATE POLICY billing ON usage_events FOR SELECT TO usage_biller USING (true);
+GRANT EXECUTE ON FUNCTION set_usage_cycle, open_usage_period, settle_usage, verify_usage, prune_usage_events TO usage_dba;
 
 SET ROLE usage_worker;
 SELECT outcome, tokens_used FROM increment_usage(:a, 100, 'worker');
@@ -41,17 +46,26 @@ SELECT outcome, tokens_used FROM increment_usage_batch(ARRAY[:a, :a]::uuid[], '{
 SELECT * FROM usage_events;
 SELECT * FROM usage_totals;
 SELECT current_usage(:a);
+SELECT void_usage(:a, 'worker', 'worker');
+SELECT close_usage_period(:a, now());
 SET ROLE usage_biller;
 SELECT tokens_used FROM usage_totals WHERE account_id = :a;
 SELECT tokens_used FROM current_usage(:a);
 SELECT * FROM verify_usage();
 SELECT * FROM usage_periods;
 SELECT increment_usage(:a, 1, 'biller');
+SELECT outcome, tokens_used FROM void_usage(:a, 'batch 1', 'biller');
+SELECT idempotency_key, void_reason FROM usage_events WHERE account_id = :a ORDER BY 1;
+UPDATE usage_events SET tokens = 0;
+SELECT close_usage_period(:a, '2020-01-01');
+SELECT prune_usage_events('infinity');
 SET ROLE usage_dba;
 SELECT period_length FROM set_usage_cycle('99999999-0000-0000-0000-000000000003', '1 day');
 SELECT tokens_used FROM open_usage_period('99999999-0000-0000-0000-000000000003', '2020-01-01', '2020-02-01', 5);
 SELECT settle_usage();
+SELECT prune_usage_events('2000-01-01');
 SELECT * FROM usage_accounts;
+SELECT void_usage(:a, 'k', 'dba');
 RESET ROLE;
 
 -- Row security stands behind the grants: a right on the table alone shows no row.
@@ -129,6 +143,12 @@ SELECT count(*) FROM public.verify_usage();
 SELECT public.settle_usage();
 SELECT period_length FROM public.set_usage_cycle(:a, '2 months');
 SELECT tokens_used FROM public.open_usage_period(:a, '2020-01-01', '2020-02-01', 5);
+SET usage_ledger.settlement = 'deferred';
+SELECT outcome FROM public.void_usage(:a, 'hostile 3', 'hostile');
+RESET usage_ledger.settlement;
+SELECT outcome, tokens_used FROM public.void_usage(:a, 'hostile 2', 'hostile');
+SELECT p.tokens_used FROM public.usage_periods AS u, public.close_usage_period(u.account_id, u.period_start) AS p WHERE u.account_id OPERATOR(pg_catalog.=) :a;
+SELECT public.prune_usage_events('infinity') OPERATOR(pg_catalog.>) 0;
 SELECT (SELECT count(*) FROM hostile.usage_events) AS hostile_events, (SELECT count(*) FROM pg_temp.usage_events) AS temporary_events;
 -- The extension can be installed with the trap in front of the path, too.
 DROP EXTENSION usage_ledger;

@@ -63,23 +63,51 @@ TEST(Fold, NeitherLosesNorDoublesAnything)
     }
 }
 
-TEST(Fold, LeavesApartWhatWouldNotFitOneRow)
+TEST(Add, SumsWhatIsCountedWithWhatIsTakenBack)
 {
-    std::vector<Addition> additions = {
-        addition(1, 1, INT64_MAX - 1),       addition(1, 1, 2),
-        addition(2, 1, 0, INT32_MAX),        addition(2, 1, 0, 1),
-        addition(3, 1, 0, 0, INT32_MAX - 1), addition(3, 1, 0, 0, 1)};
-    ASSERT_EQ(fold(additions.data(), additions.size()), 5U);
-    EXPECT_EQ(additions[4].chats, INT32_MAX);
+    Addition sum = addition(1, 1, -INT64_MAX, -INT32_MAX, -1);
+    EXPECT_TRUE(add(&sum, addition(1, 1, INT64_MAX, INT32_MAX, 1)));
+    EXPECT_EQ(sum.tokens, 0);
+    EXPECT_EQ(sum.reports, 0);
+    EXPECT_EQ(sum.chats, 0);
+    EXPECT_EQ(sum.row_count, 2);
+}
+
+TEST(Add, LeavesASumThatWouldOverflowAsItWas)
+{
+    Addition sum = addition(1, 1, INT64_MAX - 1, 5, INT64_MIN);
+    EXPECT_FALSE(add(&sum, addition(1, 1, 2)));
+    EXPECT_FALSE(add(&sum, addition(1, 1, 0, INT64_MAX)));
+    EXPECT_FALSE(add(&sum, addition(1, 1, 0, 0, -1)));
+    EXPECT_TRUE(add(&sum, addition(1, 1, 1)));
+    EXPECT_EQ(sum.tokens, INT64_MAX);
+    EXPECT_EQ(sum.reports, 5);
+    EXPECT_EQ(sum.row_count, 2);
 }
 
 TEST(Fits, UpToTheLastTokenAndNotBeyond)
 {
-    EXPECT_TRUE(fits({INT64_MAX - 5, 0, 0}, addition(1, 1, 5)));
-    EXPECT_FALSE(fits({INT64_MAX - 5, 0, 0}, addition(1, 1, 6)));
-    EXPECT_FALSE(fits({0, INT64_MAX, 0}, addition(1, 1, 0, 1)));
-    EXPECT_FALSE(fits({0, 0, INT64_MAX}, addition(1, 1, 0, 0, 1)));
-    EXPECT_TRUE(fits({INT64_MAX, INT64_MAX, INT64_MAX}, addition(1, 1, 0)));
+    EXPECT_EQ(fit({INT64_MAX - 5, 0, 0}, addition(1, 1, 5)), Fit::fits);
+    EXPECT_EQ(fit({INT64_MAX - 5, 0, 0}, addition(1, 1, 6)), Fit::overflows);
+    EXPECT_EQ(fit({0, INT64_MAX, 0}, addition(1, 1, 0, 1)), Fit::overflows);
+    EXPECT_EQ(fit({0, 0, INT64_MAX}, addition(1, 1, 0, 0, 1)), Fit::overflows);
+    EXPECT_EQ(fit({INT64_MAX, INT64_MAX, INT64_MAX}, addition(1, 1, 0)), Fit::fits);
+}
+
+TEST(Fits, DownToZeroAndNotBelow)
+{
+    EXPECT_EQ(fit({5, 5, 5}, addition(1, 1, -5, -5, -5)), Fit::fits);
+    EXPECT_EQ(fit({5, 5, 5}, addition(1, 1, -6)), Fit::falls_below_zero);
+    EXPECT_EQ(fit({5, 5, 5}, addition(1, 1, 0, -6)), Fit::falls_below_zero);
+    EXPECT_EQ(fit({5, 5, 5}, addition(1, 1, 0, 0, -6)), Fit::falls_below_zero);
+    EXPECT_EQ(fit({0, 0, 0}, addition(1, 1, -INT64_MAX)), Fit::falls_below_zero);
+    /* Waiting can help the one, so it is said first. */
+    EXPECT_EQ(fit({0, INT64_MAX, 0}, addition(1, 1, -1, 1)), Fit::falls_below_zero);
+}
+
+TEST(SumOf, AddsEachTotal)
+{
+    EXPECT_EQ(sum_of({1, 2, 3}, addition(1, 1, 10, -2, 30)), (Totals{11, 0, 33}));
 }
 
 } // namespace
