@@ -1,0 +1,138 @@
+/*
+ * The README's migration, while workers go on calling: no call is lost, none counted
+ * twice.
+ */
+#include <gtest/gtest.h>
+
+#include <array>
+#include <atomic>
+#include <chrono>
+#include <cstdio>
+#include <fstream>
+#include <sstream>
+#include <stdexcept>
+#include <string>
+#include <thread>
+
+#include "connection.hpp"
+#include "sessions.hpp"
+
+namespace usage_ledger::live
+{
+namespace
+{
+
+std::string file(const std::string &name)
+{
+    std::ifstream stream(std::string(SOURCE_DIRECTORY "/") + name);
+    std::stringstream text;
+    text << stream.rdbuf();
+    return text.str();
+}
+
+std::string readme_sql(const std::string &heading)
+{
+    const std::string command =
+        SOURCE_DIRECTORY "/scripts/snippets.sh " SOURCE_DIRECTORY "/README.md '" + heading + "'";
+    FILE *pipe = popen(command.c_str(), "r");
+    std::string sql;
+    std::array<char, 4096> buffer;
+    while (pipe != nullptr && fgets(buffer.data(), buffer.size(), pipe) != nullptr) {
+        sql += buffer.data();
+    }
+    if (pipe == nullptr || pclose(pipe) != 0) {
+        throw std::runtime_error("no SQL under " + heading);
+    }
+    return sql;
+}
+
+/* Several statements at once. */
+void run_script(Connection &connection, const std::string &sql)
+{
+    const Result result(PQexec(connection.get(), sql.c_str()));
+    ASSERT_EQ(result.error_field(PG_DIAG_MESSAGE_PRIMARY), "");
+}
+
+class MovingIn : public testing::Test
+{
+protected:
+    void SetUp() override
+    {
+        Connection connection;
+        run_script(connection, "DROP EXTENSION usage_ledger; CREATE ROLE worker;" +
+                                   file("test/handwritten_schema.sql"));
+        run_script(connection,
+                   "INSERT INTO usage_periods (account_id, period_start, period_end)"
+                   " SELECT md5(i::text)::uuid, date_trunc('month', now()),"
+                   " date_trunc('month', now()) + interval '1 month'"
+                   " FROM generate_series(0, 7) AS i;"
+                   "INSERT INTO usage_events SELECT 'old ' || i, md5((i % 8)::text)::uuid, 1"
+                   " FROM generate_series(1, 50000) AS i");
+    }
+
+    void TearDown() override
+    {
+        Connection connection;
+        run_script(connection,
+                   "DROP VIEW usage_periods; DROP TABLE usage_periods_before, usage_events_before;"
+                   "DROP FUNCTION increment_usage(uuid, integer, text),"
+                   " increment_usage(uuid, integer, boolean, boolean);"
+                   "DROP EXTENSION usage_ledger; DROP SCHEMA billing;"
+                   "DROP OWNED BY worker; DROP ROLE worker; CREATE EXTENSION usage_ledger");
+    }
+};
+
+TEST_F(MovingIn, CallsThatGoOnAreCountedOnce)
+{
+    constexpr int session_count = 8;
+    std::atomic<bool> is_done{false};
+    std::atomic<int> counted{0}, counted_after{0};
+    std::atomic<bool> has_moved{false};
+    Tally failures;
+
+    std::thread migration([&] {
+        Connection connection;
+        std::this_thread::sleep_for(std::chrono::milliseconds(300));
+        run_script(connection, readme_sql("Moving in"));
+        has_moved = true;
+        std::this_thread::sleep_for(std::chrono::milliseconds(300));
+        is_done = true;
+    });
+    in_sessions(session_count, [&](Connection &connection, int session) {
+        for (int call = 0; !is_done; call++) {
+            const std::string key = std::to_string(session) + ":" + std::to_string(call);
+            const bool is_after = has_moved;
+            const auto try_to_count = [&] {
+                return connection.run("SELECT increment_usage(md5($1)::uuid, 1, $2)",
+                                      {std::to_string(session), key});
+            };
+            for (Result result = try_to_count(); !result.is_ok(); result = try_to_count()) {
+                failures.add(result); /* a job runner retries, with the same key */
+                ASSERT_LT(failures.counts().size(), 5U);
+            }
+            counted++;
+            counted_after += is_after ? 1 : 0;
+        }
+    });
+    migration.join();
+
+    Connection connection;
+    EXPECT_GT(counted_after, 0);
+    EXPECT_GT(counted, counted_after);
+    EXPECT_EQ(connection.value("SELECT sum(tokens_used) FROM usage_periods"),
+              std::to_string(counted));
+    EXPECT_EQ(connection.value("SELECT count(*) FROM billing.usage_events"
+                               " WHERE idempotency_key NOT LIKE 'old%'"
+                               " AND idempotency_key NOT LIKE 'opening:%'"),
+              std::to_string(counted));
+    EXPECT_EQ(connection.value("SELECT count(*) FROM billing.verify_usage()"), "0");
+    /* At most the call that each session had under way has failed, once. */
+    int failure_count = 0;
+    for (const auto &[sqlstate, count] : failures.counts()) {
+        failure_count += count;
+    }
+    EXPECT_LE(failure_count, session_count);
+}
+
+} // namespace
+} // namespace usage_ledger::live

@@ -1,0 +1,42 @@
+-- The queries of docs/billing.md, as printed there, run by a biller.
+SET timezone = 'UTC';
+SET datestyle = 'ISO';
+SET client_min_messages = warning;
+DROP EXTENSION usage_ledger;
+CREATE EXTENSION usage_ledger;
+SET usage_ledger.max_event_age = '20000d';
+\set a '''7f0c64f2-3a0e-4b61-9f0b-0f6f2d1f9a11'''
+\set b '''50000000-0000-0000-0000-000000000002'''
+\set c '''50000000-0000-0000-0000-000000000003'''
+SELECT outcome FROM increment_usage(:a, 50000, 'run-42:generate-report', true, p_occurred_at => '2026-10-05Z');
+SELECT outcome FROM increment_usage(:a, 700, 'run-42:chat', false, true, p_occurred_at => '2026-10-05 12:00Z');
+SET usage_ledger.settlement = 'deferred';
+SELECT outcome FROM increment_usage(:a, 30, 'run-43:chat', false, true, p_occurred_at => '2026-10-06Z');
+RESET usage_ledger.settlement;
+SELECT outcome FROM increment_usage(:b, 8000, 'run-44', p_occurred_at => '2026-10-07Z');
+SELECT outcome FROM increment_usage(:b, 9000, 'run-44 again', p_occurred_at => '2026-10-07Z');
+SELECT outcome FROM void_usage(:b, 'run-44 again', 'counted under two keys');
+SELECT tokens_used FROM close_usage_period(:b, '2026-10-01Z');
+-- Recorded in time, but for one that came a day and a half late.
+UPDATE usage_events SET recorded_at = occurred_at;
+UPDATE usage_events SET recorded_at = '2026-11-02 12:00Z' WHERE idempotency_key = 'run-43:chat';
+-- A period that runs for another ten days.
+SELECT tokens_used FROM open_usage_period(:c, now() - interval '5 days', now() + interval '9 days 12 hours', 12345);
+
+CREATE ROLE usage_biller;
+GRANT SELECT ON usage_totals, usage_events TO usage_biller;
+CREATE POLICY billing ON usage_events FOR SELECT TO usage_biller USING (true);
+SET ROLE usage_biller;
+\getenv source PG_ABS_SRCDIR
+\getenv build PG_ABS_BUILDDIR
+\set document :source '/../docs/billing.md'
+\set queries :build '/results/billing_queries.sql'
+\setenv DOCUMENT :document
+\setenv QUERIES :queries
+\! for heading in $(grep '^## ' "$DOCUMENT" | cut -c 4- | tr ' ' '_'); do "$(dirname "$DOCUMENT")/../scripts/snippets.sh" "$DOCUMENT" "$(echo "$heading" | tr _ ' ')"; done > "$QUERIES"
+\i :queries
+RESET ROLE;
+SELECT * FROM verify_usage();
+DROP EXTENSION usage_ledger;
+DROP ROLE usage_biller;
+CREATE EXTENSION usage_ledger;
