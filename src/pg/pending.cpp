@@ -111,6 +111,12 @@ void delete_pending(const ItemPointerData *rows, size_t count)
     }
 }
 
+bool has_pending(Datum account_id, TimestampTz period_start)
+{
+    const Datum arguments[] = {account_id, TimestampTzGetDatum(period_start)};
+    return run_latest(Statement::pending_of_period, arguments) > 0;
+}
+
 core::Addition take_pending_of_period(Datum account_id, TimestampTz period_start)
 {
     const Datum arguments[] = {account_id, TimestampTzGetDatum(period_start)};
@@ -124,7 +130,7 @@ core::Addition take_pending_of_period(Datum account_id, TimestampTz period_start
     free_rows();
 
     /* What the transaction's snapshot is too old to see. */
-    if (IsolationUsesXactSnapshot() && run_latest(Statement::pending_of_period, arguments) > 0) {
+    if (IsolationUsesXactSnapshot() && has_pending(account_id, period_start)) {
         raise_snapshot_too_old(account_id, period_start);
     }
     return sum;

@@ -103,7 +103,10 @@ bool can_settle(const core::Addition &sum, const SetCounter &counter)
         return false;
     }
     if (counter.is_closed) {
-        warn_cannot_settle(sum, "billing period is closed");
+        /* Whoever closed it since the rows were read has taken them. */
+        if (has_pending(account_of(sum), sum.period_start)) {
+            warn_cannot_settle(sum, "billing period is closed");
+        }
         return false;
     }
     switch (core::fit(counter.totals, sum)) {
