@@ -48,7 +48,7 @@ SELECT 'function', p.oid::regprocedure::text, concat_ws(' ', pg_get_functiondef(
 CREATE EXTENSION usage_ledger;
 CREATE TABLE fresh AS SELECT * FROM catalog;
 DROP EXTENSION usage_ledger;
-SELECT kind, count(*) FROM fresh GROUP BY 1 ORDER BY 1;
+SELECT DISTINCT kind FROM fresh ORDER BY 1;
 
 -- The update that CREATE EXTENSION and ALTER EXTENSION offer is the newest.
 SELECT default_version FROM pg_available_extensions WHERE name = 'usage_ledger';
