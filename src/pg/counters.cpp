@@ -4,6 +4,7 @@
 
 #include "pg/arrays.hpp"
 #include "pg/errors.hpp"
+#include "pg/period_cache.hpp"
 #include "pg/statements.hpp"
 
 namespace usage_ledger
@@ -64,7 +65,8 @@ size_t fill_in_added(const core::Addition *additions, SetCounter *counters, size
 void check_none_is_missing(size_t missing_count)
 {
     if (missing_count > 0) {
-        elog(ERROR, "%zu usage periods have no row", missing_count);
+        clear_period_cache();
+        raise_period_deleted();
     }
 }
 
@@ -84,9 +86,7 @@ Bounds bounds_for(int64 addition)
 Counter read_counter(Datum account_id, TimestampTz period_start)
 {
     const Datum arguments[] = {account_id, TimestampTzGetDatum(period_start)};
-    if (run(Statement::counter_of_period, arguments) == 0) {
-        elog(ERROR, "usage period from %s has no row", time_text(period_start));
-    }
+    check_none_is_missing(1 - run(Statement::counter_of_period, arguments));
     return {DatumGetInt64(required_column(1)), DatumGetTimestampTz(required_column(2)),
             !column_is_null(3)};
 }

@@ -313,6 +313,15 @@ void raise_snapshot_too_old(Datum account_id, TimestampTz period_start)
     pg_unreachable();
 }
 
+void raise_period_deleted()
+{
+    ereport(ERROR, (errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+                    errmsg("billing period was deleted by hand since it was found"),
+                    errdetail("usage_periods has no row for it."),
+                    errhint("Retry the transaction; the period is opened anew then.")));
+    pg_unreachable();
+}
+
 int32 row_count_argument(FunctionCallInfo fcinfo, int number)
 {
     if (PG_ARGISNULL(number)) {

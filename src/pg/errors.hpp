@@ -75,6 +75,7 @@ int32 row_count_argument(FunctionCallInfo fcinfo, int number);
                                             const core::Totals &events);
 
 /* 40001 */
+[[noreturn]] void raise_period_deleted();
 [[noreturn]] void raise_snapshot_too_old(Datum account_id, TimestampTz period_start);
 
 /* Not an error: the account's usage stays pending, and nobody else's does. */

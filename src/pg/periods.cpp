@@ -8,6 +8,7 @@
 #include "pg/accounts.hpp"
 #include "pg/arrays.hpp"
 #include "pg/events.hpp"
+#include "pg/period_cache.hpp"
 #include "pg/settings.hpp"
 #include "pg/statements.hpp"
 
@@ -181,6 +182,7 @@ void find_periods(WantedPeriod *wanted, size_t count)
 
 void open_periods(WantedPeriod *wanted, size_t count)
 {
+    suspend_period_cache();
     const Cycle *cycles = lock_cycles(wanted, count);
 
     /* Whoever held the locks before may have opened them. */
@@ -263,6 +265,7 @@ Datum usage_ledger_open_usage_period(PG_FUNCTION_ARGS)
     check_period(account_id, period);
     check_totals(account_id, totals);
 
+    suspend_period_cache();
     SPI_connect();
     register_accounts(&account_id, 1);
     Cycle cycle;

@@ -4,6 +4,7 @@
 #include "pg/postgres.hpp"
 
 #include "pg/holds.hpp"
+#include "pg/period_cache.hpp"
 #include "pg/settings.hpp"
 #include "pg/statements.hpp"
 #include "pg/worker.hpp"
@@ -19,6 +20,7 @@ void _PG_init(void)
     usage_ledger::define_settings();
     usage_ledger::watch_transactions();
     usage_ledger::watch_holds();
+    usage_ledger::watch_period_cache();
     if (process_shared_preload_libraries_in_progress) {
         usage_ledger::register_launcher();
     }

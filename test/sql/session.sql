@@ -86,3 +86,34 @@ DROP EXTENSION usage_ledger;
 DROP SCHEMA "Billing 2";
 CREATE EXTENSION usage_ledger;
 SELECT outcome, tokens_used FROM increment_usage(:a, 1, 'first');
+
+-- What a session remembers of periods. Deleted by hand, one is missed once ...
+SELECT outcome, tokens_used FROM increment_usage(:a, 1, 'second');
+DELETE FROM usage_events;
+DELETE FROM usage_periods;
+DELETE FROM usage_accounts;
+SELECT outcome, tokens_used FROM increment_usage(:a, 1, 'third');
+SELECT outcome, tokens_used FROM increment_usage(:a, 1, 'third');
+SELECT outcome, tokens_used FROM increment_usage(:a, 1, 'fourth');
+SET usage_ledger.settlement = 'deferred';
+DELETE FROM usage_events;
+DELETE FROM usage_periods;
+SELECT outcome, tokens_used FROM increment_usage(:a, 1, 'fifth');
+SELECT outcome, tokens_used FROM increment_usage(:a, 1, 'fifth');
+RESET usage_ledger.settlement;
+-- ... and truncated with all others, not at all.
+TRUNCATE usage_accounts, usage_periods, usage_events, usage_pending;
+SELECT outcome, tokens_used FROM increment_usage(:a, 1, 'sixth');
+-- One whose opening is rolled back is not remembered.
+TRUNCATE usage_accounts, usage_periods, usage_events, usage_pending;
+BEGIN;
+SAVEPOINT opened;
+SELECT outcome, tokens_used FROM increment_usage(:a, 1, 'seventh');
+SELECT outcome, tokens_used FROM increment_usage(:a, 1, 'eighth');
+ROLLBACK TO opened;
+SELECT outcome, tokens_used FROM increment_usage(:a, 1, 'eighth');
+ROLLBACK;
+SELECT outcome, tokens_used FROM increment_usage(:a, 1, 'ninth');
+SELECT outcome, tokens_used FROM increment_usage(:a, 1, 'tenth', p_occurred_at => now() - interval '32 days');
+SELECT outcome, tokens_used FROM increment_usage(:a, 1, 'eleventh');
+SELECT * FROM verify_usage();
