@@ -1,10 +1,11 @@
 /*
- * period_cache.cpp: an array of periods, each at the place that its account's hash
- * gives it, where it takes the place of the one before.
+ * period_cache.cpp: a hash table of periods, one for each of the accounts that were
+ * found last.
  *
- * It is cleared when anything happens to the table: the extension is dropped, the
- * table is truncated. It is not when rows are deleted by hand, which nothing of ours
- * does; a call that then finds its period's row missing clears it, and fails once.
+ * It is thrown away when anything happens to usage_periods: the extension is dropped,
+ * the table is truncated. It is not when rows are deleted by hand, which nothing of
+ * ours does; a call that then finds its period's row missing throws it away, and
+ * fails once.
  */
 #include "pg/postgres.hpp"
 
@@ -19,27 +20,30 @@ namespace
 {
 
 struct CachedPeriod {
-    pg_uuid_t account_id;
+    pg_uuid_t account_id; /* the key */
     TimestampTz start;
-    TimestampTz end; /* 0: there is none, for none ends at the start of its time */
+    TimestampTz end;
 };
 
-/* A power of two; 640 kB, in sessions that have called increment_usage. */
-constexpr uint32 cached_periods_max = 16384;
+/* About 1 MB; full, the table is made anew. */
+constexpr long cached_periods_max = 16384;
 
-CachedPeriod *cached_periods;
-Oid cached_table; /* InvalidOid: nothing is cached */
+HTAB *cached_periods;
+Oid cached_table; /* InvalidOid: what is cached is out of date */
 bool is_suspended;
 
-CachedPeriod *place_of(Datum account_id)
+void make_empty_cache()
 {
-    const uint32 hash = hash_bytes(DatumGetUUIDP(account_id)->data, UUID_LEN);
-    return &cached_periods[hash & (cached_periods_max - 1)];
-}
-
-bool is_at(const CachedPeriod &cached, Datum account_id)
-{
-    return memcmp(&cached.account_id, DatumGetUUIDP(account_id), UUID_LEN) == 0;
+    if (cached_periods != nullptr) {
+        hash_destroy(cached_periods);
+        cached_periods = nullptr;
+    }
+    HASHCTL control = {};
+    control.keysize = sizeof(pg_uuid_t);
+    control.entrysize = sizeof(CachedPeriod);
+    cached_periods =
+        hash_create("usage_ledger periods", cached_periods_max, &control, HASH_ELEM | HASH_BLOBS);
+    cached_table = extension_table("usage_periods");
 }
 
 void forget_table(Datum, Oid relation)
@@ -63,8 +67,9 @@ bool find_cached_period(Datum account_id, TimestampTz time, Period *period)
     if (cached_table == InvalidOid) {
         return false;
     }
-    const CachedPeriod *cached = place_of(account_id);
-    if (time < cached->start || time >= cached->end || !is_at(*cached, account_id)) {
+    const auto *cached = static_cast<CachedPeriod *>(
+        hash_search(cached_periods, DatumGetUUIDP(account_id), HASH_FIND, nullptr));
+    if (cached == nullptr || time < cached->start || time >= cached->end) {
         return false;
     }
     *period = {cached->start, cached->end, false};
@@ -76,15 +81,13 @@ void cache_period(Datum account_id, const Period &period)
     if (is_suspended) {
         return;
     }
-    if (cached_periods == nullptr) {
-        cached_periods = static_cast<CachedPeriod *>(
-            MemoryContextAlloc(TopMemoryContext, cached_periods_max * sizeof(CachedPeriod)));
+    if (cached_table == InvalidOid || hash_get_num_entries(cached_periods) >= cached_periods_max) {
+        make_empty_cache();
     }
-    if (cached_table == InvalidOid) {
-        memset(cached_periods, 0, cached_periods_max * sizeof(CachedPeriod));
-        cached_table = extension_table("usage_periods");
-    }
-    *place_of(account_id) = {*DatumGetUUIDP(account_id), period.start, period.end};
+    auto *cached = static_cast<CachedPeriod *>(
+        hash_search(cached_periods, DatumGetUUIDP(account_id), HASH_ENTER, nullptr));
+    cached->start = period.start;
+    cached->end = period.end;
 }
 
 void suspend_period_cache()
