@@ -14,7 +14,13 @@ namespace usage_ledger
 namespace
 {
 
-/* Leaves it for a settler to add. */
+/* Whether the counter is to be left to a settler; if not, its lock may be taken already. */
+bool is_left_to_settler(Datum account_id, TimestampTz period_start)
+{
+    return settlement == settlement_deferred ||
+           (settlement == settlement_adaptive && !try_lock_counter(account_id, period_start));
+}
+
 Applied queue(Datum account_id, TimestampTz period_start, const core::Payload &payload)
 {
     if (!hold_open(account_id, period_start)) {
@@ -25,40 +31,36 @@ Applied queue(Datum account_id, TimestampTz period_start, const core::Payload &p
     return {ApplyResult::queued, 0};
 }
 
-bool takes_back(const core::Payload &payload)
+} // namespace
+
+Applied apply(const EventName &event, TimestampTz period_start, const core::Payload &payload)
 {
-    return payload.tokens < 0 || payload.reports < 0 || payload.chats < 0;
+    const Datum account_id = event.account_id.value;
+    if (is_left_to_settler(account_id, period_start)) {
+        return queue(account_id, period_start, payload);
+    }
+    int64 tokens_used;
+    if (!add_to_counter(event, period_start, payload, &tokens_used)) {
+        return {ApplyResult::closed, 0};
+    }
+    return {ApplyResult::applied, tokens_used};
 }
 
-/* Adds it now, waiting for the counter's lock. */
-Applied add(Datum account_id, TimestampTz period_start, const core::Payload &payload)
+Applied take_back(const EventName &event, TimestampTz period_start, const core::Payload &payload)
 {
+    const Datum account_id = event.account_id.value;
+    if (is_left_to_settler(account_id, period_start)) {
+        return queue(account_id, period_start, -payload);
+    }
     int64 tokens_used;
-    if (add_to_counter(account_id, period_start, payload, &tokens_used)) {
+    if (take_from_counter(account_id, period_start, payload, &tokens_used)) {
         return {ApplyResult::applied, tokens_used};
     }
     if (read_counter(account_id, period_start).is_closed) {
         return {ApplyResult::closed, 0};
     }
-    /* What is to be taken back is not in the counter yet, so the two are settled together. */
-    return takes_back(payload) ? queue(account_id, period_start, payload)
-                               : Applied{ApplyResult::overflow, 0};
-}
-
-} // namespace
-
-Applied apply(Datum account_id, TimestampTz period_start, const core::Payload &payload)
-{
-    switch (settlement) {
-    case settlement_deferred:
-        return queue(account_id, period_start, payload);
-    case settlement_adaptive:
-        if (!try_lock_counter(account_id, period_start)) {
-            return queue(account_id, period_start, payload);
-        }
-        break;
-    }
-    return add(account_id, period_start, payload);
+    /* It is not in the counter yet, so the two are settled together. */
+    return queue(account_id, period_start, -payload);
 }
 
 } // namespace usage_ledger

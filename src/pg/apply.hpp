@@ -1,23 +1,27 @@
 /*
- * apply.hpp: what becomes of a call's usage: it is added to the counter, or queued,
- * as usage_ledger.settlement has it.
+ * apply.hpp: what becomes of usage: it is added to the counter, or queued, as
+ * usage_ledger.settlement has it.
  */
 #pragma once
 
 #include "pg/postgres.hpp"
 
 #include "core/event.hpp"
+#include "pg/errors.hpp"
 
 namespace usage_ledger
 {
 
-enum class ApplyResult { applied, queued, closed, overflow };
+enum class ApplyResult { applied, queued, closed };
 struct Applied {
-    ApplyResult result;
-    int64 tokens_used; /* if it was applied: the counter after the addition */
+    ApplyResult result; /* closed: the caller must raise */
+    int64 tokens_used;  /* if it was applied: the counter then */
 };
 
-/* Adds what an event recorded, or what takes it back, waiting for the counter's lock or not. */
-Applied apply(Datum account_id, TimestampTz period_start, const core::Payload &payload);
+/* Adds what an event has recorded; raises if the counter would overflow. */
+Applied apply(const EventName &event, TimestampTz period_start, const core::Payload &payload);
+
+/* Takes back what an event that is voided had recorded. */
+Applied take_back(const EventName &event, TimestampTz period_start, const core::Payload &payload);
 
 } // namespace usage_ledger

@@ -70,17 +70,6 @@ void check_none_is_missing(size_t missing_count)
     }
 }
 
-/* The totals that can take an addition without leaving the range of a counter. */
-struct Bounds {
-    int64 lowest;
-    int64 highest;
-};
-
-Bounds bounds_for(int64 addition)
-{
-    return {addition < 0 ? -addition : 0, PG_INT64_MAX - Max(addition, 0)};
-}
-
 } // namespace
 
 Counter read_counter(Datum account_id, TimestampTz period_start)
@@ -97,23 +86,29 @@ bool try_lock_counter(Datum account_id, TimestampTz period_start)
     return run(Statement::try_lock_counter, arguments) == 1;
 }
 
-bool add_to_counter(Datum account_id, TimestampTz period_start, const core::Payload &payload,
+bool add_to_counter(const EventName &event, TimestampTz period_start, const core::Payload &payload,
                     int64 *tokens_used)
 {
-    const Bounds tokens = bounds_for(payload.tokens), reports = bounds_for(payload.reports),
-                 chats = bounds_for(payload.chats);
-    const Datum arguments[] = {account_id,
-                               TimestampTzGetDatum(period_start),
-                               Int64GetDatum(payload.tokens),
-                               Int32GetDatum(payload.reports),
-                               Int32GetDatum(payload.chats),
-                               Int64GetDatum(tokens.lowest),
-                               Int64GetDatum(tokens.highest),
-                               Int64GetDatum(reports.lowest),
-                               Int64GetDatum(reports.highest),
-                               Int64GetDatum(chats.lowest),
-                               Int64GetDatum(chats.highest)};
-    if (run(Statement::add_to_counter, arguments) == 0) {
+    const Datum arguments[] = {event.account_id.value, TimestampTzGetDatum(period_start),
+                               Int64GetDatum(payload.tokens), Int32GetDatum(payload.reports),
+                               Int32GetDatum(payload.chats)};
+    OverflowSubject subject = {&event, period_start};
+    ErrorContextCallback callback = {error_context_stack, describe_overflow, &subject};
+    error_context_stack = &callback;
+    check_none_is_missing(1 - run(Statement::add_to_counter, arguments));
+    error_context_stack = callback.previous;
+
+    *tokens_used = DatumGetInt64(required_column(1));
+    return column_is_null(2);
+}
+
+bool take_from_counter(Datum account_id, TimestampTz period_start, const core::Payload &payload,
+                       int64 *tokens_used)
+{
+    const Datum arguments[] = {account_id, TimestampTzGetDatum(period_start),
+                               Int64GetDatum(payload.tokens), Int32GetDatum(payload.reports),
+                               Int32GetDatum(payload.chats)};
+    if (run(Statement::take_from_counter, arguments) == 0) {
         return false;
     }
     *tokens_used = DatumGetInt64(required_column(1));

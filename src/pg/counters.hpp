@@ -8,6 +8,7 @@
 
 #include "core/addition.hpp"
 #include "core/event.hpp"
+#include "pg/errors.hpp"
 
 namespace usage_ledger
 {
@@ -25,12 +26,19 @@ Counter read_counter(Datum account_id, TimestampTz period_start);
 bool try_lock_counter(Datum account_id, TimestampTz period_start);
 
 /*
- * Adds to a counter, waiting for its lock, and reads it after the addition.
- * False, and nothing is added: the period is closed, or the counter would
- * overflow or, what is added being negative, fall below zero.
+ * Adds to the counter that an event falls in, waiting for its lock, and reads it after
+ * the addition; raises if it would overflow. False: the period is closed, and the
+ * caller must raise, for the addition is made.
  */
-bool add_to_counter(Datum account_id, TimestampTz period_start, const core::Payload &payload,
+bool add_to_counter(const EventName &event, TimestampTz period_start, const core::Payload &payload,
                     int64 *tokens_used);
+
+/*
+ * Takes from a counter, waiting for its lock, and reads it afterwards. False, and
+ * nothing is taken: the period is closed, or there is not as much in the counter.
+ */
+bool take_from_counter(Datum account_id, TimestampTz period_start, const core::Payload &payload,
+                       int64 *tokens_used);
 
 inline Datum account_of(const core::Addition &addition)
 {

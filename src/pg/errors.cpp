@@ -262,13 +262,17 @@ void raise_unknown_event(const EventName &event)
     pg_unreachable();
 }
 
-void raise_counter_overflow(const EventName &event, TimestampTz period_start)
+void describe_overflow(void *subject)
 {
+    if (geterrcode() != ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE) {
+        return;
+    }
+    const auto *overflow = static_cast<const OverflowSubject *>(subject);
     const FaultText text = text_of(core::Fault::counter_overflow);
-    ereport(ERROR, (errcode(text.sqlstate), errmsg("%s", text.message),
-                    errdetail("%s: period from %s.", event_text(event), time_text(period_start)),
-                    errhint("%s", text.hint)));
-    pg_unreachable();
+    errmsg("%s", text.message);
+    errdetail("%s: period from %s.", event_text(*overflow->event),
+              time_text(overflow->period_start));
+    errhint("%s", text.hint);
 }
 
 void raise_period_overlap(Datum account_id, TimestampTz existing_start, TimestampTz existing_end)

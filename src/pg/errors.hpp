@@ -61,8 +61,15 @@ int32 row_count_argument(FunctionCallInfo fcinfo, int number);
 /* UL004 */
 [[noreturn]] void raise_unknown_event(const EventName &event);
 
-/* 22003 */
-[[noreturn]] void raise_counter_overflow(const EventName &event, TimestampTz period_start);
+/*
+ * 22003. The server raises it where an event is added to its counter; this error
+ * context callback says what it is about.
+ */
+struct OverflowSubject {
+    const EventName *event;
+    TimestampTz period_start;
+};
+void describe_overflow(void *subject);
 [[noreturn]] void raise_pending_overflow(Datum account_id, TimestampTz period_start);
 
 /* 23P01 */

@@ -64,7 +64,7 @@ bool answer_replay(const Event &event, Answer *answer)
 
 Answer apply_event(const Event &event, const Period &period)
 {
-    const Applied applied = apply(event.account_id, period.start, event.payload);
+    const Applied applied = apply(name_of(event), period.start, event.payload);
     switch (applied.result) {
     case ApplyResult::applied:
         break;
@@ -72,8 +72,6 @@ Answer apply_event(const Event &event, const Period &period)
         return {"queued", true, 0, period.start, period.end};
     case ApplyResult::closed:
         raise_period_closed(name_of(event), period.start, period.end);
-    case ApplyResult::overflow:
-        raise_counter_overflow(name_of(event), period.start);
     }
     return {"applied", false, applied.tokens_used, period.start, period.end};
 }

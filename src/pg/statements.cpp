@@ -8,7 +8,7 @@ namespace usage_ledger
 namespace
 {
 
-constexpr int argument_count_max = 11;
+constexpr int argument_count_max = 7;
 
 struct Text {
     Statement statement;
@@ -139,9 +139,10 @@ const Text texts[statement_count] = {
      {UUIDARRAYOID, TIMESTAMPTZARRAYOID}},
 
     /*
-     * Takes the row's lock and adds, in one statement; having waited for the
-     * lock it works on the row as the last holder left it. No row: the period is
-     * closed, or a total is not within the bounds that keep the sum in its range.
+     * Takes the row's lock and adds, in one statement; having waited for the lock
+     * it works on the row as the last holder left it. Who finds the period closed
+     * then must raise. (With that in the condition, everybody who has waited would
+     * have it to prepare and evaluate again, while others wait for the lock.)
      */
     {Statement::add_to_counter,
      "usage_periods",
@@ -149,14 +150,22 @@ const Text texts[statement_count] = {
      " reports_used = reports_used OPERATOR(pg_catalog.+) $4,"
      " chats_used = chats_used OPERATOR(pg_catalog.+) $5"
      " WHERE account_id OPERATOR(pg_catalog.=) $1 AND period_start OPERATOR(pg_catalog.=) $2"
-     " AND closed_at IS NULL"
-     " AND tokens_used OPERATOR(pg_catalog.>=) $6 AND tokens_used OPERATOR(pg_catalog.<=) $7"
-     " AND reports_used OPERATOR(pg_catalog.>=) $8 AND reports_used OPERATOR(pg_catalog.<=) $9"
-     " AND chats_used OPERATOR(pg_catalog.>=) $10 AND chats_used OPERATOR(pg_catalog.<=) $11"
+     " RETURNING tokens_used, closed_at",
+     5,
+     {UUIDOID, TIMESTAMPTZOID, INT8OID, INT4OID, INT4OID}},
+
+    /* Likewise, for who goes on after it. No row: closed, or there is not as much in it. */
+    {Statement::take_from_counter,
+     "usage_periods",
+     "UPDATE %s SET tokens_used = tokens_used OPERATOR(pg_catalog.-) $3,"
+     " reports_used = reports_used OPERATOR(pg_catalog.-) $4,"
+     " chats_used = chats_used OPERATOR(pg_catalog.-) $5"
+     " WHERE account_id OPERATOR(pg_catalog.=) $1 AND period_start OPERATOR(pg_catalog.=) $2"
+     " AND closed_at IS NULL AND tokens_used OPERATOR(pg_catalog.>=) $3"
+     " AND reports_used OPERATOR(pg_catalog.>=) $4 AND chats_used OPERATOR(pg_catalog.>=) $5"
      " RETURNING tokens_used",
-     11,
-     {UUIDOID, TIMESTAMPTZOID, INT8OID, INT4OID, INT4OID, INT8OID, INT8OID, INT8OID, INT8OID,
-      INT8OID, INT8OID}},
+     5,
+     {UUIDOID, TIMESTAMPTZOID, INT8OID, INT4OID, INT4OID}},
 
     /*
      * Whoever adds to counters locks them FOR NO KEY UPDATE, which is what an update

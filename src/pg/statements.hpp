@@ -24,6 +24,7 @@ enum class Statement {
     counter_of_period,
     read_counters,
     add_to_counter,
+    take_from_counter,
     try_lock_counter,
     lock_counters,
     hold_counter,
