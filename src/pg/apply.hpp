@@ -18,8 +18,12 @@ struct Applied {
     int64 tokens_used;  /* if it was applied: the counter then */
 };
 
-/* Adds what an event has recorded; raises if the counter would overflow. */
-Applied apply(const EventName &event, TimestampTz period_start, const core::Payload &payload);
+/*
+ * Adds what an event has recorded; raises if the counter would overflow. A transaction
+ * that had written nothing before the event waits its turn for the counter.
+ */
+Applied apply(const EventName &event, TimestampTz period_start, const core::Payload &payload,
+              bool is_first_write);
 
 /* Takes back what an event that is voided had recorded. */
 Applied take_back(const EventName &event, TimestampTz period_start, const core::Payload &payload);

@@ -22,6 +22,7 @@
 #include "pg/holds.hpp"
 
 #include "pg/counters.hpp"
+#include "pg/locks.hpp"
 
 namespace usage_ledger
 {
@@ -35,35 +36,13 @@ constexpr int locked_periods_max = 32;
 /* Of this transaction; too high, at worst, after a rollback to a savepoint. */
 int locked_period_count;
 
-/* Among advisory locks, those of pg_advisory_lock have 1 and 2 here. */
-constexpr uint16 period_lock_class = 0x554C;
-constexpr uint16 ledger_lock_class = 0x554D;
-constexpr uint16 announcement_lock_class = 0x554E;
-
-LOCKTAG period_lock(const uint8_t *account_id, TimestampTz period_start)
-{
-    const uint64 hash =
-        hash_bytes_extended(account_id, core::account_id_size, static_cast<uint64>(period_start));
-    LOCKTAG tag;
-    SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, static_cast<uint32>(hash >> 32),
-                         static_cast<uint32>(hash), period_lock_class);
-    return tag;
-}
-
-LOCKTAG lock_of_class(uint16 lock_class)
-{
-    LOCKTAG tag;
-    SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, 0, 0, lock_class);
-    return tag;
-}
-
 /*
  * To be asked with a fresh lock in hand: who closes announces it before looking for
  * the holders of locks, so one of the two sees the other.
  */
 bool closing_is_announced()
 {
-    const LOCKTAG tag = lock_of_class(announcement_lock_class);
+    const LOCKTAG tag = ledger_lock(lock_closing);
     int count;
     pfree(GetLockConflicts(&tag, ShareLock, &count));
     return count > 0;
@@ -75,7 +54,8 @@ bool hold_by_period(const core::Addition &addition)
     if (locked_period_count >= locked_periods_max) {
         return false;
     }
-    const LOCKTAG tag = period_lock(addition.account_id, addition.period_start);
+    const LOCKTAG tag =
+        period_lock(lock_period_held_open, addition.account_id, addition.period_start);
     if (LockAcquire(&tag, ShareLock, false, false) == LOCKACQUIRE_OK) {
         locked_period_count++;
         if (closing_is_announced()) {
@@ -88,7 +68,7 @@ bool hold_by_period(const core::Addition &addition)
 /* Holds all periods by the ledger's lock. False: some may be being closed. */
 bool hold_by_ledger()
 {
-    const LOCKTAG tag = lock_of_class(ledger_lock_class);
+    const LOCKTAG tag = ledger_lock(lock_periods_held_open);
     if (LockAcquire(&tag, ShareLock, false, false) != LOCKACQUIRE_OK || !closing_is_announced()) {
         return true;
     }
@@ -129,9 +109,10 @@ void hold_all_open(const core::Addition *additions, size_t count)
 
 void shut_out_holders(Datum account_id, TimestampTz period_start)
 {
-    const LOCKTAG announcement = lock_of_class(announcement_lock_class);
-    const LOCKTAG ledger = lock_of_class(ledger_lock_class);
-    const LOCKTAG period = period_lock(DatumGetUUIDP(account_id)->data, period_start);
+    const LOCKTAG announcement = ledger_lock(lock_closing);
+    const LOCKTAG ledger = ledger_lock(lock_periods_held_open);
+    const LOCKTAG period =
+        period_lock(lock_period_held_open, DatumGetUUIDP(account_id)->data, period_start);
     (void)LockAcquire(&announcement, RowExclusiveLock, false, false);
     (void)LockAcquire(&period, ExclusiveLock, false, false);
     VirtualTransactionId *holders = GetLockConflicts(&ledger, ExclusiveLock, nullptr);
@@ -142,7 +123,8 @@ void shut_out_holders(Datum account_id, TimestampTz period_start)
 
 void let_holders_in(Datum account_id, TimestampTz period_start)
 {
-    const LOCKTAG period = period_lock(DatumGetUUIDP(account_id)->data, period_start);
+    const LOCKTAG period =
+        period_lock(lock_period_held_open, DatumGetUUIDP(account_id)->data, period_start);
     (void)LockRelease(&period, ExclusiveLock, false);
 }
 

@@ -62,9 +62,9 @@ bool answer_replay(const Event &event, Answer *answer)
     return true;
 }
 
-Answer apply_event(const Event &event, const Period &period)
+Answer apply_event(const Event &event, const Period &period, bool is_first_write)
 {
-    const Applied applied = apply(name_of(event), period.start, event.payload);
+    const Applied applied = apply(name_of(event), period.start, event.payload, is_first_write);
     switch (applied.result) {
     case ApplyResult::applied:
         break;
@@ -93,6 +93,7 @@ bool find_period_of(const Event &event, Period *period)
 
 Answer count_event(const Event &event)
 {
+    const bool is_first_write = !TransactionIdIsValid(GetTopTransactionIdIfAny());
     Answer replay;
 
     core::Fault fault = core::check_time(
@@ -121,7 +122,7 @@ Answer count_event(const Event &event)
         }
         CHECK_FOR_INTERRUPTS();
     }
-    return apply_event(event, period);
+    return apply_event(event, period, is_first_write);
 }
 
 /* Reads the arguments of increment_usage; raises if one is outside its limits. */
