@@ -19,8 +19,8 @@ struct Applied {
 };
 
 /*
- * Adds what an event has recorded; raises if the counter would overflow. A transaction
- * that had written nothing before the event waits its turn for the counter.
+ * Adds what an event has recorded; raises if the counter would overflow. A call that
+ * recorded it as its transaction's first write waits its turn for the counter.
  */
 Applied apply(const EventName &event, TimestampTz period_start, const core::Payload &payload,
               bool is_first_write);
