@@ -44,7 +44,7 @@ install_missing_packages() {
     fi
 
     for package in "postgresql-$major" "postgresql-server-dev-$major" libpq-dev \
-        libgtest-dev libipc-run-perl g++ make cmake pkg-config; do
+        libgtest-dev libipc-run-perl g++ make cmake pkg-config ${additional_packages:-}; do
         if ! dpkg-query -W -f '${db:Status-Status}\n' "$package" 2>/dev/null | grep -qx installed; then
             packages+=("$package")
         fi

@@ -1,0 +1,324 @@
+#!/usr/bin/env python3
+"""Measures usage_ledger beside what one would write by hand, in one run.
+
+Run it by scripts/bench.sh, which makes the throwaway cluster. Contenders take turns,
+each run as long as the other, so that what the machine does otherwise falls on all;
+what is reported is the median over the rounds, and ratios are taken within a round.
+"""
+
+import argparse
+import csv
+import glob
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+import redis_contender
+import report
+
+ACCOUNTS = 10000
+TOKENS = 100
+DATABASE = "bench"
+
+NEW_KEY = "gen_random_uuid()::text"
+ACCOUNT = "md5('account ' || :n)::uuid"
+OURS = f"SELECT increment_usage({ACCOUNT}, {TOKENS}, {{key}});"
+BY_HAND = {
+    "a": f"SELECT a_increment({ACCOUNT}, {TOKENS}, {{key}});",
+    "b": f"SELECT b_increment({ACCOUNT}, {TOKENS}, {{key}});",
+    "c": f"""
+        WITH period AS MATERIALIZED (
+            SELECT account_id, period_start FROM c_periods
+             WHERE account_id = {ACCOUNT} AND period_start <= now() AND period_end > now()),
+        event AS (
+            INSERT INTO c_events (account_id, period_start, occurred_at, tokens, reports, chats, idempotency_key)
+            SELECT account_id, period_start, now(), {TOKENS}, 0, 0, {{key}} FROM period
+            ON CONFLICT DO NOTHING RETURNING account_id, period_start, tokens)
+        UPDATE c_periods AS p SET tokens_used = p.tokens_used + event.tokens FROM event
+         WHERE p.account_id = event.account_id AND p.period_start = event.period_start
+        RETURNING p.tokens_used;""".replace("\n", " "),
+}
+MODES = ("immediate", "adaptive", "deferred")
+CHOICE = {
+    "hot": "\\set n 1",
+    "even": f"\\set n random(1, {ACCOUNTS})",
+    "zipf": f"\\set n random_zipfian(1, {ACCOUNTS}, 1.1)",
+}
+
+
+def psql(sql, database=DATABASE):
+    result = subprocess.run(
+        ["psql", "-XqAt", "-v", "ON_ERROR_STOP=1", "-d", database, "-c", sql],
+        check=True, capture_output=True, text=True)
+    return result.stdout.strip()
+
+
+def progress(text):
+    print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)
+
+
+class Server:
+    """What the server has used so far."""
+
+    def __init__(self):
+        with open(os.path.join(os.environ["PGHOST"], "data", "postmaster.pid")) as file:
+            self.postmaster = int(file.readline())
+
+    def cpu_s(self):
+        """CPU time of the server's processes, those that have ended included."""
+        ticks = 0
+        for path in glob.glob("/proc/[0-9]*/stat"):
+            try:
+                with open(path) as file:
+                    fields = file.read().rpartition(")")[2].split()
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+            pid = int(path.split("/")[2])
+            if pid == self.postmaster:
+                ticks += sum(map(int, fields[11:15]))
+            elif int(fields[1]) == self.postmaster:
+                ticks += sum(map(int, fields[11:13]))
+        return ticks / os.sysconf("SC_CLK_TCK")
+
+    @staticmethod
+    def wal_bytes():
+        return int(psql("SELECT pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')"))
+
+
+class Bench:
+    def __init__(self, options):
+        self.options = options
+        self.server = Server()
+        self.rows = []
+        self.directory = tempfile.mkdtemp(prefix="usage_ledger_bench.")
+
+    def script(self, name, text):
+        path = os.path.join(self.directory, name + ".sql")
+        with open(path, "w") as file:
+            file.write(text + "\n")
+        return path
+
+    def pgbench(self, scripts, clients, settlement="immediate", database=DATABASE):
+        """Runs for a while; returns what it came to, per call."""
+        log = os.path.join(self.directory, "log")
+        environment = dict(os.environ, PGOPTIONS=f"-c usage_ledger.settlement={settlement}")
+        arguments = [argument for script in scripts for argument in ("-f", script)]
+        cpu_s, wal_bytes, started = self.server.cpu_s(), self.server.wal_bytes(), time.time()
+        subprocess.run(
+            ["pgbench", "-n", "-M", "prepared", "-c", str(clients), "-j", "2", "-T",
+             str(self.options.seconds), "-l", "--log-prefix", log, *arguments, database],
+            check=True, capture_output=True, env=environment)
+        elapsed_s = time.time() - started
+        wal_bytes = self.server.wal_bytes() - wal_bytes
+        cpu_s = self.server.cpu_s() - cpu_s
+        if settlement != "immediate":
+            psql("SELECT settle_usage(10000000)", database)
+        latencies_us = []
+        for path in glob.glob(log + ".*"):
+            with open(path) as file:
+                latencies_us += [int(line.split()[2]) for line in file]
+            os.remove(path)
+        latencies_us.sort()
+        count = len(latencies_us)
+        percentile_ms = lambda p: latencies_us[min(count - 1, int(count * p))] / 1000
+        return {
+            "per_s": count / min(elapsed_s, self.options.seconds),
+            "p50_ms": percentile_ms(0.50), "p95_ms": percentile_ms(0.95), "p99_ms": percentile_ms(0.99),
+            "cpu_us": cpu_s * 1e6 / count, "wal_bytes": wal_bytes / count,
+        }
+
+    def record(self, section, point, contender, round_number, measured):
+        self.rows.append(dict(section=section, point=point, contender=contender, round=round_number,
+                              **{key: round(value, 3) for key, value in measured.items()}))
+
+    def rounds(self, section, point, contenders):
+        """Lets contenders (name: function) take turns, in another order each round."""
+        names = list(contenders)
+        for round_number in range(self.options.rounds):
+            for name in names[round_number % len(names):] + names[:round_number % len(names)]:
+                self.record(section, point, name, round_number, contenders[name]())
+        medians = {name: statistics.median(row["per_s"] for row in self.rows
+                                           if row["section"] == section and row["point"] == point
+                                           and row["contender"] == name) for name in names}
+        progress(f"{section}, {point}: " + ", ".join(f"{name} {value:,.0f}/s" for name, value in medians.items()))
+
+    # ---- what is measured ----
+
+    def prepare(self):
+        progress("making accounts")
+        psql(f"CREATE DATABASE {DATABASE}", "postgres")
+        psql("CREATE EXTENSION usage_ledger")
+        subprocess.run(["psql", "-Xq", "-v", "ON_ERROR_STOP=1", "-d", DATABASE, "-f",
+                        os.path.join(os.path.dirname(__file__), "contenders.sql")], check=True)
+        psql(f"SELECT count(increment_usage(md5('account ' || n)::uuid, 0, 'open')) FROM generate_series(1, {ACCOUNTS}) AS n")
+        for name in BY_HAND:
+            psql(f"INSERT INTO {name}_periods SELECT * FROM usage_periods")
+        psql("VACUUM ANALYZE")
+        psql("CHECKPOINT")
+
+    def calls(self):
+        """One call a transaction, over accounts and clients."""
+        for workload, choice in CHOICE.items():
+            ours = self.script("ours_" + workload, choice + "\n" + OURS.format(key=NEW_KEY))
+            by_hand = {name: self.script(f"{name}_{workload}", choice + "\n" + sql.format(key=NEW_KEY))
+                       for name, sql in BY_HAND.items()}
+            for clients in self.options.clients:
+                if workload == "zipf" and clients not in (8, 32):
+                    continue
+                contenders = {mode: lambda mode=mode: self.pgbench([ours], clients, mode) for mode in MODES}
+                for name, path in by_hand.items():
+                    contenders[name] = lambda path=path: self.pgbench([path], clients)
+                if redis_contender.is_installed() and workload != "zipf":
+                    contenders["redis"] = lambda: redis_contender.run(
+                        self.directory, clients, 1 if workload == "hot" else ACCOUNTS, self.options.seconds)
+                self.rounds("calls", f"{workload} {clients}", contenders)
+
+    def round_trip(self):
+        """What a call costs that does nothing."""
+        empty = self.script("empty", CHOICE["even"] + f"\nSELECT uuid_send({ACCOUNT});")
+        for clients in self.options.clients:
+            self.rounds("round trip", str(clients), {"empty C function": lambda: self.pgbench([empty], clients)})
+
+    def replays(self):
+        """Calls of which some, or all, are retries of what was counted before."""
+        key_count = 100000
+        psql(f"""SELECT count(*) FROM generate_series(1, {key_count}) AS k,
+                 increment_usage(md5('account ' || (k % {ACCOUNTS} + 1))::uuid, {TOKENS}, 'old ' || k)""")
+        for name in BY_HAND:
+            psql(f"""INSERT INTO {name}_events SELECT * FROM usage_events WHERE idempotency_key LIKE 'old %'""")
+        psql("VACUUM ANALYZE")
+        old = f"\\set k random(1, {key_count})\n\\set n :k % {ACCOUNTS} + 1\n"
+        statements = {"immediate": OURS, **BY_HAND}
+        scripts = {name: (self.script("fresh_" + name, CHOICE["even"] + "\n" + sql.format(key=NEW_KEY)),
+                          self.script("old_" + name, old + sql.format(key="'old ' || :k")))
+                   for name, sql in statements.items()}
+        for percent in (0, 10, 90, 100):
+            contenders = {}
+            for name, (fresh, replay) in scripts.items():
+                mix = [f"{path}@{weight}" for path, weight in ((fresh, 100 - percent), (replay, percent)) if weight]
+                contenders[name] = lambda mix=mix: self.pgbench(mix, 8)
+            self.rounds("replays", f"{percent} %", contenders)
+
+    def batches(self):
+        """Two clients, each its own accounts; events per second, not calls."""
+        psql("CREATE TABLE floor_events (LIKE usage_events INCLUDING DEFAULTS, PRIMARY KEY (account_id, idempotency_key))")
+        for size in (10, 100, 1000, 10000):
+            items = f"FROM generate_series(1, {size}) AS i"
+            account = f"md5('account ' || (:client_id * {ACCOUNTS // 2} + i % {min(size, 1000)} + 1))::uuid"
+            batch = self.script(f"batch_{size}", f"""SELECT count(*) FROM increment_usage_batch(
+                ARRAY(SELECT {account} {items}), array_fill({TOKENS}::bigint, ARRAY[{size}]),
+                ARRAY(SELECT {NEW_KEY} {items}));""".replace("\n", " "))
+            floor = self.script(f"floor_{size}", f"""INSERT INTO floor_events
+                (account_id, period_start, occurred_at, tokens, reports, chats, idempotency_key)
+                SELECT {account}, now(), now(), {TOKENS}, 0, 0, {NEW_KEY} {items};""".replace("\n", " "))
+            def events(measured):
+                return {key: value * size if key == "per_s" else value / size if key in ("cpu_us", "wal_bytes") else value
+                        for key, value in measured.items()}
+            contenders = {mode: lambda mode=mode: events(self.pgbench([batch], 2, mode)) for mode in MODES}
+            contenders["floor"] = lambda: events(self.pgbench([floor], 2))
+            self.rounds("batches", str(size), contenders)
+
+    def settlement(self):
+        """One call over a large backlog."""
+        row_count = 1000000
+        def settle():
+            psql(f"""INSERT INTO usage_pending SELECT account_id, period_start, 1, 0, 0
+                     FROM generate_series(1, {row_count}) AS n
+                     JOIN (SELECT row_number() OVER () - 1 AS i, * FROM usage_periods) AS p ON p.i = hashint4(n) & 8191""")
+            started, cpu_s, wal_bytes = time.time(), self.server.cpu_s(), self.server.wal_bytes()
+            settled = int(psql(f"SELECT settle_usage({row_count})"))
+            elapsed_s = time.time() - started
+            psql("VACUUM usage_pending")
+            return {"per_s": settled / elapsed_s, "cpu_us": (self.server.cpu_s() - cpu_s) * 1e6 / row_count,
+                    "wal_bytes": (self.server.wal_bytes() - wal_bytes) / row_count}
+        psql("ALTER SYSTEM SET usage_ledger.settle_databases = ''", "postgres")
+        psql("SELECT pg_reload_conf()", "postgres")
+        time.sleep(2)
+        self.rounds("settlement", "1,000,000 rows", {"settle_usage": settle})
+
+    def bytes_per_event(self):
+        """What an event writes and keeps; the same events in the same order for both."""
+        psql("ALTER SYSTEM SET full_page_writes = off", "postgres")
+        psql("SELECT pg_reload_conf()", "postgres")
+        time.sleep(1)
+        count = 100000
+        for name, function, events in (("immediate", "increment_usage", "usage_events"), ("b", "b_increment", "b_events")):
+            psql(f"TRUNCATE {events}")
+            wal_bytes = self.server.wal_bytes()
+            calls = self.script("count_" + name, f"""\\set i :i + 1\n\\set n :i % {ACCOUNTS} + 1
+                SELECT {function}({ACCOUNT}, {TOKENS}, md5('event ' || :i));""")
+            subprocess.run(["pgbench", "-n", "-M", "prepared", "-D", "i=0", "-t", str(count), "-f", calls, DATABASE],
+                           check=True, capture_output=True,
+                           env=dict(os.environ, PGOPTIONS="-c synchronous_commit=off"))
+            self.record("bytes", "per event", name, 0, {
+                "wal_bytes": (self.server.wal_bytes() - wal_bytes) / count,
+                "disk_bytes": int(psql(f"SELECT pg_total_relation_size('{events}')")) / count})
+        psql("ALTER SYSTEM RESET full_page_writes", "postgres")
+        psql("SELECT pg_reload_conf()", "postgres")
+
+    def growth(self):
+        """Calls with more and more events in the ledger already."""
+        ours = self.script("growth", CHOICE["even"] + "\n" + OURS.format(key=NEW_KEY))
+        databases = {}
+        for size in self.options.growth:
+            database = f"bench_{size}"
+            progress(f"loading {size:,} events")
+            psql(f"CREATE DATABASE {database}", "postgres")
+            psql("CREATE EXTENSION usage_ledger", database)
+            psql(f"SELECT count(increment_usage(md5('account ' || n)::uuid, 0, 'open')) FROM generate_series(1, {ACCOUNTS}) AS n", database)
+            if size > 0:
+                psql("ALTER TABLE usage_events DROP CONSTRAINT usage_events_pkey", database)
+                psql(f"""INSERT INTO usage_events (account_id, period_start, occurred_at, tokens, reports, chats, idempotency_key)
+                         SELECT md5('account ' || (n % {ACCOUNTS} + 1))::uuid, '2026-01-01Z', '2026-01-01Z', 1, 0, 0, {NEW_KEY}
+                           FROM generate_series(1, {size}) AS n""", database)
+                psql("SET maintenance_work_mem = '1GB'; ALTER TABLE usage_events ADD PRIMARY KEY (account_id, idempotency_key)", database)
+            psql("VACUUM ANALYZE", database)
+            databases[size] = database
+        psql("CHECKPOINT", "postgres")
+        for database in databases.values():
+            self.pgbench([ours], 8, database=database)  # not measured: what was loaded last is in memory
+        self.rounds("growth", "8 clients", {f"{size:,}": lambda database=database: self.pgbench([ours], 8, database=database)
+                                            for size, database in databases.items()})
+
+    def run(self):
+        sections = {"calls": self.calls, "round trip": self.round_trip, "replays": self.replays,
+                    "batches": self.batches, "settlement": self.settlement,
+                    "bytes": self.bytes_per_event, "growth": self.growth}
+        self.prepare()
+        try:
+            for name, section in sections.items():
+                if not self.options.sections or name in self.options.sections:
+                    section()
+        finally:
+            shutil.rmtree(self.directory)
+
+
+def main():
+    numbers = lambda text: [int(number) for number in text.split(",") if number]
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=5, help="turns of each contender at each point")
+    parser.add_argument("--seconds", type=int, default=2, help="length of a turn")
+    parser.add_argument("--clients", type=numbers, default=[1, 8, 16, 32])
+    parser.add_argument("--growth", type=numbers, default=[0, 1000000, 10000000, 50000000], help="events in the ledger")
+    parser.add_argument("--sections", type=lambda text: text.split(","), default=[], help="only these, separated by commas")
+    parser.add_argument("--output", default="bench/results", help="directory for results.csv and the charts")
+    options = parser.parse_args()
+
+    bench = Bench(options)
+    bench.run()
+    os.makedirs(options.output, exist_ok=True)
+    path = os.path.join(options.output, "results.csv")
+    fields = ["section", "point", "contender", "round", "per_s", "p50_ms", "p95_ms", "p99_ms", "cpu_us", "wal_bytes", "disk_bytes"]
+    with open(path, "w", newline="") as file:
+        writer = csv.DictWriter(file, fields)
+        writer.writeheader()
+        writer.writerows(bench.rows)
+    report.write(path, options.output)
+
+
+if __name__ == "__main__":
+    main()

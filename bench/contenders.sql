@@ -1,0 +1,66 @@
+-- What a competent person writes by hand, in three ways, each on tables of its own with
+-- the columns, indexes and storage parameters of usage_periods and usage_events.
+--
+-- None opens a period, notices a conflict, or answers a retry from the period that it was
+-- counted in: they are given an easier task.
+
+DO $do$
+DECLARE
+    name text;
+    parameters text;
+BEGIN
+    FOREACH name IN ARRAY '{a,b,c}'::text[] LOOP
+        EXECUTE format('CREATE TABLE %s_periods (LIKE usage_periods INCLUDING ALL)', name);
+        EXECUTE format('CREATE TABLE %s_events (LIKE usage_events INCLUDING ALL)', name);
+        SELECT array_to_string(reloptions, ', ') INTO parameters FROM pg_class WHERE oid = 'usage_periods'::regclass;
+        EXECUTE format('ALTER TABLE %s_periods SET (%s)', name, parameters);
+        SELECT array_to_string(reloptions, ', ') INTO parameters FROM pg_class WHERE oid = 'usage_events'::regclass;
+        EXECUTE format('ALTER TABLE %s_events SET (%s)', name, parameters);
+    END LOOP;
+END
+$do$;
+
+-- (a) Check that the key is new, lock the counter, add, insert the key.
+CREATE FUNCTION a_increment(p_account_id uuid, p_tokens bigint, p_key text)
+RETURNS bigint LANGUAGE plpgsql AS $$
+DECLARE
+    v_start timestamptz;
+    v_used bigint;
+BEGIN
+    IF EXISTS (SELECT FROM a_events WHERE account_id = p_account_id AND idempotency_key = p_key) THEN
+        SELECT tokens_used INTO v_used FROM a_periods
+         WHERE account_id = p_account_id AND period_start <= now() AND period_end > now();
+        RETURN v_used;
+    END IF;
+    SELECT period_start INTO v_start FROM a_periods
+     WHERE account_id = p_account_id AND period_start <= now() AND period_end > now() FOR UPDATE;
+    UPDATE a_periods SET tokens_used = tokens_used + p_tokens
+     WHERE account_id = p_account_id AND period_start = v_start
+    RETURNING tokens_used INTO v_used;
+    INSERT INTO a_events (account_id, period_start, occurred_at, tokens, reports, chats, idempotency_key)
+    VALUES (p_account_id, v_start, now(), p_tokens, 0, 0, p_key);
+    RETURN v_used;
+END $$;
+
+-- (b) Insert the key, and add if that was new.
+CREATE FUNCTION b_increment(p_account_id uuid, p_tokens bigint, p_key text)
+RETURNS bigint LANGUAGE plpgsql AS $$
+DECLARE
+    v_start timestamptz;
+    v_used bigint;
+BEGIN
+    SELECT period_start, tokens_used INTO v_start, v_used FROM b_periods
+     WHERE account_id = p_account_id AND period_start <= now() AND period_end > now();
+    INSERT INTO b_events (account_id, period_start, occurred_at, tokens, reports, chats, idempotency_key)
+    VALUES (p_account_id, v_start, now(), p_tokens, 0, 0, p_key)
+    ON CONFLICT DO NOTHING;
+    IF FOUND THEN
+        UPDATE b_periods SET tokens_used = tokens_used + p_tokens
+         WHERE account_id = p_account_id AND period_start = v_start
+        RETURNING tokens_used INTO v_used;
+    END IF;
+    RETURN v_used;
+END $$;
+
+-- (c) is one statement, in the client's hands: see bench.py.
+

@@ -1,0 +1,134 @@
+#!/usr/bin/env python3
+"""Makes the table and the charts of a benchmark's results.csv:  report.py CSV DIRECTORY"""
+
+import csv
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+
+BY_HAND = ("a", "b", "c")
+
+
+class Results:
+    def __init__(self, path):
+        with open(path) as file:
+            self.rows = list(csv.DictReader(file))
+        self.clients = sorted({int(row["point"].split()[1]) for row in self.rows if row["section"] == "calls"})
+
+    def values(self, section, point, contender, column="per_s"):
+        """By round; empty where it was not measured."""
+        return [float(row[column]) for row in self.rows
+                if (row["section"], row["point"], row["contender"]) == (section, point, contender) and row[column]]
+
+    def median(self, *which):
+        values = self.values(*which)
+        return statistics.median(values) if values else None
+
+    def ratios(self, ours, others, best=max):
+        """Ours against the best of the others, round by round. Each is what values() takes."""
+        columns = [column for column in (self.values(*other) for other in others) if column]
+        return [own / best(theirs) for own, *theirs in zip(self.values(*ours), *columns)] if columns else []
+
+
+def target_lines(results):
+    """Yields (what, ratios or figures, target, whether more is better)."""
+    def by_hand(point, column="per_s"):
+        return [("calls", point, name, column) for name in BY_HAND]
+
+    for workload in ("even", "hot"):
+        for clients in results.clients:
+            point = f"{workload} {clients}"
+            ours = ("calls", point, "immediate")
+            yield f"{point}: immediate / best by hand", results.ratios(ours, by_hand(point)), 1.0, True
+            if workload == "even":
+                yield (f"{point}: CPU a call, immediate / least by hand",
+                       results.ratios((*ours, "cpu_us"), by_hand(point, "cpu_us"), min), 1.0, False)
+    for clients, target in ((16, 4.0), (32, 5.0)):
+        ours = ("calls", f"hot {clients}", "adaptive")
+        yield f"hot {clients}: adaptive / best by hand", results.ratios(ours, by_hand(f"hot {clients}")), target, True
+        yield (f"hot {clients}: adaptive / adaptive on even accounts",
+               results.ratios(ours, [("calls", f"even {clients}", "adaptive")]), 0.95, True)
+    yield ("replays / fresh calls", results.ratios(("replays", "100 %", "immediate"), [("replays", "0 %", "immediate")]), 1.5, True)
+    yield "WAL bytes a replay", results.values("replays", "100 %", "immediate", "wal_bytes"), 0.5, False
+    yield "batches of 1,000: events/s", results.values("batches", "1000", "immediate"), 100000, True
+    yield "batches of 1,000 / floor", results.ratios(("batches", "1000", "immediate"), [("batches", "1000", "floor")]), 0.5, True
+    yield "settlement of 1,000,000 rows: rows/s", results.values("settlement", "1,000,000 rows", "settle_usage"), 400000, True
+    sizes = [row["contender"] for row in results.rows if row["section"] == "growth" and row["round"] == "0"]
+    sizes.sort(key=lambda size: int(size.replace(",", "")))
+    for size in sizes[1:]:
+        yield (f"{size} events in the ledger / none",
+               results.ratios(("growth", "8 clients", size), [("growth", "8 clients", sizes[0])]), 0.85, True)
+    for column in ("wal_bytes", "disk_bytes"):
+        yield (f"{column.replace('_', ' ')} an event / (b)",
+               results.ratios(("bytes", "per event", "immediate", column), [("bytes", "per event", "b", column)]), 1.0, False)
+
+
+def table(results):
+    lines = [("what", "median", "spread", "target", "")]
+    for what, figures, target, is_more_better in target_lines(results):
+        if not figures:
+            continue
+        median = statistics.median(figures)
+        number = (lambda value: f"{value:,.0f}") if max(figures) > 1000 else (lambda value: f"{value:.2f}")
+        is_met = median >= target if is_more_better else median <= target
+        lines.append((what, number(median), f"{number(min(figures))} to {number(max(figures))}",
+                      ("≥ " if is_more_better else "≤ ") + (f"{target:,}"), "met" if is_met else "MISSED"))
+    return layout(lines)
+
+
+def medians(results):
+    lines = [("section", "point", "contender", "per s", "p50 ms", "p95 ms", "p99 ms", "CPU µs", "WAL bytes", "disk bytes")]
+    for key in dict.fromkeys((row["section"], row["point"], row["contender"]) for row in results.rows):
+        columns = [results.median(*key, column) for column in
+                   ("per_s", "p50_ms", "p95_ms", "p99_ms", "cpu_us", "wal_bytes", "disk_bytes")]
+        lines.append((*key, *("" if value is None else f"{value:,.0f}" if value >= 100 else f"{value:.2f}" for value in columns)))
+    return layout(lines)
+
+
+def layout(lines):
+    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
+    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip() for line in lines)
+
+
+def charts(results, directory):
+    if shutil.which("gnuplot") is None:
+        print("no gnuplot: no charts", file=sys.stderr)
+        return
+    contenders = ("immediate", "adaptive", "deferred", "a", "b", "c", "redis")
+    for workload, title in (("hot", "one hot account"), ("even", "10,000 accounts")):
+        data = "\n".join(f"{clients} " + " ".join(str(results.median("calls", f"{workload} {clients}", name) or "NaN")
+                                                for name in contenders) for clients in results.clients)
+        plots = ", ".join(f"$data using 1:{i + 2} title '{name if len(name) > 1 else f'by hand ({name})'}' with linespoints pt 7 ps 0.5"
+                          for i, name in enumerate(contenders))
+        gnuplot(os.path.join(directory, f"calls_{workload}.svg"), f"Calls a second, {title}", "clients", data,
+                f"set logscale x 2; set key outside right; plot {plots}")
+    data = "\n".join(f'"{label}" {results.median(section, point, name, "cpu_us") or "NaN"}'
+                     for label, section, point, name in (
+                         ("no function", "round trip", "8", "empty C function"), ("immediate", "calls", "even 8", "immediate"),
+                         ("adaptive", "calls", "even 8", "adaptive"), ("deferred", "calls", "even 8", "deferred"),
+                         ("by hand (a)", "calls", "even 8", "a"), ("by hand (b)", "calls", "even 8", "b"),
+                         ("by hand (c)", "calls", "even 8", "c"), ("replay", "replays", "100 %", "immediate"),
+                         ("in a batch", "batches", "1000", "immediate"), ("settled", "settlement", "1,000,000 rows", "settle_usage")))
+    gnuplot(os.path.join(directory, "cost.svg"), "Server CPU a call, 8 clients, 10,000 accounts (µs)", "", data,
+            "unset key; set style fill solid 0.6; set boxwidth 0.7; set xtics rotate by -35; plot $data using 0:2:xtic(1) with boxes")
+
+
+def gnuplot(path, title, x_label, data, commands):
+    subprocess.run(["gnuplot"], check=True, text=True, input=(
+        f"set terminal svg size 720,360 font 'sans,12' background 'white'\nset output '{path}'\n"
+        f"set title '{title}'\nset xlabel '{x_label}'\nset yrange [0:*]\nset grid y\n$data << EOD\n{data}\nEOD\n{commands}\n"))
+
+
+def write(path, directory):
+    results = Results(path)
+    print(medians(results))
+    print()
+    print(table(results))
+    if results.clients:
+        charts(results, directory)
+
+
+if __name__ == "__main__":
+    write(*sys.argv[1:])
