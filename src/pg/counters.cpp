@@ -13,13 +13,16 @@ namespace usage_ledger
 namespace
 {
 
+/* What a statement sees: what its transaction does, or all that is committed by now. */
+enum class Seeing { transaction, latest };
+
 /*
  * Runs a statement for those of a set that are chosen, and fills their counters
  * in from the rows that it returns; returns how many got none.
  */
-template <typename Run, typename Choice>
-size_t fill_in(const core::Addition *additions, SetCounter *counters, size_t count, bool is_locking,
-               Run run_for, Choice is_chosen)
+template <typename Choice>
+size_t fill_in(Statement statement, Seeing seeing, const core::Addition *additions,
+               SetCounter *counters, size_t count, Choice is_chosen)
 {
     auto *chosen = static_cast<size_t *>(palloc(count * sizeof(size_t)));
     size_t chosen_count = 0;
@@ -39,10 +42,11 @@ size_t fill_in(const core::Addition *additions, SetCounter *counters, size_t cou
             chosen_count, TIMESTAMPTZOID,
             [&](size_t i) { return TimestampTzGetDatum(additions[chosen[i]].period_start); }),
     };
-    const uint64 row_count = run_for(arguments);
+    const uint64 row_count =
+        seeing == Seeing::latest ? run_latest(statement, arguments) : run(statement, arguments);
     for (uint64 row = 0; row < row_count; row++) {
         counters[chosen[DatumGetInt64(required_column(1, row)) - 1]] = {
-            is_locking,
+            statement == Statement::lock_counters,
             !column_is_null(4, row),
             *reinterpret_cast<ItemPointer>(DatumGetPointer(required_column(2, row))),
             DatumGetTimestampTz(required_column(3, row)),
@@ -53,21 +57,21 @@ size_t fill_in(const core::Addition *additions, SetCounter *counters, size_t cou
     return chosen_count - row_count;
 }
 
-/* All that there is something to add to, but for those that are locked. */
-template <typename Run>
-size_t fill_in_added(const core::Addition *additions, SetCounter *counters, size_t count,
-                     bool is_locking, Run run_for)
-{
-    return fill_in(additions, counters, count, is_locking, run_for,
-                   [&](size_t i) { return !counters[i].is_locked && additions[i].row_count > 0; });
-}
-
 void check_none_is_missing(size_t missing_count)
 {
     if (missing_count > 0) {
         clear_period_cache();
         raise_period_deleted();
     }
+}
+
+/* Likewise, for all that there is something to add to, but for those that are locked. */
+void fill_in_added(Statement statement, Seeing seeing, const core::Addition *additions,
+                   SetCounter *counters, size_t count)
+{
+    check_none_is_missing(fill_in(statement, seeing, additions, counters, count, [&](size_t i) {
+        return !counters[i].is_locked && additions[i].row_count > 0;
+    }));
 }
 
 } // namespace
@@ -124,10 +128,7 @@ bool period_is_closed_now(Datum account_id, TimestampTz period_start)
 
 void lock_counters(const core::Addition *additions, SetCounter *counters, size_t count)
 {
-    check_none_is_missing(
-        fill_in_added(additions, counters, count, true, [](const Datum *arguments) {
-            return run(Statement::lock_counters, arguments);
-        }));
+    fill_in_added(Statement::lock_counters, Seeing::transaction, additions, counters, count);
 }
 
 /*
@@ -139,10 +140,7 @@ size_t try_lock_counters(const core::Addition *additions, SetCounter *counters, 
 {
     /* Keeps what is read from being vacuumed away before it is locked. */
     PushActiveSnapshot(GetTransactionSnapshot());
-    check_none_is_missing(
-        fill_in_added(additions, counters, count, false, [](const Datum *arguments) {
-            return run(Statement::read_counters, arguments);
-        }));
+    fill_in_added(Statement::read_counters, Seeing::transaction, additions, counters, count);
 
     size_t busy_count = 0;
     Relation periods = table_open(extension_table("usage_periods"), RowExclusiveLock);
@@ -174,26 +172,19 @@ void hold_counter(Datum account_id, TimestampTz period_start)
 void hold_counters(const core::Addition *additions, size_t count)
 {
     auto *counters = static_cast<SetCounter *>(palloc0(count * sizeof(SetCounter)));
-    check_none_is_missing(
-        fill_in_added(additions, counters, count, false, [](const Datum *arguments) {
-            return run(Statement::hold_counters, arguments);
-        }));
+    fill_in_added(Statement::hold_counters, Seeing::transaction, additions, counters, count);
 }
 
 void read_latest_counters(const core::Addition *additions, SetCounter *counters, size_t count)
 {
-    check_none_is_missing(
-        fill_in_added(additions, counters, count, false, [](const Datum *arguments) {
-            return run_latest(Statement::read_counters, arguments);
-        }));
+    fill_in_added(Statement::read_counters, Seeing::latest, additions, counters, count);
 }
 
 void read_counters(const core::Addition *additions, SetCounter *counters, size_t count)
 {
-    check_none_is_missing(fill_in(
-        additions, counters, count, false,
-        [](const Datum *arguments) { return run(Statement::read_counters, arguments); },
-        [&](size_t i) { return additions[i].row_count == 0; }));
+    check_none_is_missing(fill_in(Statement::read_counters, Seeing::transaction, additions,
+                                  counters, count,
+                                  [&](size_t i) { return additions[i].row_count == 0; }));
 }
 
 void add_to_counters(const core::Addition *additions, const SetCounter *counters, size_t count)

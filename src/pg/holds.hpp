@@ -26,7 +26,7 @@ void hold_all_open(const core::Addition *additions, size_t count);
 
 /*
  * For who closes a period: waits for all who hold it open, and keeps others from it,
- * until the counter's row is locked FOR UPDATE and can do that, or not needed.
+ * until the counter's row is locked FOR UPDATE and does that.
  */
 void shut_out_holders(Datum account_id, TimestampTz period_start);
 void let_holders_in(Datum account_id, TimestampTz period_start);
