@@ -42,7 +42,8 @@ BY_HAND = {
          WHERE p.account_id = event.account_id AND p.period_start = event.period_start
         RETURNING p.tokens_used;""".replace("\n", " "),
 }
-MODES = ("immediate", "adaptive", "deferred")
+# Each contender has tables of its own, so our modes are in a database each.
+MODES = {mode: f"{DATABASE}_{mode}" for mode in ("immediate", "adaptive", "deferred")}
 CHOICE = {
     "hot": "\\set n 1",
     "even": f"\\set n random(1, {ACCOUNTS})",
@@ -102,7 +103,10 @@ class Bench:
             file.write(text + "\n")
         return path
 
-    def pgbench(self, scripts, clients, settlement="immediate", database=DATABASE):
+    def ours(self, scripts, clients, mode):
+        return self.pgbench(scripts, clients, MODES[mode], mode)
+
+    def pgbench(self, scripts, clients, database=DATABASE, settlement="immediate"):
         """Runs for a while; returns what it came to, per call."""
         log = os.path.join(self.directory, "log")
         environment = dict(os.environ, PGOPTIONS=f"-c usage_ledger.settlement={settlement}")
@@ -150,14 +154,24 @@ class Bench:
 
     def prepare(self):
         progress("making accounts")
-        psql(f"CREATE DATABASE {DATABASE}", "postgres")
-        psql("CREATE EXTENSION usage_ledger")
+        for database in MODES.values():
+            self.create(database)
+        self.create(DATABASE)
         subprocess.run(["psql", "-Xq", "-v", "ON_ERROR_STOP=1", "-d", DATABASE, "-f",
                         os.path.join(os.path.dirname(__file__), "contenders.sql")], check=True)
-        psql(f"SELECT count(increment_usage(md5('account ' || n)::uuid, 0, 'open')) FROM generate_series(1, {ACCOUNTS}) AS n")
         for name in BY_HAND:
             psql(f"INSERT INTO {name}_periods SELECT * FROM usage_periods")
-        psql("VACUUM ANALYZE")
+        self.settle_down()
+
+    def create(self, database):
+        """A ledger of accounts that each have their period."""
+        psql(f"CREATE DATABASE {database}", "postgres")
+        psql("CREATE EXTENSION usage_ledger", database)
+        psql(f"SELECT count(increment_usage(md5('account ' || n)::uuid, 0, 'open')) FROM generate_series(1, {ACCOUNTS}) AS n", database)
+
+    def settle_down(self):
+        for database in (DATABASE, *MODES.values()):
+            psql("VACUUM ANALYZE", database)
         psql("CHECKPOINT")
 
     def calls(self):
@@ -169,7 +183,7 @@ class Bench:
             for clients in self.options.clients:
                 if workload == "zipf" and clients not in (8, 32):
                     continue
-                contenders = {mode: lambda mode=mode: self.pgbench([ours], clients, mode) for mode in MODES}
+                contenders = {mode: lambda mode=mode: self.ours([ours], clients, mode) for mode in MODES}
                 for name, path in by_hand.items():
                     contenders[name] = lambda path=path: self.pgbench([path], clients)
                 if redis_contender.is_installed() and workload != "zipf":
@@ -186,11 +200,12 @@ class Bench:
     def replays(self):
         """Calls of which some, or all, are retries of what was counted before."""
         key_count = 100000
-        psql(f"""SELECT count(*) FROM generate_series(1, {key_count}) AS k,
-                 increment_usage(md5('account ' || (k % {ACCOUNTS} + 1))::uuid, {TOKENS}, 'old ' || k)""")
+        for database in (DATABASE, MODES["immediate"]):
+            psql(f"""SELECT count(*) FROM generate_series(1, {key_count}) AS k,
+                     increment_usage(md5('account ' || (k % {ACCOUNTS} + 1))::uuid, {TOKENS}, 'old ' || k)""", database)
         for name in BY_HAND:
             psql(f"""INSERT INTO {name}_events SELECT * FROM usage_events WHERE idempotency_key LIKE 'old %'""")
-        psql("VACUUM ANALYZE")
+        self.settle_down()
         old = f"\\set k random(1, {key_count})\n\\set n :k % {ACCOUNTS} + 1\n"
         statements = {"immediate": OURS, **BY_HAND}
         scripts = {name: (self.script("fresh_" + name, CHOICE["even"] + "\n" + sql.format(key=NEW_KEY)),
@@ -200,7 +215,7 @@ class Bench:
             contenders = {}
             for name, (fresh, replay) in scripts.items():
                 mix = [f"{path}@{weight}" for path, weight in ((fresh, 100 - percent), (replay, percent)) if weight]
-                contenders[name] = lambda mix=mix: self.pgbench(mix, 8)
+                contenders[name] = lambda mix=mix, database=MODES.get(name, DATABASE): self.pgbench(mix, 8, database)
             self.rounds("replays", f"{percent} %", contenders)
 
     def batches(self):
@@ -218,7 +233,11 @@ class Bench:
             def events(measured):
                 return {key: value * size if key == "per_s" else value / size if key in ("cpu_us", "wal_bytes") else value
                         for key, value in measured.items()}
-            contenders = {mode: lambda mode=mode: events(self.pgbench([batch], 2, mode)) for mode in MODES}
+            for database in MODES.values():  # as empty as the floor
+                psql("TRUNCATE usage_events", database)
+            psql("TRUNCATE floor_events")
+            self.settle_down()
+            contenders = {mode: lambda mode=mode: events(self.ours([batch], 2, mode)) for mode in MODES}
             contenders["floor"] = lambda: events(self.pgbench([floor], 2))
             self.rounds("batches", str(size), contenders)
 
@@ -267,9 +286,7 @@ class Bench:
         for size in self.options.growth:
             database = f"bench_{size}"
             progress(f"loading {size:,} events")
-            psql(f"CREATE DATABASE {database}", "postgres")
-            psql("CREATE EXTENSION usage_ledger", database)
-            psql(f"SELECT count(increment_usage(md5('account ' || n)::uuid, 0, 'open')) FROM generate_series(1, {ACCOUNTS}) AS n", database)
+            self.create(database)
             if size > 0:
                 psql("ALTER TABLE usage_events DROP CONSTRAINT usage_events_pkey", database)
                 psql(f"""INSERT INTO usage_events (account_id, period_start, occurred_at, tokens, reports, chats, idempotency_key)
@@ -280,8 +297,8 @@ class Bench:
             databases[size] = database
         psql("CHECKPOINT", "postgres")
         for database in databases.values():
-            self.pgbench([ours], 8, database=database)  # not measured: what was loaded last is in memory
-        self.rounds("growth", "8 clients", {f"{size:,}": lambda database=database: self.pgbench([ours], 8, database=database)
+            self.pgbench([ours], 8, database)  # not measured: what was loaded last is in memory
+        self.rounds("growth", "8 clients", {f"{size:,}": lambda database=database: self.pgbench([ours], 8, database)
                                             for size, database in databases.items()})
 
     def run(self):
@@ -301,7 +318,7 @@ def main():
     numbers = lambda text: [int(number) for number in text.split(",") if number]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5, help="turns of each contender at each point")
-    parser.add_argument("--seconds", type=int, default=2, help="length of a turn")
+    parser.add_argument("--seconds", type=int, default=5, help="length of a turn")
     parser.add_argument("--clients", type=numbers, default=[1, 8, 16, 32])
     parser.add_argument("--growth", type=numbers, default=[0, 1000000, 10000000, 50000000], help="events in the ledger")
     parser.add_argument("--sections", type=lambda text: text.split(","), default=[], help="only these, separated by commas")

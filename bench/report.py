@@ -27,9 +27,14 @@ class Results:
         return statistics.median(values) if values else None
 
     def ratios(self, ours, others, best=max):
-        """Ours against the best of the others, round by round. Each is what values() takes."""
+        """Ours against the best of the others, which is the one with the best median, round by round.
+
+        Each is what values() takes.
+        """
         columns = [column for column in (self.values(*other) for other in others) if column]
-        return [own / best(theirs) for own, *theirs in zip(self.values(*ours), *columns)] if columns else []
+        if not columns:
+            return []
+        return [own / other for own, other in zip(self.values(*ours), best(columns, key=statistics.median))]
 
 
 def target_lines(results):

@@ -25,7 +25,6 @@
 #include "pg/counters.hpp"
 #include "pg/errors.hpp"
 #include "pg/events.hpp"
-#include "pg/period_cache.hpp"
 #include "pg/periods.hpp"
 #include "pg/settings.hpp"
 
@@ -76,21 +75,6 @@ Answer apply_event(const Event &event, const Period &period, bool is_first_write
     return {"applied", false, applied.tokens_used, period.start, period.end};
 }
 
-/* The period that an event falls in; whether one from the cache is closed shows later. */
-bool find_period_of(const Event &event, Period *period)
-{
-    if (find_cached_period(event.account_id, event.occurred_at, period)) {
-        return true;
-    }
-    if (!find_period(event.account_id, event.occurred_at, period)) {
-        return false;
-    }
-    if (!period->is_closed) {
-        cache_period(event.account_id, *period);
-    }
-    return true;
-}
-
 Answer count_event(const Event &event)
 {
     const bool is_first_write = !TransactionIdIsValid(GetTopTransactionIdIfAny());
@@ -99,7 +83,7 @@ Answer count_event(const Event &event)
     core::Fault fault = core::check_time(
         {event.occurred_at, GetCurrentTransactionStartTimestamp(), event_age_max_us()});
     Period period;
-    bool is_found = find_period_of(event, &period);
+    bool is_found = find_period(event.account_id, event.occurred_at, &period);
 
     if (fault != core::Fault::none || !is_found || period.is_closed) {
         /* Not a verdict yet: it may be a retry. */

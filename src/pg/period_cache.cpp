@@ -78,7 +78,7 @@ bool find_cached_period(Datum account_id, TimestampTz time, Period *period)
 
 void cache_period(Datum account_id, const Period &period)
 {
-    if (is_suspended) {
+    if (is_suspended || period.is_closed) {
         return;
     }
     if (cached_table == InvalidOid || hash_get_num_entries(cached_periods) >= cached_periods_max) {

@@ -17,7 +17,7 @@ namespace usage_ledger
 /* A period that covers a time, taken to be open. */
 bool find_cached_period(Datum account_id, TimestampTz time, Period *period);
 
-/* Keeps a period that was found, unless this transaction may have opened it itself. */
+/* Keeps a period that was found open, unless this transaction may have opened it itself. */
 void cache_period(Datum account_id, const Period &period);
 
 /* For who opens periods: nothing is kept for the rest of the transaction. */

@@ -18,11 +18,11 @@ namespace usage_ledger
 namespace
 {
 
-/* The last period that starts at a time or before it. */
+/* The last period that starts at a time or before it: the only one that may cover it. */
 bool find_period_at_or_before(Datum account_id, TimestampTz time, Period *period)
 {
     const Datum arguments[] = {account_id, TimestampTzGetDatum(time)};
-    if (run(Statement::period_at_or_before, arguments) == 0) {
+    if (run(Statement::period_at_or_before, arguments, nullptr, 1) == 0) {
         return false;
     }
     period->start = DatumGetTimestampTz(required_column(1));
@@ -156,24 +156,46 @@ void record_opening_totals(Datum account_id, const Period &period, const core::T
 
 bool find_period(Datum account_id, TimestampTz time, Period *period)
 {
-    /* Periods do not overlap, so the last one to start is the only candidate. */
-    return find_period_at_or_before(account_id, time, period) && period->end > time;
+    if (find_cached_period(account_id, time, period)) {
+        return true;
+    }
+    if (!find_period_at_or_before(account_id, time, period) || period->end <= time) {
+        return false;
+    }
+    cache_period(account_id, *period);
+    return true;
 }
 
 void find_periods(WantedPeriod *wanted, size_t count)
 {
+    auto *sought = static_cast<WantedPeriod **>(palloc(count * sizeof(WantedPeriod *)));
+    size_t sought_count = 0;
     for (size_t i = 0; i < count; i++) {
-        wanted[i].state = PeriodState::missing;
         wanted[i].previous_end = DT_NOBEGIN;
+        if (find_cached_period(wanted[i].account_id, wanted[i].time, &wanted[i].period)) {
+            wanted[i].state = PeriodState::found;
+        } else {
+            wanted[i].state = PeriodState::missing;
+            sought[sought_count++] = &wanted[i];
+        }
     }
-    const Datum arguments[] = {account_ids_of(wanted, count), times_of(wanted, count)};
+    if (sought_count == 0) {
+        return;
+    }
+
+    const Datum arguments[] = {
+        make_array(sought_count, UUIDOID, [&](size_t i) { return sought[i]->account_id; }),
+        make_array(sought_count, TIMESTAMPTZOID,
+                   [&](size_t i) { return TimestampTzGetDatum(sought[i]->time); }),
+    };
     const uint64 row_count = run(Statement::periods_at_or_before, arguments);
     for (uint64 row = 0; row < row_count; row++) {
-        WantedPeriod *found = &wanted[DatumGetInt64(required_column(1, row)) - 1];
+        WantedPeriod *found = sought[DatumGetInt64(required_column(1, row)) - 1];
         found->period = {DatumGetTimestampTz(required_column(2, row)),
                          DatumGetTimestampTz(required_column(3, row)), !column_is_null(4, row)};
         if (found->period.end > found->time) {
             found->state = PeriodState::found;
+            cache_period(found->account_id, found->period);
         } else {
             found->previous_end = found->period.end;
         }

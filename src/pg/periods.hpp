@@ -16,7 +16,11 @@ struct Period {
     bool is_closed;
 };
 
-/* Finds the period that covers a time, taking no lock. */
+/*
+ * Finds the period that covers a time, taking no lock. One that this session has seen
+ * before is taken to be open, as it was then; who adds to its counter, or queues usage
+ * for it, finds out.
+ */
 bool find_period(Datum account_id, TimestampTz time, Period *period);
 
 /* A time whose period is wanted, and what became of that. */
@@ -29,7 +33,7 @@ struct WantedPeriod {
     TimestampTz previous_end; /* if it is missing: where the gap around the time begins */
 };
 
-/* Finds the periods that cover times, taking no lock; those that do not exist are missing. */
+/* Likewise, for the periods that cover times; those that do not exist are missing. */
 void find_periods(WantedPeriod *wanted, size_t count);
 
 /*

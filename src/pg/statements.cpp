@@ -79,11 +79,12 @@ const Text texts[statement_count] = {
      4,
      {UUIDOID, INTERVALOID, TIMESTAMPTZOID, TEXTOID}},
 
+    /* The first row is the one that is wanted; to stop there costs less than a LIMIT. */
     {Statement::period_at_or_before,
      "usage_periods",
      "SELECT period_start, period_end, closed_at FROM %s"
      " WHERE account_id OPERATOR(pg_catalog.=) $1 AND period_start OPERATOR(pg_catalog.<=) $2"
-     " ORDER BY period_start DESC LIMIT 1",
+     " ORDER BY period_start DESC",
      2,
      {UUIDOID, TIMESTAMPTZOID}},
 
