@@ -1,11 +1,13 @@
 #!/usr/bin/env bash
-# Prints the SQL that a document shows under one of its headings, for a test to run.
+# Prints the SQL that a document shows, or shows under one of its headings, for a test to
+# run.
 #
-#   scripts/snippets.sh FILE HEADING
+#   scripts/snippets.sh FILE [HEADING]
 set -euo pipefail
-awk -v heading="$2" '
+awk -v heading="${2:-}" '
+    BEGIN       { is_section = heading == "" }
     /^```/      { is_sql = /^```sql$/ && is_section && !is_block; is_block = !is_block; next }
-    !is_block && /^#+ / { title = $0; sub(/^#+ /, "", title); is_section = title == heading }
+    !is_block && /^#+ / && heading != "" { title = $0; sub(/^#+ /, "", title); is_section = title == heading }
     is_sql      { print; count++ }
     END         { if (count == 0) { print "no SQL under: " heading > "/dev/stderr"; exit 1 } }
 ' "$1"

@@ -80,6 +80,79 @@ AS 'MODULE_PATHNAME', 'usage_ledger_prune_usage_events';
 COMMENT ON FUNCTION @extschema@.prune_usage_events(timestamptz, integer) IS
     'Deletes at most p_max_rows (1 to 10,000,000) events, and their keys, of periods closed before p_closed_before, those closed first coming first; returns how many it deleted. Errors: 22004 NULL argument, 22023 argument outside its limits.';
 
+-- How long usage has been pending. What is pending now counts from now on.
+ALTER TABLE @extschema@.usage_pending ADD COLUMN recorded_at timestamptz NOT NULL DEFAULT pg_catalog.now();
+
+------------------------------------------------------------------------------
+-- What monitoring reads
+------------------------------------------------------------------------------
+
+-- The statistics that all sessions and the worker keep in shared memory, over all
+-- databases; NULL unless the library is in shared_preload_libraries.
+CREATE FUNCTION @extschema@.usage_ledger_stats(
+    OUT applied bigint,
+    OUT queued bigint,
+    OUT replayed bigint,
+    OUT conflicts bigint,
+    OUT refused bigint,
+    OUT lock_waits bigint,
+    OUT settle_rounds bigint,
+    OUT settled_rows bigint,
+    OUT worker_pid integer,
+    OUT worker_error text,
+    OUT worker_error_at timestamptz,
+    OUT stats_reset timestamptz)
+LANGUAGE C VOLATILE PARALLEL SAFE
+AS 'MODULE_PATHNAME', 'usage_ledger_stats';
+COMMENT ON FUNCTION @extschema@.usage_ledger_stats() IS
+    'The statistics that view usage_ledger_stats shows, those of pending usage apart; NULLs unless usage_ledger is in shared_preload_libraries.';
+
+-- Sets the statistics to 0, those of all databases, and forgets the worker's last error.
+-- Errors: 55000 usage_ledger is not in shared_preload_libraries.
+CREATE FUNCTION @extschema@.usage_ledger_stats_reset()
+RETURNS void
+LANGUAGE C VOLATILE PARALLEL SAFE
+AS 'MODULE_PATHNAME', 'usage_ledger_stats_reset';
+COMMENT ON FUNCTION @extschema@.usage_ledger_stats_reset() IS
+    'Sets the statistics of usage_ledger_stats to 0, in all databases, and forgets the worker''s last error. Errors: 55000 usage_ledger is not in shared_preload_libraries.';
+
+-- Reads the queue of this database from end to end, which is short where it is settled.
+CREATE VIEW @extschema@.usage_ledger_stats AS
+SELECT s.applied,
+       s.queued,
+       s.replayed,
+       s.conflicts,
+       s.refused,
+       s.lock_waits,
+       s.settle_rounds,
+       s.settled_rows,
+       q.pending_rows,
+       q.pending_age,
+       s.worker_pid,
+       s.worker_error,
+       s.worker_error_at,
+       s.stats_reset
+  FROM @extschema@.usage_ledger_stats() AS s
+ CROSS JOIN (SELECT pg_catalog.count(*) AS pending_rows,
+                    pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) pg_catalog.min(recorded_at) AS pending_age
+               FROM @extschema@.usage_pending) AS q;
+COMMENT ON VIEW @extschema@.usage_ledger_stats IS
+    'One row: what calls came to since stats_reset in all databases, what is pending in this one, and the settling worker. Without usage_ledger in shared_preload_libraries only what is pending is known.';
+COMMENT ON COLUMN @extschema@.usage_ledger_stats.applied IS 'Calls, and items of batches, that were recorded and added to their counter.';
+COMMENT ON COLUMN @extschema@.usage_ledger_stats.queued IS 'Calls and items that were recorded and left to a settler.';
+COMMENT ON COLUMN @extschema@.usage_ledger_stats.replayed IS 'Calls and items whose key had been counted before.';
+COMMENT ON COLUMN @extschema@.usage_ledger_stats.conflicts IS 'Calls and items whose key had been counted before with another payload (UL001).';
+COMMENT ON COLUMN @extschema@.usage_ledger_stats.refused IS 'Calls and items refused otherwise (UL002, UL003, 22003, 22004, 22023).';
+COMMENT ON COLUMN @extschema@.usage_ledger_stats.lock_waits IS 'Calls that have waited in line for a counter.';
+COMMENT ON COLUMN @extschema@.usage_ledger_stats.settle_rounds IS 'How often a worker or settle_usage has looked for pending rows.';
+COMMENT ON COLUMN @extschema@.usage_ledger_stats.settled_rows IS 'Pending rows folded into counters.';
+COMMENT ON COLUMN @extschema@.usage_ledger_stats.pending_rows IS 'Rows in usage_pending of this database.';
+COMMENT ON COLUMN @extschema@.usage_ledger_stats.pending_age IS 'How long the oldest of them has been pending; NULL when there is none.';
+COMMENT ON COLUMN @extschema@.usage_ledger_stats.worker_pid IS 'Process of the settling worker''s launcher; NULL when it does not run.';
+COMMENT ON COLUMN @extschema@.usage_ledger_stats.worker_error IS 'Why the worker last failed to settle a database, at most 255 bytes; NULL if it has not.';
+COMMENT ON COLUMN @extschema@.usage_ledger_stats.worker_error_at IS 'When that was.';
+COMMENT ON COLUMN @extschema@.usage_ledger_stats.stats_reset IS 'When the statistics were last reset.';
+
 -- Nobody but the owner has a right on what is new, whoever default privileges would
 -- have let in.
 DO $rights$
@@ -87,20 +160,28 @@ DECLARE
     revoke_command pg_catalog.text;
 BEGIN
     FOR revoke_command IN
-        SELECT pg_catalog.format('REVOKE ALL ON FUNCTION %s FROM %s',
-                                 p.oid::pg_catalog.regprocedure,
+        SELECT pg_catalog.format('REVOKE ALL ON %s %s FROM %s', object.kind, object.name,
                                  CASE WHEN acl.grantee OPERATOR(pg_catalog.=) 0 THEN 'PUBLIC'
                                       ELSE acl.grantee::pg_catalog.regrole::pg_catalog.text END)
-          FROM pg_catalog.pg_proc AS p
-         CROSS JOIN LATERAL pg_catalog.aclexplode(
-               COALESCE(p.proacl, pg_catalog.acldefault('f', p.proowner))) AS acl
-         WHERE p.oid OPERATOR(pg_catalog.=) ANY (ARRAY[
-                   '@extschema@.close_usage_period(uuid, timestamptz)',
-                   '@extschema@.void_usage(uuid, text, text)',
-                   '@extschema@.prune_usage_events(timestamptz, integer)'
-               ]::pg_catalog.regprocedure[])
-           AND acl.grantee OPERATOR(pg_catalog.<>) p.proowner
-         GROUP BY p.oid, acl.grantee
+          FROM (SELECT 'TABLE' AS kind, oid::pg_catalog.regclass::pg_catalog.text AS name,
+                       relowner AS owner,
+                       COALESCE(relacl, pg_catalog.acldefault('r', relowner)) AS rights
+                  FROM pg_catalog.pg_class
+                 WHERE oid OPERATOR(pg_catalog.=) '@extschema@.usage_ledger_stats'::pg_catalog.regclass
+                UNION ALL
+                SELECT 'FUNCTION', oid::pg_catalog.regprocedure::pg_catalog.text, proowner,
+                       COALESCE(proacl, pg_catalog.acldefault('f', proowner))
+                  FROM pg_catalog.pg_proc
+                 WHERE oid OPERATOR(pg_catalog.=) ANY (ARRAY[
+                           '@extschema@.close_usage_period(uuid, timestamptz)',
+                           '@extschema@.void_usage(uuid, text, text)',
+                           '@extschema@.prune_usage_events(timestamptz, integer)',
+                           '@extschema@.usage_ledger_stats()',
+                           '@extschema@.usage_ledger_stats_reset()'
+                       ]::pg_catalog.regprocedure[])) AS object
+         CROSS JOIN LATERAL pg_catalog.aclexplode(object.rights) AS acl
+         WHERE acl.grantee OPERATOR(pg_catalog.<>) object.owner
+         GROUP BY object.kind, object.name, acl.grantee
     LOOP
         EXECUTE revoke_command;
     END LOOP;

@@ -89,7 +89,8 @@ CREATE TABLE @extschema@.usage_pending (
     period_start  timestamptz NOT NULL,
     tokens        bigint      NOT NULL,
     reports       integer     NOT NULL,
-    chats         integer     NOT NULL
+    chats         integer     NOT NULL,
+    recorded_at   timestamptz NOT NULL DEFAULT pg_catalog.now()
 ) WITH (
     autovacuum_vacuum_scale_factor = 0,
     autovacuum_vacuum_threshold = 1000,
@@ -444,6 +445,76 @@ END
 $function$;
 COMMENT ON FUNCTION @extschema@.verify_usage(uuid) IS
     'Lists every counter (tokens, reports, chats) of p_account_id, or of all accounts when NULL, whose recorded value (counter plus pending) differs from the expected one (sum of its events). No rows in a sound ledger.';
+
+------------------------------------------------------------------------------
+-- What monitoring reads
+------------------------------------------------------------------------------
+
+-- The statistics that all sessions and the worker keep in shared memory, over all
+-- databases; NULL unless the library is in shared_preload_libraries.
+CREATE FUNCTION @extschema@.usage_ledger_stats(
+    OUT applied bigint,
+    OUT queued bigint,
+    OUT replayed bigint,
+    OUT conflicts bigint,
+    OUT refused bigint,
+    OUT lock_waits bigint,
+    OUT settle_rounds bigint,
+    OUT settled_rows bigint,
+    OUT worker_pid integer,
+    OUT worker_error text,
+    OUT worker_error_at timestamptz,
+    OUT stats_reset timestamptz)
+LANGUAGE C VOLATILE PARALLEL SAFE
+AS 'MODULE_PATHNAME', 'usage_ledger_stats';
+COMMENT ON FUNCTION @extschema@.usage_ledger_stats() IS
+    'The statistics that view usage_ledger_stats shows, those of pending usage apart; NULLs unless usage_ledger is in shared_preload_libraries.';
+
+-- Sets the statistics to 0, those of all databases, and forgets the worker's last error.
+-- Errors: 55000 usage_ledger is not in shared_preload_libraries.
+CREATE FUNCTION @extschema@.usage_ledger_stats_reset()
+RETURNS void
+LANGUAGE C VOLATILE PARALLEL SAFE
+AS 'MODULE_PATHNAME', 'usage_ledger_stats_reset';
+COMMENT ON FUNCTION @extschema@.usage_ledger_stats_reset() IS
+    'Sets the statistics of usage_ledger_stats to 0, in all databases, and forgets the worker''s last error. Errors: 55000 usage_ledger is not in shared_preload_libraries.';
+
+-- Reads the queue of this database from end to end, which is short where it is settled.
+CREATE VIEW @extschema@.usage_ledger_stats AS
+SELECT s.applied,
+       s.queued,
+       s.replayed,
+       s.conflicts,
+       s.refused,
+       s.lock_waits,
+       s.settle_rounds,
+       s.settled_rows,
+       q.pending_rows,
+       q.pending_age,
+       s.worker_pid,
+       s.worker_error,
+       s.worker_error_at,
+       s.stats_reset
+  FROM @extschema@.usage_ledger_stats() AS s
+ CROSS JOIN (SELECT pg_catalog.count(*) AS pending_rows,
+                    pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) pg_catalog.min(recorded_at) AS pending_age
+               FROM @extschema@.usage_pending) AS q;
+COMMENT ON VIEW @extschema@.usage_ledger_stats IS
+    'One row: what calls came to since stats_reset in all databases, what is pending in this one, and the settling worker. Without usage_ledger in shared_preload_libraries only what is pending is known.';
+COMMENT ON COLUMN @extschema@.usage_ledger_stats.applied IS 'Calls, and items of batches, that were recorded and added to their counter.';
+COMMENT ON COLUMN @extschema@.usage_ledger_stats.queued IS 'Calls and items that were recorded and left to a settler.';
+COMMENT ON COLUMN @extschema@.usage_ledger_stats.replayed IS 'Calls and items whose key had been counted before.';
+COMMENT ON COLUMN @extschema@.usage_ledger_stats.conflicts IS 'Calls and items whose key had been counted before with another payload (UL001).';
+COMMENT ON COLUMN @extschema@.usage_ledger_stats.refused IS 'Calls and items refused otherwise (UL002, UL003, 22003, 22004, 22023).';
+COMMENT ON COLUMN @extschema@.usage_ledger_stats.lock_waits IS 'Calls that have waited in line for a counter.';
+COMMENT ON COLUMN @extschema@.usage_ledger_stats.settle_rounds IS 'How often a worker or settle_usage has looked for pending rows.';
+COMMENT ON COLUMN @extschema@.usage_ledger_stats.settled_rows IS 'Pending rows folded into counters.';
+COMMENT ON COLUMN @extschema@.usage_ledger_stats.pending_rows IS 'Rows in usage_pending of this database.';
+COMMENT ON COLUMN @extschema@.usage_ledger_stats.pending_age IS 'How long the oldest of them has been pending; NULL when there is none.';
+COMMENT ON COLUMN @extschema@.usage_ledger_stats.worker_pid IS 'Process of the settling worker''s launcher; NULL when it does not run.';
+COMMENT ON COLUMN @extschema@.usage_ledger_stats.worker_error IS 'Why the worker last failed to settle a database, at most 255 bytes; NULL if it has not.';
+COMMENT ON COLUMN @extschema@.usage_ledger_stats.worker_error_at IS 'When that was.';
+COMMENT ON COLUMN @extschema@.usage_ledger_stats.stats_reset IS 'When the statistics were last reset.';
 
 ------------------------------------------------------------------------------
 -- Rights

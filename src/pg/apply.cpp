@@ -7,6 +7,7 @@
 #include "pg/locks.hpp"
 #include "pg/pending.hpp"
 #include "pg/settings.hpp"
+#include "pg/stats.hpp"
 #include "pg/worker.hpp"
 
 namespace usage_ledger
@@ -32,7 +33,10 @@ LOCKTAG turn_at(Datum account_id, TimestampTz period_start)
 void wait_for_turn(Datum account_id, TimestampTz period_start)
 {
     const LOCKTAG turn = turn_at(account_id, period_start);
-    (void)LockAcquire(&turn, ExclusiveLock, false, false);
+    if (LockAcquire(&turn, ExclusiveLock, false, true) == LOCKACQUIRE_NOT_AVAIL) {
+        count(Stat::lock_waits);
+        (void)LockAcquire(&turn, ExclusiveLock, false, false);
+    }
 }
 
 /* Takes a counter's row, and the turn before it, if nobody has either. */

@@ -19,6 +19,7 @@
 #include "pg/batch.hpp"
 #include "pg/errors.hpp"
 #include "pg/settings.hpp"
+#include "pg/stats.hpp"
 
 namespace usage_ledger
 {
@@ -171,12 +172,29 @@ const char *detail_of(const Item &item)
     }
 }
 
+Stat stat_of(Verdict verdict)
+{
+    switch (verdict) {
+    case Verdict::applied:
+        return Stat::applied;
+    case Verdict::queued:
+        return Stat::queued;
+    case Verdict::replayed:
+        return Stat::replayed;
+    case Verdict::conflict:
+        return Stat::conflicts;
+    default:
+        return Stat::refused;
+    }
+}
+
 void put_answers(const Batch &batch, const ReturnSetInfo *result)
 {
     for (size_t i = 0; i < batch.count; i++) {
         const Item &item = batch.items[i];
         const char *detail = detail_of(item);
         const bool is_counted = detail == nullptr;
+        count(stat_of(item.verdict));
         const Datum values[] = {
             Int32GetDatum(static_cast<int32>(i + 1)),
             CStringGetTextDatum(core::outcome_of(item.verdict)),

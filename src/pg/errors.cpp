@@ -4,6 +4,7 @@
 
 #include "core/limits.hpp"
 #include "pg/settings.hpp"
+#include "pg/stats.hpp"
 
 namespace usage_ledger
 {
@@ -165,6 +166,7 @@ const char *message_of(core::Fault fault)
 
 void raise_fault(core::Fault fault, const EventName &event, int64 tokens, TimestampTz occurred_at)
 {
+    count(Stat::refused);
     const FaultText text = text_of(fault);
     const char *detail = event_text(event);
     if (fault == core::Fault::tokens_negative || fault == core::Fault::tokens_too_many) {
@@ -188,6 +190,7 @@ void raise_invalid_argument(Datum account_id, const char *what, const char *valu
 void raise_conflict(const EventName &event, const core::Payload &counted,
                     const core::Payload &given)
 {
+    count(Stat::conflicts);
     ereport(ERROR,
             (errcode(errcode_conflict), errmsg("%s", message_conflict),
              errdetail("%s: %s.", event_text(event), conflict_text(counted, given)),
@@ -208,6 +211,7 @@ void raise_opening_key_taken(const EventName &event)
 
 void raise_unknown_account(const EventName &event)
 {
+    count(Stat::refused);
     ereport(ERROR, (errcode(errcode_no_account_or_period), errmsg("%s", message_unknown_account),
                     errdetail("%s.", event_text(event)),
                     errhint("Register the account with set_usage_cycle, or set "
@@ -217,6 +221,7 @@ void raise_unknown_account(const EventName &event)
 
 void raise_no_period(const EventName &event, TimestampTz time)
 {
+    count(Stat::refused);
     ereport(ERROR, (errcode(errcode_no_account_or_period), errmsg("%s", message_no_period),
                     errdetail("%s: occurred at %s.", event_text(event), time_text(time)),
                     errhint("Mend the account's cycle with set_usage_cycle, or open a period with "
@@ -234,6 +239,7 @@ void raise_unknown_period(Datum account_id, TimestampTz period_start)
 
 void raise_period_closed(const EventName &event, TimestampTz period_start, TimestampTz period_end)
 {
+    count(Stat::refused);
     /* A period can be closed before it has ended; what happens now falls in it then. */
     const bool has_ended = period_end <= GetCurrentTransactionStartTimestamp();
     ereport(ERROR, (errcode(errcode_period_closed), errmsg("%s", message_period_closed),
@@ -267,6 +273,7 @@ void describe_overflow(void *subject)
     if (geterrcode() != ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE) {
         return;
     }
+    count(Stat::refused);
     const auto *overflow = static_cast<const OverflowSubject *>(subject);
     const FaultText text = text_of(core::Fault::counter_overflow);
     errmsg("%s", text.message);
@@ -323,6 +330,15 @@ void raise_period_deleted()
                     errmsg("billing period was deleted by hand since it was found"),
                     errdetail("usage_periods has no row for it."),
                     errhint("Retry the transaction; the period is opened anew then.")));
+    pg_unreachable();
+}
+
+void raise_not_preloaded()
+{
+    ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+                    errmsg("usage_ledger must be loaded via shared_preload_libraries"),
+                    errdetail("Without that no statistics are kept."),
+                    errhint("Add it to shared_preload_libraries and restart the server.")));
     pg_unreachable();
 }
 

@@ -85,6 +85,9 @@ void describe_overflow(void *subject);
 [[noreturn]] void raise_period_deleted();
 [[noreturn]] void raise_snapshot_too_old(Datum account_id, TimestampTz period_start);
 
+/* 55000: statistics are kept in shared memory */
+[[noreturn]] void raise_not_preloaded();
+
 /* Not an error: the account's usage stays pending, and nobody else's does. */
 void warn_cannot_settle(const core::Addition &addition, const char *reason);
 

@@ -27,6 +27,7 @@
 #include "pg/events.hpp"
 #include "pg/periods.hpp"
 #include "pg/settings.hpp"
+#include "pg/stats.hpp"
 
 namespace usage_ledger
 {
@@ -57,6 +58,7 @@ bool answer_replay(const Event &event, Answer *answer)
         raise_conflict(name_of(event), counted.payload, event.payload);
     }
     const Counter counter = read_counter(event.account_id, counted.period_start);
+    count(Stat::replayed);
     *answer = {"replayed", false, counter.tokens_used, counted.period_start, counter.period_end};
     return true;
 }
@@ -68,10 +70,12 @@ Answer apply_event(const Event &event, const Period &period, bool is_first_write
     case ApplyResult::applied:
         break;
     case ApplyResult::queued:
+        count(Stat::queued);
         return {"queued", true, 0, period.start, period.end};
     case ApplyResult::closed:
         raise_period_closed(name_of(event), period.start, period.end);
     }
+    count(Stat::applied);
     return {"applied", false, applied.tokens_used, period.start, period.end};
 }
 

@@ -21,6 +21,7 @@
 #include "pg/counters.hpp"
 #include "pg/errors.hpp"
 #include "pg/pending.hpp"
+#include "pg/stats.hpp"
 
 namespace usage_ledger
 {
@@ -171,6 +172,8 @@ int64 settle(int64 row_count_max)
             pfree(pending.rows);
         }
     }
+    count(Stat::settle_rounds);
+    count(Stat::settled_rows, static_cast<uint64>(settled_row_count));
     return settled_row_count;
 }
 

@@ -6,6 +6,7 @@
 #include "pg/holds.hpp"
 #include "pg/period_cache.hpp"
 #include "pg/settings.hpp"
+#include "pg/shared_memory.hpp"
 #include "pg/statements.hpp"
 #include "pg/worker.hpp"
 
@@ -22,6 +23,7 @@ void _PG_init(void)
     usage_ledger::watch_holds();
     usage_ledger::watch_period_cache();
     if (process_shared_preload_libraries_in_progress) {
+        usage_ledger::request_shared_memory();
         usage_ledger::register_launcher();
     }
 }

@@ -15,6 +15,8 @@
 
 #include "pg/settings.hpp"
 #include "pg/settle.hpp"
+#include "pg/shared_memory.hpp"
+#include "pg/stats.hpp"
 
 extern "C" {
 PGDLLEXPORT void usage_ledger_launcher_main(Datum);
@@ -38,40 +40,6 @@ constexpr long backoff_max_ms = 300000;
  * some from before a restart, or some that could not be settled then.
  */
 constexpr long idle_visit_interval_ms = 10000;
-
-struct Shared {
-    pg_atomic_uint64 queued_row_count; /* since the last round, in all databases */
-    Latch *launcher_latch;             /* null while there is none */
-    bool has_settler_succeeded;        /* the last one; read when it has stopped */
-};
-Shared *shared;
-
-shmem_request_hook_type previous_shmem_request_hook;
-shmem_startup_hook_type previous_shmem_startup_hook;
-
-void request_shared_memory()
-{
-    if (previous_shmem_request_hook != nullptr) {
-        previous_shmem_request_hook();
-    }
-    RequestAddinShmemSpace(sizeof(Shared));
-}
-
-void attach_shared_memory()
-{
-    if (previous_shmem_startup_hook != nullptr) {
-        previous_shmem_startup_hook();
-    }
-    bool is_found;
-    LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
-    shared = static_cast<Shared *>(ShmemInitStruct("usage_ledger", sizeof(Shared), &is_found));
-    if (!is_found) {
-        pg_atomic_init_u64(&shared->queued_row_count, 0);
-        shared->launcher_latch = nullptr;
-        shared->has_settler_succeeded = false;
-    }
-    LWLockRelease(AddinShmemInitLock);
-}
 
 /* ---- what a writer does ---- */
 
@@ -187,9 +155,16 @@ void visit(ServedDatabase *database)
     snprintf(activity, sizeof(activity), "settling database %s", database->name);
     pgstat_report_activity(STATE_RUNNING, activity);
 
+    const TimestampTz started_at = GetCurrentTimestamp();
     if (run_settler(*database)) {
         database->backoff_ms = 0;
     } else {
+        if (!has_worker_error_since(started_at)) {
+            char message[NAMEDATALEN + 64];
+            snprintf(message, sizeof(message), "no settler for database \"%s\" could start",
+                     database->name);
+            note_worker_error(message);
+        }
         database->backoff_ms =
             Min(Max(2 * database->backoff_ms, 2L * settle_interval_ms), backoff_max_ms);
         ereport(LOG, (errmsg("could not settle database \"%s\"; next try in %ld ms", database->name,
@@ -220,6 +195,7 @@ bool is_much_pending()
 void forget_launcher(int, Datum)
 {
     shared->launcher_latch = nullptr;
+    note_launcher(0);
 }
 
 /* ---- what a settler does ---- */
@@ -241,14 +217,28 @@ int64 settle_round()
     return settled_row_count;
 }
 
+/* Shows an error in usage_ledger_stats, before it ends the settler. */
+void settle_all()
+{
+    PG_TRY();
+    {
+        while (settle_round() == settle_row_count) {
+            CHECK_FOR_INTERRUPTS();
+        }
+    }
+    PG_CATCH();
+    {
+        MemoryContextSwitchTo(TopMemoryContext);
+        note_worker_error(CopyErrorData()->message);
+        PG_RE_THROW();
+    }
+    PG_END_TRY();
+}
+
 } // namespace
 
 void register_launcher()
 {
-    previous_shmem_request_hook = shmem_request_hook;
-    shmem_request_hook = request_shared_memory;
-    previous_shmem_startup_hook = shmem_startup_hook;
-    shmem_startup_hook = attach_shared_memory;
     RegisterXactCallback(publish_queued_rows, nullptr);
 
     BackgroundWorker launcher = {};
@@ -282,6 +272,7 @@ void usage_ledger_launcher_main(Datum)
     BackgroundWorkerInitializeConnection(nullptr, nullptr, 0);
 
     shared->launcher_latch = MyLatch;
+    note_launcher(MyProcPid);
     before_shmem_exit(forget_launcher, Datum(0));
     read_databases();
 
@@ -309,9 +300,7 @@ void usage_ledger_settler_main(Datum)
     BackgroundWorkerInitializeConnection(MyBgworkerEntry->bgw_extra, nullptr, 0);
 
     pgstat_report_activity(STATE_RUNNING, "settling pending usage");
-    while (settle_round() == settle_row_count) {
-        CHECK_FOR_INTERRUPTS();
-    }
+    settle_all();
     pgstat_report_activity(STATE_IDLE, nullptr);
     shared->has_settler_succeeded = true;
 }

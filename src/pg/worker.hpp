@@ -9,7 +9,7 @@
 namespace usage_ledger
 {
 
-/* Registers the launcher and its shared memory; for _PG_init, while preloading. */
+/* Registers the launcher; for _PG_init, while preloading. */
 void register_launcher();
 
 /* Tells the launcher, once the transaction has committed, that rows are pending. */

@@ -33,7 +33,7 @@ SET ROLE usage_biller;
 \set queries :build '/results/billing_queries.sql'
 \setenv DOCUMENT :document
 \setenv QUERIES :queries
-\! for heading in $(grep '^## ' "$DOCUMENT" | cut -c 4- | tr ' ' '_'); do "$(dirname "$DOCUMENT")/../scripts/snippets.sh" "$DOCUMENT" "$(echo "$heading" | tr _ ' ')"; done > "$QUERIES"
+\! "$(dirname "$DOCUMENT")/../scripts/snippets.sh" "$DOCUMENT" > "$QUERIES"
 \i :queries
 RESET ROLE;
 SELECT * FROM verify_usage();

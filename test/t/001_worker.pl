@@ -72,6 +72,48 @@ ok($node->poll_query_until('postgres',
 		  AND state = 'idle' AND query = 'waiting for pending usage'}),
 	'it says what it is doing');
 
+# What it has done shows in usage_ledger_stats, with what calls came to.
+sub stats
+{
+	my ($columns) = @_;
+	return $node->safe_psql('postgres', "SELECT $columns FROM usage_ledger_stats");
+}
+
+$node->safe_psql('postgres', 'SELECT usage_ledger_stats_reset()');
+$node->psql(
+	'postgres', qq{
+SELECT increment_usage($account, 5, 'once');
+SELECT increment_usage($account, 5, 'once');
+SELECT increment_usage($account, 6, 'once');
+SELECT increment_usage($account, -1, 'never');
+SELECT increment_usage($account, 1, 'never', p_occurred_at => 'infinity');
+SELECT increment_usage_batch(ARRAY[$account, $account, $account]::uuid[], '{1,1,-1}', '{first,first,never}');
+}, on_error_stop => 0);
+is(queue($node, 'postgres'), 'queued', 'one more call');
+ok( $node->poll_query_until('postgres', 'SELECT settled_rows = 1 FROM usage_ledger_stats'),
+	'settled rows are counted');
+is(stats('applied, queued, replayed, conflicts, refused, lock_waits, pending_rows, pending_age IS NULL'),
+	'2|1|2|1|3|0|0|t', 'and so are calls and items, by what they came to');
+is(stats('settle_rounds > 0'), 't', 'and rounds');
+ok( $node->poll_query_until('postgres',
+		q{SELECT worker_error = 'no settler for database "No Such Database" could start'
+		     AND worker_error_at > stats_reset FROM usage_ledger_stats}),
+	'the worker\'s last error');
+is( $node->safe_psql('postgres',
+		'SELECT count(*) FROM usage_ledger_stats JOIN pg_stat_activity ON pid = worker_pid'),
+	'1', 'the worker\'s process');
+
+# Who waits for a counter.
+my $holder = $node->background_psql('postgres');
+$holder->query_safe("BEGIN; SELECT increment_usage($account, 1, 'holder')");
+my $waiter = $node->background_psql('postgres');
+$waiter->query_until(qr/started/, "\\echo started\nSELECT increment_usage($account, 1, 'waiter');\n");
+ok( $node->poll_query_until('postgres', 'SELECT lock_waits = 1 FROM usage_ledger_stats'),
+	'a wait is counted');
+$holder->query_safe('COMMIT');
+$holder->quit;
+$waiter->quit;
+
 # Reload: no database is served, then this one again.
 $node->append_conf('postgresql.conf', "usage_ledger.settle_databases = ''");
 $node->reload;
@@ -100,7 +142,9 @@ ok($node->poll_query_until('postgres', 'SELECT count(*) = 0 FROM usage_pending')
 	'much is settled at once, in several transactions');
 $node->append_conf('postgresql.conf',
 	"usage_ledger.settle_interval = 100ms\nusage_ledger.settle_rows = 100000");
+my $applied = stats('applied, stats_reset');
 $node->restart;
+is(stats('applied, stats_reset'), $applied, 'a clean restart keeps the statistics');
 is_settled($node, 'postgres', 'restart');
 
 # An error in a round.
@@ -111,6 +155,10 @@ CREATE TRIGGER fail BEFORE UPDATE ON usage_periods FOR EACH ROW EXECUTE FUNCTION
 queue($node, 'postgres');
 log_says(qr/the round fails/, 'an error in a round is logged');
 log_says(qr/could not settle database "postgres"; next try in/, 'and the launcher backs off');
+ok( $node->poll_query_until('postgres',
+		q{SELECT worker_error = 'the round fails' AND pending_rows = 1 AND pending_age > interval '0'
+		  FROM usage_ledger_stats}),
+	'a stuck ledger shows, and why it is stuck');
 $node->safe_psql('postgres', 'DROP FUNCTION fail CASCADE');
 is_settled($node, 'postgres', 'after an error');
 
@@ -141,6 +189,7 @@ $victim->{run}->finish;
 ok($node->poll_query_until('postgres', "SELECT ($launcher) = 1"),
 	'the launcher is back after the crash');
 is_settled($node, 'postgres', 'crash');
+cmp_ok(stats('applied'), '<', (split /\|/, $applied)[0], 'a crash begins the statistics anew');
 
 # A standby does nothing until it is promoted.
 $node->backup('base');

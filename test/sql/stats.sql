@@ -1,0 +1,34 @@
+-- usage_ledger_stats where the library is not preloaded: what is pending is known, and
+-- nothing else. (The worker's TAP test has it preloaded.)
+\set a '''67000000-0000-0000-0000-000000000001'''
+SELECT * FROM usage_ledger_stats;
+SET usage_ledger.settlement = 'deferred';
+SELECT outcome FROM increment_usage(:a, 5, 'k1');
+SELECT outcome FROM increment_usage(:a, 5, 'k2');
+RESET usage_ledger.settlement;
+UPDATE usage_pending SET recorded_at = now() - interval '1 hour' WHERE ctid = (SELECT min(ctid) FROM usage_pending);
+SELECT pending_rows, date_trunc('hour', pending_age) AS pending_age, applied, worker_pid FROM usage_ledger_stats;
+SELECT settle_usage();
+SELECT pending_rows, pending_age FROM usage_ledger_stats;
+SELECT usage_ledger_stats_reset();
+\echo :LAST_ERROR_SQLSTATE
+
+-- For whom it is granted, and for nobody else.
+CREATE ROLE usage_monitor;
+SET ROLE usage_monitor;
+SELECT pending_rows FROM usage_ledger_stats;
+SELECT usage_ledger_stats();
+SELECT usage_ledger_stats_reset();
+RESET ROLE;
+GRANT SELECT ON usage_ledger_stats TO usage_monitor;
+GRANT EXECUTE ON FUNCTION usage_ledger_stats() TO usage_monitor;
+SET ROLE usage_monitor;
+SELECT pending_rows FROM usage_ledger_stats;
+SELECT * FROM usage_pending;
+RESET ROLE;
+REVOKE SELECT ON usage_ledger_stats FROM usage_monitor;
+REVOKE EXECUTE ON FUNCTION usage_ledger_stats() FROM usage_monitor;
+DROP ROLE usage_monitor;
+DELETE FROM usage_events WHERE account_id = :a;
+DELETE FROM usage_periods WHERE account_id = :a;
+DELETE FROM usage_accounts WHERE account_id = :a;
