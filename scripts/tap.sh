@@ -9,25 +9,37 @@ cd "$(dirname "$0")/.."
 pg_config=${PG_CONFIG:-pg_config}
 pgxs=$(dirname "$("$pg_config" --pgxs)")/../..
 directory=$(mktemp -d "${TMPDIR:-/tmp}/usage_ledger_tap.XXXXXX")
-trap 'rm -rf "$directory"' EXIT
+finish() {
+    if [ -n "${small_volume:-}" ]; then
+        umount "$small_volume"
+    fi
+    rm -rf "$directory"
+}
+trap finish EXIT
 
 tests=("$@")
 if [ ${#tests[@]} -eq 0 ]; then
     tests=(test/t/*.pl)
 fi
-cp "${tests[@]}" "$directory"
+cp "${tests[@]}" test/t/*.pm "$directory"
+cp "${USAGE_CLIENTS:-build/release/usage_clients}" "$directory/usage_clients"
 
 as_user=()
 if [ "$(id -u)" -eq 0 ]; then
+    mkdir "$directory/small"
+    if mount -t tmpfs -o size=64m tmpfs "$directory/small"; then
+        small_volume=$directory/small
+    fi
     chown -R postgres: "$directory"
     as_user=(setpriv --reuid=postgres --regid=postgres --init-groups)
 fi
 cd "$directory"
 "${as_user[@]}" env PATH="$("$pg_config" --bindir):$PATH" HOME="$directory" \
-    PERL5LIB="$pgxs/src/test/perl" PG_REGRESS="$pgxs/src/test/regress/pg_regress" \
+    PERL5LIB="$pgxs/src/test/perl:$directory" PG_REGRESS="$pgxs/src/test/regress/pg_regress" \
+    USAGE_CLIENTS="$directory/usage_clients" SMALL_VOLUME="${small_volume:-}" \
     PG_TEST_TIMEOUT_DEFAULT=60 TESTDATADIR="$directory/data" TESTLOGDIR="$directory/log" top_builddir="$directory" \
     prove --timer --verbose ./*.pl || {
     status=$?
-    tail -n 40 log/*.log >&2
+    find . -name '*.log' -exec tail -n 40 {} + >&2
     exit "$status"
 }

@@ -1,7 +1,5 @@
 #include "connection.hpp"
 
-#include <stdexcept>
-
 namespace usage_ledger::live
 {
 
@@ -10,14 +8,12 @@ namespace
 
 constexpr const char *database = "usage_ledger_live";
 
-std::unique_ptr<PGconn, decltype(&PQfinish)> connect_to(const char *database_name)
+std::unique_ptr<PGconn, decltype(&PQfinish)> connect_to(const std::string &conninfo)
 {
-    const char *const keywords[] = {"dbname", nullptr};
-    const char *const values[] = {database_name, nullptr};
-    std::unique_ptr<PGconn, decltype(&PQfinish)> connection(PQconnectdbParams(keywords, values, 0),
+    std::unique_ptr<PGconn, decltype(&PQfinish)> connection(PQconnectdb(conninfo.c_str()),
                                                             PQfinish);
     if (PQstatus(connection.get()) != CONNECTION_OK) {
-        throw std::runtime_error(PQerrorMessage(connection.get()));
+        throw NoConnection(PQerrorMessage(connection.get()));
     }
     return connection;
 }
@@ -25,7 +21,7 @@ std::unique_ptr<PGconn, decltype(&PQfinish)> connect_to(const char *database_nam
 /* In the database that the environment names. */
 void command(const std::string &sql)
 {
-    auto connection = connect_to(nullptr);
+    auto connection = connect_to("");
     const Result result(PQexec(connection.get(), sql.c_str()));
     if (!result.is_ok()) {
         throw std::runtime_error(sql + ": " + result.error_field(PG_DIAG_MESSAGE_PRIMARY));
@@ -48,7 +44,11 @@ std::string Result::error_field(int field) const
     return value != nullptr ? value : "";
 }
 
-Connection::Connection() : connection_(connect_to(database))
+Connection::Connection() : Connection(std::string("dbname=") + database)
+{
+}
+
+Connection::Connection(const std::string &conninfo) : connection_(connect_to(conninfo))
 {
 }
 

@@ -7,6 +7,7 @@
 
 #include <memory>
 #include <optional>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -36,6 +37,12 @@ public:
 
     std::string text(int row, int column) const;
 
+    /* What a command was, in the end: "COMMIT", or "ROLLBACK" in its place. */
+    std::string command() const
+    {
+        return PQcmdStatus(result_.get());
+    }
+
     /* Empty when there was no error. */
     std::string error_field(int field) const;
     std::string sqlstate() const
@@ -47,11 +54,20 @@ private:
     std::unique_ptr<PGresult, decltype(&PQclear)> result_;
 };
 
-/* A session in the database that the tests have made. */
+class NoConnection : public std::runtime_error
+{
+public:
+    using std::runtime_error::runtime_error;
+};
+
 class Connection
 {
 public:
+    /* A session in the database that the live tests have made. */
     Connection();
+
+    /* One that a connection string describes, and the environment where that is silent. */
+    explicit Connection(const std::string &conninfo);
 
     /* Runs one statement, and returns what came of it, error or not. */
     Result run(const std::string &sql, const std::vector<Value> &parameters = {});

@@ -1,0 +1,124 @@
+#include "books.hpp"
+
+namespace usage_ledger::reliability
+{
+
+namespace
+{
+
+void add(std::vector<AccountTotals> *totals, const Entry &entry)
+{
+    (*totals)[entry.account].tokens += entry.tokens;
+    (*totals)[entry.account].reports += entry.is_report ? 1 : 0;
+}
+
+} // namespace
+
+Books::Books(live::Connection &connection, size_t account_count)
+    : run_(connection.value("SELECT gen_random_uuid()")), totals_(account_count, {0, 0})
+{
+    for (size_t i = 0; i < account_count; i++) {
+        accounts_.push_back(connection.value("SELECT gen_random_uuid()"));
+    }
+}
+
+std::map<std::string, bool> Books::read_events(live::Connection &connection, int round,
+                                               const std::vector<Entry> &entries,
+                                               std::vector<std::string> *faults) const
+{
+    std::map<std::string, const Entry *> sent;
+    for (const Entry &entry : entries) {
+        sent[entry.key] = &entry;
+    }
+    const live::Result result =
+        connection.run("SELECT idempotency_key, account_id, tokens, reports, voided_at IS NOT NULL"
+                       " FROM usage_events WHERE starts_with(idempotency_key, $1)",
+                       {key_prefix(round)});
+    if (!result.is_ok()) {
+        faults->push_back("cannot read events: " + result.error_field(PG_DIAG_MESSAGE_PRIMARY));
+    }
+    std::map<std::string, bool> found;
+    for (int row = 0; row < result.row_count(); row++) {
+        const std::string key = result.text(row, 0);
+        const auto entry = sent.find(key);
+        if (entry == sent.end()) {
+            faults->push_back(key + " was never sent");
+        } else if (accounts_[entry->second->account] != result.text(row, 1) ||
+                   std::to_string(entry->second->tokens) != result.text(row, 2) ||
+                   (entry->second->is_report ? "1" : "0") != result.text(row, 3)) {
+            faults->push_back(key + " is there as another event");
+        }
+        if (!found.insert({key, result.text(row, 4) == "t"}).second) {
+            faults->push_back(key + " is there twice");
+        }
+    }
+    return found;
+}
+
+void Books::check_totals(live::Connection &connection, const std::vector<AccountTotals> &expected,
+                         std::vector<std::string> *faults) const
+{
+    for (size_t i = 0; i < accounts_.size(); i++) {
+        const live::Result result =
+            connection.run("SELECT coalesce(sum(tokens_used), 0), coalesce(sum(reports_used), 0)"
+                           " FROM usage_totals WHERE account_id = $1",
+                           {accounts_[i]});
+        if (result.text(0, 0) != std::to_string(expected[i].tokens) ||
+            result.text(0, 1) != std::to_string(expected[i].reports)) {
+            faults->push_back("account " + accounts_[i] + " has " + result.text(0, 0) +
+                              " tokens and " + result.text(0, 1) + " reports instead of " +
+                              std::to_string(expected[i].tokens) + " and " +
+                              std::to_string(expected[i].reports));
+        }
+    }
+    const std::string violations = connection.value("SELECT count(*) FROM verify_usage()");
+    if (violations != "0") {
+        faults->push_back("verify_usage() lists " + violations);
+    }
+}
+
+int Books::check_before_retries(live::Connection &connection, int round,
+                                const std::vector<Entry> &entries, std::vector<std::string> *faults)
+{
+    const std::map<std::string, bool> found = read_events(connection, round, entries, faults);
+    std::vector<AccountTotals> totals = totals_;
+    int unacknowledged_count = 0;
+    for (const Entry &entry : entries) {
+        const auto event = found.find(entry.key);
+        const bool is_there = event != found.end();
+        const bool is_voided = is_there && event->second;
+        if (!is_there && entry.count == Request::acknowledged) {
+            faults->push_back(entry.key + " was acknowledged, and is lost");
+        }
+        if (is_there && ((is_voided && entry.void_ == Request::none) ||
+                         (!is_voided && entry.void_ == Request::acknowledged))) {
+            faults->push_back(entry.key + (is_voided ? " is voided" : " is not voided"));
+        }
+        unacknowledged_count += is_there && entry.count == Request::sent ? 1 : 0;
+        if (is_there && !is_voided) {
+            add(&totals, entry);
+        }
+    }
+    check_totals(connection, totals, faults);
+    return unacknowledged_count;
+}
+
+void Books::check_after_retries(live::Connection &connection, int round,
+                                const std::vector<Entry> &entries, std::vector<std::string> *faults)
+{
+    const std::map<std::string, bool> found = read_events(connection, round, entries, faults);
+    for (const Entry &entry : entries) {
+        const auto event = found.find(entry.key);
+        if (event == found.end()) {
+            faults->push_back(entry.key + " was retried, and is not there");
+        } else if (event->second != (entry.void_ != Request::none)) {
+            faults->push_back(entry.key + (event->second ? " is voided" : " is not voided"));
+        }
+        if (entry.void_ == Request::none) {
+            add(&totals_, entry);
+        }
+    }
+    check_totals(connection, totals_, faults);
+}
+
+} // namespace usage_ledger::reliability

@@ -1,0 +1,61 @@
+# The whole cluster is killed at random moments under load. Whatever was acknowledged is
+# counted once, and what was not is, after its retry.
+#
+# CRASH_ROUNDS says how often (10), SEED which random moments and calls.
+use strict;
+use warnings;
+
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+use Time::HiRes qw(usleep);
+
+use UsageClients;
+
+my $round_count = $ENV{CRASH_ROUNDS} // 10;
+my $seed = $ENV{SEED} // 1;
+note "seed $seed";
+srand $seed;
+
+my $node = PostgreSQL::Test::Cluster->new('primary');
+$node->init;
+$node->append_conf(
+	'postgresql.conf', q{
+fsync = on
+max_connections = 40
+log_statement = none
+shared_preload_libraries = 'usage_ledger'
+usage_ledger.settle_databases = 'postgres'
+usage_ledger.settle_interval = 50ms
+usage_ledger.settle_rows = 200
+});
+$node->start;
+$node->safe_psql('postgres', 'CREATE EXTENSION usage_ledger');
+
+my $clients = UsageClients->new([ '--rounds', $round_count, '--seed', $seed ],
+	PGHOST => $node->host, PGPORT => $node->port, PGDATABASE => 'postgres');
+for my $round (1 .. $round_count)
+{
+	$clients->await('working');
+	usleep(20_000 + rand 800_000);
+	UsageClients::crash($node);
+	my $errors = $clients->await_stop;
+	my @unexpected = grep { !/^(connection lost|no connection)$/ } sort keys %$errors;
+	is("@unexpected", '', "round $round: nothing else went wrong");
+	$node->start;
+	$clients->check("round $round");
+	$clients->go_on;
+}
+$clients->finish_all;
+
+my $sum = $clients->{sum};
+cmp_ok($sum->{unacknowledged}, '>', 0, 'calls were under way when the cluster was killed');
+cmp_ok($sum->{events}, '>', $sum->{unacknowledged}, 'and others were done');
+ok( $node->poll_query_until('postgres', 'SELECT count(*) = 0 FROM usage_pending'),
+	'all that is pending is settled');
+is($node->safe_psql('postgres', 'SELECT count(*) FROM verify_usage()'), '0', 'the ledger is sound');
+note "$round_count crashes: $sum->{events} events, $sum->{unacknowledged} not acknowledged, "
+  . "$sum->{of_these_counted} of these counted";
+
+$node->stop;
+done_testing();

@@ -1,0 +1,83 @@
+# The primary dies under load and its synchronous standby takes over: nothing that was
+# acknowledged is lost, nothing is counted twice, and the worker settles there.
+#
+# FAILOVER_ROUNDS says how often (2), each time onto a new standby; SEED which calls.
+use strict;
+use warnings;
+
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+use Time::HiRes qw(usleep);
+
+use UsageClients;
+
+my $round_count = $ENV{FAILOVER_ROUNDS} // 2;
+my $seed = $ENV{SEED} // 1;
+note "seed $seed";
+srand $seed;
+
+my @nodes = map { PostgreSQL::Test::Cluster->new("server$_") } 0 .. $round_count;
+my $primary = $nodes[0];
+$primary->init(allows_streaming => 1);
+$primary->append_conf(
+	'postgresql.conf', q{
+fsync = on
+max_connections = 40
+log_statement = none
+shared_preload_libraries = 'usage_ledger'
+usage_ledger.settle_databases = 'postgres'
+usage_ledger.settle_interval = 50ms
+usage_ledger.settle_rows = 200
+});
+$primary->start;
+$primary->safe_psql('postgres', 'CREATE EXTENSION usage_ledger');
+
+# Makes a standby of a primary, which from then on waits for it.
+sub follow
+{
+	my ($standby, $server) = @_;
+	my $name = $standby->name;
+	$server->backup($name);
+	$standby->init_from_backup($server, $name, has_streaming => 1);
+	$standby->append_conf('postgresql.conf', "synchronous_standby_names = ''");
+	$standby->start;
+	$server->append_conf('postgresql.conf', "synchronous_standby_names = '*'");
+	$server->reload;
+	ok( $server->poll_query_until('postgres',
+			q{SELECT count(*) = 1 FROM pg_stat_replication WHERE sync_state = 'sync'}),
+		"$name follows");
+	return;
+}
+
+follow($nodes[1], $primary);
+my $clients = UsageClients->new(
+	[ '--rounds', $round_count, '--seed', $seed ],
+	PGHOST => join(',', map { $_->host } @nodes),
+	PGPORT => join(',', map { $_->port } @nodes),
+	PGTARGETSESSIONATTRS => 'read-write',
+	PGDATABASE => 'postgres');
+for my $round (1 .. $round_count)
+{
+	my $standby = $nodes[$round];
+	$clients->await('working');
+	usleep(200_000 + rand 800_000);
+	UsageClients::crash($primary);
+	$clients->await_stop;
+	my ($status, $out, $err) = $standby->psql('postgres',
+		q{SELECT increment_usage(gen_random_uuid(), 1, 'on the standby')});
+	like($err, qr/cannot execute INSERT in a read-only transaction/, 'a standby refuses a call');
+	$standby->promote;
+	$primary = $standby;
+	$clients->check("failover $round");
+	ok($primary->poll_query_until('postgres', 'SELECT count(*) = 0 FROM usage_pending'),
+		'the worker settles there');
+	follow($nodes[ $round + 1 ], $primary) if $round < $round_count;
+	$clients->go_on;
+}
+$clients->finish_all;
+cmp_ok($clients->{sum}{unacknowledged}, '>', 0, 'calls were under way');
+is($primary->safe_psql('postgres', 'SELECT count(*) FROM verify_usage()'), '0', 'the ledger is sound');
+
+$primary->stop;
+done_testing();
