@@ -261,9 +261,11 @@ class Bench:
 
     def bytes_per_event(self):
         """What an event writes and keeps; the same events in the same order for both."""
-        psql("ALTER SYSTEM SET full_page_writes = off", "postgres")
+        for setting in ("full_page_writes", "autovacuum"):  # what others write must not be counted
+            psql(f"ALTER SYSTEM SET {setting} = off", "postgres")
         psql("SELECT pg_reload_conf()", "postgres")
-        time.sleep(1)
+        while psql("SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'autovacuum worker'") != "0":
+            time.sleep(1)
         count = 100000
         for name, function, events in (("immediate", "increment_usage", "usage_events"), ("b", "b_increment", "b_events")):
             psql(f"TRUNCATE {events}")
@@ -276,7 +278,7 @@ class Bench:
             self.record("bytes", "per event", name, 0, {
                 "wal_bytes": (self.server.wal_bytes() - wal_bytes) / count,
                 "disk_bytes": int(psql(f"SELECT pg_total_relation_size('{events}')")) / count})
-        psql("ALTER SYSTEM RESET full_page_writes", "postgres")
+        psql("ALTER SYSTEM RESET ALL", "postgres")
         psql("SELECT pg_reload_conf()", "postgres")
 
     def growth(self):
@@ -296,10 +298,20 @@ class Bench:
             psql("VACUUM ANALYZE", database)
             databases[size] = database
         psql("CHECKPOINT", "postgres")
-        for database in databases.values():
-            self.pgbench([ours], 8, database)  # not measured: what was loaded last is in memory
-        self.rounds("growth", "8 clients", {f"{size:,}": lambda database=database: self.pgbench([ours], 8, database)
-                                            for size, database in databases.items()})
+        calls = {f"{size:,}": lambda database=database: self.pgbench([ours], 8, database)
+                 for size, database in databases.items()}
+        for call in calls.values():
+            call()  # not measured: what was loaded last is in memory
+        # The first write to a page after a checkpoint puts all of it into the WAL.
+        self.rounds("growth", "after a checkpoint", calls)
+        for size, database in databases.items():
+            if size > 0:
+                progress(f"warming up {size:,} events")
+                psql(f"""SELECT count(*) FROM generate_series(1, {max(1, size // 25000)}) AS batch, increment_usage_batch(
+                             ARRAY(SELECT md5('account ' || (i * 10 + batch % 10 + 1))::uuid FROM generate_series(0, {ACCOUNTS // 10 - 1}) AS i),
+                             array_fill(1::bigint, ARRAY[{ACCOUNTS // 10}]),
+                             ARRAY(SELECT {NEW_KEY} FROM generate_series(1, {ACCOUNTS // 10}) WHERE batch > 0))""", database)
+        self.rounds("growth", "between checkpoints", calls)
 
     def run(self):
         sections = {"calls": self.calls, "round trip": self.round_trip, "replays": self.replays,

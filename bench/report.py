@@ -60,11 +60,12 @@ def target_lines(results):
     yield "batches of 1,000: events/s", results.values("batches", "1000", "immediate"), 100000, True
     yield "batches of 1,000 / floor", results.ratios(("batches", "1000", "immediate"), [("batches", "1000", "floor")]), 0.5, True
     yield "settlement of 1,000,000 rows: rows/s", results.values("settlement", "1,000,000 rows", "settle_usage"), 400000, True
-    sizes = [row["contender"] for row in results.rows if row["section"] == "growth" and row["round"] == "0"]
-    sizes.sort(key=lambda size: int(size.replace(",", "")))
-    for size in sizes[1:]:
-        yield (f"{size} events in the ledger / none",
-               results.ratios(("growth", "8 clients", size), [("growth", "8 clients", sizes[0])]), 0.85, True)
+    sizes = {row["contender"] for row in results.rows if row["section"] == "growth"}
+    empty, *grown = sorted(sizes, key=lambda size: int(size.replace(",", ""))) or [None]
+    for size in grown:
+        for point in ("between checkpoints", "after a checkpoint"):
+            yield (f"{size} events in the ledger / none, {point}",
+                   results.ratios(("growth", point, size), [("growth", point, empty)]), 0.85, True)
     for column in ("wal_bytes", "disk_bytes"):
         yield (f"{column.replace('_', ' ')} an event / (b)",
                results.ratios(("bytes", "per event", "immediate", column), [("bytes", "per event", "b", column)]), 1.0, False)
