@@ -1,0 +1,20 @@
+// Stands for the call of a language model. Like one, it uses another number of tokens
+// each time it is asked.
+
+import { randomInt } from 'node:crypto';
+
+export interface Report {
+  text: string;
+  tokens: number;
+  finishedAt: string;
+}
+
+export type GenerateReport = (title: string) => Promise<Report>;
+
+export async function generateReport(title: string): Promise<Report> {
+  return {
+    text: `${title}: nothing out of the ordinary.`,
+    tokens: randomInt(1_000, 100_000),
+    finishedAt: new Date().toISOString(),
+  };
+}

@@ -1,0 +1,43 @@
+// The job: generates a report, then counts the tokens it used.
+
+import { Inngest, eventType, staticSchema } from 'inngest';
+import type { GenerateReport } from './generate-report.js';
+import { type IncrementUsage, recordUsage } from './record-usage.js';
+
+export type ReportRequest = {
+  accountId: string;
+  title: string;
+};
+
+export const inngest = new Inngest({ id: 'report-worker' });
+
+export const reportRequested = eventType('report/requested', { schema: staticSchema<ReportRequest>() });
+
+const generateStep = 'generate-report';
+const recordStep = 'record-usage';
+
+export function createReportJob(generateReport: GenerateReport, incrementUsage: IncrementUsage) {
+  return inngest.createFunction(
+    { id: 'generate-report', triggers: [reportRequested] },
+    async ({ event, runId, step }) => {
+      const { accountId, title } = event.data;
+
+      // A step of its own: its result is kept, so every try of the next step sends the
+      // same number of tokens. Generated anew, the report would use another number, and
+      // the retry would be a conflict instead of a replay.
+      const report = await step.run(generateStep, () => generateReport(title));
+
+      const usage = await step.run(recordStep, () =>
+        recordUsage(incrementUsage, {
+          accountId,
+          tokens: report.tokens,
+          // The run and the step that used the tokens: the same whoever tries, and how often.
+          idempotencyKey: `${runId}:${generateStep}`,
+          occurredAt: report.finishedAt,
+        }),
+      );
+
+      return { text: report.text, tokens: report.tokens, usage };
+    },
+  );
+}

@@ -1,0 +1,32 @@
+// The worker: serves the job to Inngest. It counts through PostgREST if SUPABASE_URL is
+// set, else straight in the database that the PG* environment variables name.
+
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { createClient } from '@supabase/supabase-js';
+import { serve } from 'inngest/node';
+import { Pool } from 'pg';
+import { generateReport } from './generate-report.js';
+import { incrementUsageThroughPg } from './increment-usage-pg.js';
+import { incrementUsageThroughSupabase } from './increment-usage-supabase.js';
+import type { IncrementUsage } from './record-usage.js';
+import { createReportJob, inngest } from './report-job.js';
+
+function incrementUsage(): IncrementUsage {
+  const { SUPABASE_URL, SUPABASE_SERVICE_ROLE_KEY } = process.env;
+  if (SUPABASE_URL !== undefined) {
+    return incrementUsageThroughSupabase(createClient(SUPABASE_URL, SUPABASE_SERVICE_ROLE_KEY ?? ''));
+  }
+  const pool = new Pool();
+  // An idle connection that breaks is replaced at the next call.
+  pool.on('error', (error) => console.warn(`idle connection lost: ${error.message}`));
+  return incrementUsageThroughPg(pool);
+}
+
+const job = createReportJob(generateReport, incrementUsage());
+const server = createServer(serve({ client: inngest, functions: [job] }));
+const { HOST = 'localhost', PORT = '3000' } = process.env;
+server.listen(Number(PORT), HOST, () => {
+  const { port } = server.address() as AddressInfo;
+  console.log(`listening on http://${HOST}:${port}/api/inngest`);
+});

@@ -1,0 +1,195 @@
+// What the worker does about each SQLSTATE, met in the database itself.
+
+import assert from 'node:assert/strict';
+import { randomUUID } from 'node:crypto';
+import { after, describe, test } from 'node:test';
+import { NonRetriableError } from 'inngest';
+import { Pool } from 'pg';
+import type { GenerateReport, Report } from '../src/generate-report.js';
+import { type Receipt, recordUsage } from '../src/record-usage.js';
+import { assertSound, booksOf } from './books.js';
+import { serveJob, ways } from './harness.js';
+import { type Run, runJob } from './inngest-server.js';
+import { holdCounter, waitingSessions } from './locks.js';
+
+const database = new Pool();
+after(async () => {
+  await assertSound(database);
+  await database.end();
+});
+
+function generating(report: Partial<Report>): GenerateReport {
+  return async () => ({ text: '', tokens: 100, finishedAt: new Date().toISOString(), ...report });
+}
+
+/** The one step that failed did so with that SQLSTATE, and was not tried again. */
+function assertGivenUp(run: Run, sqlstate: string): void {
+  assert.equal(run.status, 'failed');
+  assert.equal(run.errors.length, 1);
+  assert.equal(run.errors[0]?.retry, false);
+  assert.match(run.errors[0].message, new RegExp(`\\(${sqlstate}\\)$`));
+}
+
+/** Counted, and the job went on. */
+function assertCounted(run: Run, receipt: Partial<Receipt>): void {
+  assert.equal(run.status, 'completed');
+  const { usage } = run.output as { usage: Receipt };
+  assert.deepEqual({ ...usage, ...receipt }, usage);
+}
+
+/** The account's period that covers now, with opening totals. */
+async function openPeriod(accountId: string, tokens: bigint): Promise<void> {
+  await database.query(
+    `SELECT open_usage_period($1, month, month + interval '1 month', $2)
+       FROM date_trunc('month', now(), 'UTC') AS month`,
+    [accountId, tokens],
+  );
+}
+
+for (const way of ways) {
+  describe(way.name, { timeout: 120_000 }, () => {
+    test('UL001, the key was counted with another amount: gives up', async (t) => {
+      const accountId = randomUUID();
+      const runId = randomUUID();
+      await database.query('SELECT increment_usage($1, 1, $2)', [accountId, `${runId}:generate-report`]);
+
+      const { incrementUsage } = await way.open(t);
+      const worker = await serveJob(t, generating({}), incrementUsage);
+      assertGivenUp(await runJob([worker], { accountId, title: '' }, { runId }), 'UL001');
+      assert.deepEqual(await booksOf(database, accountId), { tokens: 1n, reports: 0n, events: 1n });
+    });
+
+    test('UL002, the account is unknown: gives up', async (t) => {
+      const accountId = randomUUID();
+      const { incrementUsage } = await way.open(t, { options: '-c usage_ledger.unknown_account=reject' });
+      const worker = await serveJob(t, generating({}), incrementUsage);
+      assertGivenUp(await runJob([worker], { accountId, title: '' }), 'UL002');
+      assert.deepEqual(await booksOf(database, accountId), { tokens: 0n, reports: 0n, events: 0n });
+    });
+
+    test('UL003, the period is closed: counts in the open one', async (t) => {
+      const accountId = randomUUID();
+      const { rows } = await database.query<{ last_month: string }>(
+        `SELECT to_json(date_trunc('month', now(), 'UTC') - interval '1 day') #>> '{}' AS last_month`,
+      );
+      const finishedAt = rows[0]?.last_month;
+      assert.ok(finishedAt);
+      await database.query(
+        `SELECT close_usage_period($1, period_start)
+           FROM increment_usage($1, 5, 'last month', p_occurred_at => $2)`,
+        [accountId, finishedAt],
+      );
+
+      const { incrementUsage } = await way.open(t);
+      const worker = await serveJob(t, generating({ finishedAt }), incrementUsage);
+      assertCounted(await runJob([worker], { accountId, title: '' }), { outcome: 'applied', tokensUsed: '100' });
+      assert.deepEqual(await booksOf(database, accountId), { tokens: 105n, reports: 1n, events: 2n });
+    });
+
+    test('UL003, and the period that covers now is closed too: gives up', async (t) => {
+      const accountId = randomUUID();
+      await database.query(
+        `SELECT close_usage_period($1, period_start) FROM increment_usage($1, 5, 'the last one')`,
+        [accountId],
+      );
+
+      const { incrementUsage } = await way.open(t);
+      const worker = await serveJob(t, generating({}), incrementUsage);
+      assertGivenUp(await runJob([worker], { accountId, title: '' }), 'UL003');
+      assert.deepEqual(await booksOf(database, accountId), { tokens: 5n, reports: 0n, events: 1n });
+    });
+
+    test('22003, the counter would overflow: gives up', async (t) => {
+      const accountId = randomUUID();
+      const full = 2n ** 63n - 1n;
+      await openPeriod(accountId, full);
+
+      const { incrementUsage } = await way.open(t);
+      const worker = await serveJob(t, generating({}), incrementUsage);
+      assertGivenUp(await runJob([worker], { accountId, title: '' }), '22003');
+      assert.deepEqual(await booksOf(database, accountId), { tokens: full, reports: 0n, events: 1n });
+    });
+
+    test('22004, 22023 and 22P02, an argument is wrong: gives up', async (t) => {
+      const { incrementUsage } = await way.open(t);
+      const worker = await serveJob(t, generating({}), incrementUsage);
+      const nobody = null as unknown as string; // an event's data is checked by nobody
+      assertGivenUp(await runJob([worker], { accountId: nobody, title: '' }), '22004');
+      assertGivenUp(await runJob([worker], { accountId: 'acme', title: '' }), '22P02');
+
+      const accountId = randomUUID();
+      const wrong = await serveJob(t, generating({ tokens: -1 }), incrementUsage);
+      assertGivenUp(await runJob([wrong], { accountId, title: '' }), '22023');
+      assert.deepEqual(await booksOf(database, accountId), { tokens: 0n, reports: 0n, events: 0n });
+    });
+
+    test('40001, a serialization failure: tries again', async (t) => {
+      const accountId = randomUUID();
+      const name = randomUUID();
+      const { incrementUsage } = await way.open(t, {
+        application_name: name,
+        options: '-c default_transaction_isolation=repeatable\\ read',
+      });
+      const worker = await serveJob(t, generating({}), incrementUsage);
+
+      const holder = await holdCounter(t, accountId);
+      const running = runJob([worker], { accountId, title: '' });
+      await waitingSessions(database, name, 1, running);
+      await holder.query('COMMIT');
+
+      const run = await running;
+      assert.deepEqual(
+        run.errors.map(({ step, retry }) => ({ step, retry })),
+        [{ step: 'record-usage', retry: true }],
+      );
+      assertCounted(run, { outcome: 'applied', tokensUsed: '102' });
+      assert.deepEqual(await booksOf(database, accountId), { tokens: 102n, reports: 1n, events: 3n });
+    });
+
+    test('57P01, the connection ends before the commit: tries again', async (t) => {
+      const accountId = randomUUID();
+      const name = randomUUID();
+      const { incrementUsage } = await way.open(t, { application_name: name });
+      const worker = await serveJob(t, generating({}), incrementUsage);
+
+      const holder = await holdCounter(t, accountId);
+      const running = runJob([worker], { accountId, title: '' });
+      const sessions = await waitingSessions(database, name, 1, running);
+      await database.query('SELECT pg_terminate_backend($1)', sessions);
+      await holder.query('COMMIT');
+
+      const run = await running;
+      assert.deepEqual(
+        run.errors.map(({ step, retry }) => ({ step, retry })),
+        [{ step: 'record-usage', retry: true }],
+      );
+      assertCounted(run, { outcome: 'applied', tokensUsed: '102' });
+      assert.deepEqual(await booksOf(database, accountId), { tokens: 102n, reports: 1n, events: 3n });
+    });
+
+    test('queued, the counter waits for a settler: goes on', async (t) => {
+      const accountId = randomUUID();
+      const { incrementUsage } = await way.open(t, { options: '-c usage_ledger.settlement=deferred' });
+      const worker = await serveJob(t, generating({}), incrementUsage);
+      assertCounted(await runJob([worker], { accountId, title: '' }), { outcome: 'queued', tokensUsed: null });
+      assert.deepEqual(await booksOf(database, accountId), { tokens: 100n, reports: 1n, events: 1n });
+    });
+
+    test('a total above 2^53 keeps its last digit', async (t) => {
+      const accountId = randomUUID();
+      await openPeriod(accountId, 2n ** 53n);
+
+      const { incrementUsage } = await way.open(t);
+      const worker = await serveJob(t, generating({ tokens: 1 }), incrementUsage);
+      assertCounted(await runJob([worker], { accountId, title: '' }), { tokensUsed: '9007199254740993' });
+    });
+  });
+}
+
+test('an answer that is no outcome is an error, to be tried again', async () => {
+  const usage = { accountId: randomUUID(), tokens: 1, idempotencyKey: 'key', occurredAt: null };
+  await assert.rejects(
+    recordUsage(async () => ({}) as Receipt, usage),
+    (error: Error) => !(error instanceof NonRetriableError) && /Unexpected outcome/.test(error.message),
+  );
+});

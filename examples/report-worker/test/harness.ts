@@ -1,0 +1,111 @@
+// What the tests run: workers that serve the job, and the two ways to the ledger.
+
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { type Server as HttpServer, createServer } from 'node:http';
+import { type AddressInfo, type NetConnectOpts, type Server } from 'node:net';
+import { createInterface } from 'node:readline';
+import type { TestContext } from 'node:test';
+import { fileURLToPath } from 'node:url';
+import { createClient } from '@supabase/supabase-js';
+import { serve } from 'inngest/node';
+import { Pool, type PoolConfig, defaults } from 'pg';
+import type { GenerateReport } from '../src/generate-report.js';
+import { incrementUsageThroughPg } from '../src/increment-usage-pg.js';
+import { incrementUsageThroughSupabase } from '../src/increment-usage-supabase.js';
+import type { IncrementUsage } from '../src/record-usage.js';
+import { createReportJob, inngest } from '../src/report-job.js';
+import { type LossyProxy, createLossyProxy } from './lossy-proxy.js';
+import { createPostgrest } from './postgrest.js';
+
+export interface Way {
+  name: string;
+  /** The way through a proxy that can lose a reply. */
+  open(t: TestContext, config?: PoolConfig): Promise<{ incrementUsage: IncrementUsage; proxy: LossyProxy }>;
+  /** What a worker's process needs in its environment to go that way, in sessions of that name. */
+  environment(t: TestContext, sessionName: string): Promise<NodeJS.ProcessEnv>;
+}
+
+export const ways: Way[] = [
+  {
+    name: 'node-postgres',
+    async open(t, config) {
+      const proxy = createLossyProxy(database());
+      const { port } = await listen(t, proxy.server);
+      const pool = openPool(t, { ...config, host: '127.0.0.1', port });
+      return { incrementUsage: incrementUsageThroughPg(pool), proxy };
+    },
+    async environment(_, sessionName) {
+      return { PGAPPNAME: sessionName };
+    },
+  },
+  {
+    name: 'supabase-js',
+    async open(t, config) {
+      const postgrest = await listen(t, createPostgrest(openPool(t, config)));
+      const proxy = createLossyProxy({ host: '127.0.0.1', port: postgrest.port });
+      const { port } = await listen(t, proxy.server);
+      const supabase = createClient(`http://127.0.0.1:${port}`, 'service-role-key');
+      return { incrementUsage: incrementUsageThroughSupabase(supabase), proxy };
+    },
+    async environment(t, sessionName) {
+      const { port } = await listen(t, createPostgrest(openPool(t, { application_name: sessionName })));
+      return { SUPABASE_URL: `http://127.0.0.1:${port}`, SUPABASE_SERVICE_ROLE_KEY: 'service-role-key' };
+    },
+  },
+];
+
+/** Serves the job from this process, and returns the URL. */
+export async function serveJob(
+  t: TestContext,
+  generateReport: GenerateReport,
+  incrementUsage: IncrementUsage,
+): Promise<string> {
+  t.mock.method(console, 'error', () => {}); // where the SDK logs what steps throw, as they do here on purpose
+  const job = createReportJob(generateReport, incrementUsage);
+  const { port } = await listen(t, createServer(serve({ client: inngest, functions: [job] })));
+  return `http://127.0.0.1:${port}/api/inngest`;
+}
+
+/** Starts the worker as a process of its own, and returns the URL. */
+export async function startWorker(t: TestContext, environment: NodeJS.ProcessEnv): Promise<string> {
+  const worker = spawn(process.execPath, [fileURLToPath(new URL('../src/worker.js', import.meta.url))], {
+    env: { ...process.env, ...environment, HOST: '127.0.0.1', PORT: '0' },
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
+  t.after(() => worker.kill());
+  for await (const line of createInterface(worker.stdout)) {
+    const url = /^listening on (\S+)$/.exec(line)?.[1];
+    if (url !== undefined) {
+      worker.stdout.resume();
+      return url;
+    }
+  }
+  throw new Error('the worker ended before it listened');
+}
+
+function openPool(t: TestContext, config?: PoolConfig): Pool {
+  const pool = new Pool(config);
+  // A connection that a test cuts is replaced at the next call.
+  pool.on('error', () => {});
+  t.after(() => pool.end());
+  return pool;
+}
+
+function database(): NetConnectOpts {
+  const host = process.env['PGHOST'] ?? 'localhost';
+  const port = Number(process.env['PGPORT'] ?? defaults.port);
+  return host.startsWith('/') ? { path: `${host}/.s.PGSQL.${port}` } : { host, port };
+}
+
+async function listen(t: TestContext, server: Server | HttpServer): Promise<AddressInfo> {
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  t.after(() => {
+    server.close();
+    if ('closeAllConnections' in server) {
+      server.closeAllConnections();
+    }
+  });
+  return server.address() as AddressInfo;
+}

@@ -1,0 +1,36 @@
+// A TCP proxy that can lose a reply: once armed, it lets the next request through, waits
+// for the answer, throws it away and cuts the connection. By then the server has
+// committed, and the client cannot know.
+
+import { type NetConnectOpts, type Server, connect, createServer } from 'node:net';
+
+export interface LossyProxy {
+  server: Server;
+  arm(): void;
+  /** How many replies were lost. */
+  lost(): number;
+}
+
+export function createLossyProxy(upstream: NetConnectOpts): LossyProxy {
+  let armed = false;
+  let lost = 0;
+  const server = createServer((client) => {
+    const backend = connect(upstream);
+    client.pipe(backend);
+    backend.on('data', (reply) => {
+      if (armed) {
+        armed = false;
+        lost += 1;
+        client.destroy();
+        backend.destroy();
+      } else {
+        client.write(reply);
+      }
+    });
+    client.on('close', () => backend.destroy());
+    backend.on('close', () => client.destroy());
+    client.on('error', () => backend.destroy());
+    backend.on('error', () => client.destroy());
+  });
+  return { server, arm: () => (armed = true), lost: () => lost };
+}

@@ -1,0 +1,105 @@
+// Every report is counted once: though a reply is lost after the commit, and though two
+// workers do the same step at once.
+
+import assert from 'node:assert/strict';
+import { randomUUID } from 'node:crypto';
+import { type TestContext, after, describe, test } from 'node:test';
+import { Pool } from 'pg';
+import { generateReport } from '../src/generate-report.js';
+import type { Receipt } from '../src/record-usage.js';
+import { assertSound, booksOf } from './books.js';
+import { serveJob, startWorker, ways } from './harness.js';
+import { type Run, runJob } from './inngest-server.js';
+import { holdCounter, waitingSessions } from './locks.js';
+
+const database = new Pool();
+after(() => database.end());
+
+function outcomesOf(run: Run): string[] {
+  return run.results
+    .filter(({ step }) => step === 'record-usage')
+    .map(({ data }) => (data as Receipt).outcome);
+}
+
+function tokensOf(run: Run): bigint {
+  return BigInt((run.output as { tokens: number }).tokens);
+}
+
+function startTwoWorkers(t: TestContext, environment: NodeJS.ProcessEnv): Promise<string[]> {
+  return Promise.all([startWorker(t, environment), startWorker(t, environment)]);
+}
+
+for (const way of ways) {
+  describe(way.name, () => {
+    test('a reply lost after the commit: the retry is a replay', { timeout: 60_000 }, async (t) => {
+      const accountId = randomUUID();
+      const { incrementUsage, proxy } = await way.open(t);
+      const worker = await serveJob(t, generateReport, incrementUsage);
+
+      const undisturbed = await runJob([worker], { accountId, title: 'First quarter' });
+      assert.deepEqual(outcomesOf(undisturbed), ['applied']);
+
+      proxy.arm();
+      const disturbed = await runJob([worker], { accountId, title: 'Second quarter' });
+      assert.equal(proxy.lost(), 1);
+      assert.deepEqual(
+        disturbed.errors.map(({ step, retry }) => ({ step, retry })),
+        [{ step: 'record-usage', retry: true }],
+      );
+      assert.deepEqual(outcomesOf(disturbed), ['replayed']);
+
+      assert.deepEqual(await booksOf(database, accountId), {
+        tokens: tokensOf(undisturbed) + tokensOf(disturbed),
+        reports: 2n,
+        events: 2n,
+      });
+      await assertSound(database);
+    });
+
+    test('two processes count the same report at the same time', { timeout: 60_000 }, async (t) => {
+      const accountId = randomUUID();
+      const sessionName = randomUUID();
+      const workers = await startTwoWorkers(t, await way.environment(t, sessionName));
+
+      // The counter is held until both calls wait, so that neither is over before the other begins.
+      const holder = await holdCounter(t, accountId);
+      const running = runJob(workers, { accountId, title: 'Third quarter' });
+      await waitingSessions(database, sessionName, 2, running);
+      await holder.query('COMMIT');
+
+      const run = await running;
+      assert.deepEqual(run.errors, []);
+      assert.deepEqual(outcomesOf(run).sort(), ['applied', 'replayed']);
+      assert.deepEqual(await booksOf(database, accountId), { tokens: tokensOf(run) + 2n, reports: 1n, events: 3n });
+      await assertSound(database);
+    });
+
+    test('two processes do every step, and every first reply is lost', { timeout: 120_000 }, async (t) => {
+      const workers = await startTwoWorkers(t, await way.environment(t, randomUUID()));
+
+      const accounts = [randomUUID(), randomUUID(), randomUUID()];
+      const reportsEach = 10;
+      await Promise.all(
+        accounts.map(async (accountId) => {
+          const runs = await Promise.all(
+            Array.from({ length: reportsEach }, (_, index) =>
+              runJob(workers, { accountId, title: `Report ${index + 1}` }, { losesFirstReply: true }),
+            ),
+          );
+          for (const run of runs) {
+            assert.equal(run.status, 'completed');
+            assert.deepEqual(run.errors, []);
+            // Two workers, two tries: counted by one of the four.
+            assert.deepEqual(outcomesOf(run).sort(), ['applied', 'replayed', 'replayed', 'replayed']);
+          }
+          assert.deepEqual(await booksOf(database, accountId), {
+            tokens: runs.map(tokensOf).reduce((sum, tokens) => sum + tokens),
+            reports: BigInt(reportsEach),
+            events: BigInt(reportsEach),
+          });
+        }),
+      );
+      await assertSound(database);
+    });
+  });
+}

@@ -1,0 +1,74 @@
+// Stands for PostgREST, which is not packaged for Debian: the part of it that
+// supabase-js uses for .rpc(). POST /rest/v1/rpc/FUNCTION?select=COLUMNS calls the
+// function by named arguments, each call a transaction, and answers with its OUT columns
+// as one JSON object, or with {code, details, hint, message} and the HTTP status that
+// PostgREST gives to that SQLSTATE. It knows no roles, tokens, schemas or filters.
+
+import { type IncomingMessage, type Server, type ServerResponse, createServer } from 'node:http';
+import { text } from 'node:stream/consumers';
+import { DatabaseError, type Pool, escapeIdentifier } from 'pg';
+
+export function createPostgrest(pool: Pool): Server {
+  return createServer((request, response) => {
+    answer(pool, request, response).catch((error: unknown) => {
+      const { code = 'PGRST000', detail = null, hint = null, message } =
+        error instanceof DatabaseError ? error : { message: String(error) };
+      send(response, statusOf(code), JSON.stringify({ code, details: detail, hint, message }));
+    });
+  });
+}
+
+async function answer(pool: Pool, request: IncomingMessage, response: ServerResponse): Promise<void> {
+  const url = new URL(request.url ?? '', 'http://localhost');
+  const functionName = /^\/rest\/v1\/rpc\/(\w+)$/.exec(url.pathname)?.[1];
+  if (request.method !== 'POST' || functionName === undefined) {
+    const message = `not part of this stand-in: ${request.method} ${url.pathname}`;
+    send(response, 404, JSON.stringify({ code: 'PGRST125', details: null, hint: null, message }));
+    return;
+  }
+
+  const argumentsByName = Object.entries(JSON.parse(await text(request)) as Record<string, unknown>);
+  const names = argumentsByName.map(([name], index) => `${escapeIdentifier(name)} => $${index + 1}`);
+  const { rows } = await pool.query<{ body: string }>(
+    `SELECT row_to_json(result)::text AS body
+       FROM (SELECT ${columnsOf(url.searchParams.get('select'))}
+               FROM ${escapeIdentifier(functionName)}(${names.join(', ')})) AS result`,
+    argumentsByName.map(([, value]) => value),
+  );
+  send(response, 200, rows[0]?.body ?? 'null');
+}
+
+/** "a,b::text" as a select list. */
+function columnsOf(select: string | null): string {
+  if (select === null) {
+    return '*';
+  }
+  return select
+    .split(',')
+    .map((column) => column.split('::').map(escapeIdentifier).join('::'))
+    .join(', ');
+}
+
+function statusOf(code: string): number {
+  switch (code.slice(0, 2)) {
+    case '08':
+    case '53':
+    case 'PG':
+      return 503;
+    case '25':
+    case '40':
+    case '54':
+    case '55':
+    case '57':
+    case '58':
+    case 'XX':
+      return 500;
+    default:
+      return code === '42501' ? 403 : code === '42883' ? 404 : 400;
+  }
+}
+
+function send(response: ServerResponse, status: number, body: string): void {
+  response.writeHead(status, { 'content-type': 'application/json; charset=utf-8' });
+  response.end(body);
+}
