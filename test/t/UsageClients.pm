@@ -74,6 +74,7 @@ sub crash
 	my ($node) = @_;
 	my $postmaster = $node->{_pid};
 	my @children;
+	kill 'STOP', $postmaster; # or it would have more by the time they are all known
 	for my $path (glob '/proc/[0-9]*/stat')
 	{
 		open(my $file, '<', $path) or next;
