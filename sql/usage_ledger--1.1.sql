@@ -230,13 +230,13 @@ COMMENT ON FUNCTION @extschema@.increment_usage_batch(uuid[], bigint[], text[], 
 --
 --   p_account_id     the account
 --   p_period_length  1 second to 100 years, no field negative
---   p_period_anchor  where some period starts; NULL means midnight of Monday,
---                    1 January 2001 in p_time_zone, so that months, ISO weeks
---                    and days are those of the calendar
+--   p_period_anchor  where some period starts, in the years 1 to 9999; NULL means
+--                    midnight of Monday, 1 January 2001 in p_time_zone, so that
+--                    months, ISO weeks and days are those of the calendar
 --   p_time_zone      name of the time zone in which months and days are added
 --
 -- Returns the account's row. Errors: 22004 a NULL among account, length and time
--- zone; 22023 a length outside its limits, an infinite anchor, an unknown zone.
+-- zone; 22023 a length or an anchor outside its limits, an unknown zone.
 CREATE FUNCTION @extschema@.set_usage_cycle(
     p_account_id uuid,
     p_period_length interval,

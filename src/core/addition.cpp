@@ -54,6 +54,25 @@ bool add(Addition *sum, const Addition &addition)
     return true;
 }
 
+void add(WideTotals *sum, const Addition &addition)
+{
+    sum->tokens += addition.tokens;
+    sum->reports += addition.reports;
+    sum->chats += addition.chats;
+}
+
+bool narrow(const WideTotals &sum, Totals *totals)
+{
+    for (const Wide part : {sum.tokens, sum.reports, sum.chats}) {
+        if (part < INT64_MIN || part > INT64_MAX) {
+            return false;
+        }
+    }
+    *totals = {static_cast<int64_t>(sum.tokens), static_cast<int64_t>(sum.reports),
+               static_cast<int64_t>(sum.chats)};
+    return true;
+}
+
 size_t fold(Addition *additions, size_t count)
 {
     if (count == 0) {

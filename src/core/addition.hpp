@@ -42,6 +42,21 @@ int compare_counters(const Addition &a, const Addition &b);
 bool add(Addition *sum, const Addition &addition);
 
 /*
+ * A sum of any number of additions in any order, of which some take back what others
+ * add: only what it comes to in the end has to fit a counter.
+ */
+__extension__ using Wide = __int128;
+struct WideTotals {
+    Wide tokens;
+    Wide reports;
+    Wide chats;
+};
+void add(WideTotals *sum, const Addition &addition);
+
+/* False: it does not fit. */
+bool narrow(const WideTotals &sum, Totals *totals);
+
+/*
  * Sorts additions into counters' order and sums those for the same counter, in
  * place; returns how many are left. No more than a batch's worth of them, which
  * cannot overflow.

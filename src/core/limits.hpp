@@ -32,6 +32,10 @@ constexpr int64_t clock_skew_max_us = 300 * microseconds_per_second;
 /* Opening totals: reports and chats are integers in usage_events. */
 constexpr int64_t opening_count_max = INT32_MAX;
 
+/* Where a cycle may be anchored, from 1 January of year 1 until the end of year 9999. */
+constexpr int64_t anchor_min_us = -730119 * microseconds_per_day; /* since 1 January 2000 */
+constexpr int64_t anchor_max_us = 2921940 * microseconds_per_day - 1;
+
 /* One period of a cycle, a month taken as its average length. */
 constexpr int64_t period_length_min_us = microseconds_per_second;
 constexpr int64_t period_length_max_us = 36525 * microseconds_per_day;

@@ -33,6 +33,11 @@ bool period_length_is_valid(const PeriodLength &length)
     return average_us >= period_length_min_us && average_us <= period_length_max_us;
 }
 
+bool anchor_is_valid(int64_t anchor)
+{
+    return anchor >= anchor_min_us && anchor <= anchor_max_us;
+}
+
 int64_t estimate_period(int64_t time, int64_t anchor, const PeriodLength &length)
 {
     assert(period_length_is_valid(length));

@@ -28,6 +28,9 @@ struct Span {
 /* No field negative, and within the limits when a month has its average length. */
 bool period_length_is_valid(const PeriodLength &length);
 
+/* Finite, and so far from the ends of time that boundaries can be reckoned from it. */
+bool anchor_is_valid(int64_t anchor);
+
 /* The number of the period that time falls in, if every month had its average length. */
 int64_t estimate_period(int64_t time, int64_t anchor, const PeriodLength &length);
 

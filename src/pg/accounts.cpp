@@ -13,22 +13,60 @@ namespace usage_ledger
 namespace
 {
 
-/* Named in full, as in pg_timezone_names: an abbreviation knows no daylight saving. */
-bool time_zone_is_known(Datum time_zone)
+/*
+ * Named in full, as in pg_timezone_names. Not as AT TIME ZONE has it, which takes CET
+ * and its like for abbreviations, and those know no daylight saving. Null: unknown.
+ */
+pg_tz *find_time_zone(Datum name)
 {
-    char *name = TextDatumGetCString(time_zone);
-    return strlen(name) <= TZ_STRLEN_MAX && pg_tzset(name) != nullptr;
+    const char *spelt = TextDatumGetCString(name);
+    return strlen(spelt) <= TZ_STRLEN_MAX ? pg_tzset(spelt) : nullptr;
+}
+
+[[noreturn]] void raise_out_of_range()
+{
+    ereport(ERROR,
+            (errcode(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE), errmsg("timestamp out of range")));
+    pg_unreachable();
+}
+
+/* What the clocks of a time zone show at a time. */
+Timestamp local_time(TimestampTz time, pg_tz *zone)
+{
+    int offset_s;
+    pg_tm tm;
+    fsec_t fsec;
+    Timestamp local;
+    if (timestamp2tm(time, &offset_s, &tm, &fsec, nullptr, zone) != 0 ||
+        tm2timestamp(&tm, fsec, nullptr, &local) != 0) {
+        raise_out_of_range();
+    }
+    return local;
+}
+
+/* The time at which they show that, or would, if they did not skip it. */
+TimestampTz time_of_local(Timestamp local, pg_tz *zone)
+{
+    pg_tm tm;
+    fsec_t fsec;
+    if (timestamp2tm(local, nullptr, &tm, &fsec, nullptr, nullptr) != 0) {
+        raise_out_of_range();
+    }
+    int offset_s = DetermineTimeZoneOffset(&tm, zone);
+    TimestampTz time;
+    if (tm2timestamp(&tm, fsec, &offset_s, &time) != 0) {
+        raise_out_of_range();
+    }
+    return time;
 }
 
 /*
  * Midnight of Monday, 1 January 2001 in a time zone: a cycle of months, years,
  * ISO weeks or days that is anchored there runs with the calendar.
  */
-TimestampTz calendar_anchor(Datum time_zone)
+TimestampTz calendar_anchor(pg_tz *zone)
 {
-    const Timestamp local = (date2j(2001, 1, 1) - POSTGRES_EPOCH_JDATE) * USECS_PER_DAY;
-    return DatumGetTimestampTz(
-        DirectFunctionCall2(timestamp_zone, time_zone, TimestampGetDatum(local)));
+    return time_of_local((date2j(2001, 1, 1) - POSTGRES_EPOCH_JDATE) * USECS_PER_DAY, zone);
 }
 
 core::PeriodLength period_length_of(Datum interval)
@@ -41,10 +79,9 @@ core::PeriodLength period_length_of(Datum interval)
 
 void register_accounts(const Datum *account_ids, size_t count)
 {
-    Datum utc = CStringGetTextDatum("UTC");
     const Datum arguments[] = {
         make_array(count, UUIDOID, [&](size_t i) { return account_ids[i]; }),
-        TimestampTzGetDatum(calendar_anchor(utc)),
+        TimestampTzGetDatum(calendar_anchor(find_time_zone(CStringGetTextDatum("UTC")))),
     };
     run(Statement::register_accounts, arguments);
 }
@@ -69,7 +106,7 @@ void lock_accounts(const Datum *account_ids, Cycle *cycles, size_t count)
 bool cycle_is_valid(const Cycle &cycle)
 {
     return core::period_length_is_valid(cycle.period_length) &&
-           !TIMESTAMP_NOT_FINITE(cycle.period_anchor) && time_zone_is_known(cycle.time_zone);
+           core::anchor_is_valid(cycle.period_anchor) && find_time_zone(cycle.time_zone) != nullptr;
 }
 
 /*
@@ -83,12 +120,11 @@ TimestampTz cycle_boundary(const Cycle &cycle, int64 n)
     calendar_part.month = static_cast<int32>(cycle.period_length.months * n);
     calendar_part.day = static_cast<int32>(cycle.period_length.days * n);
 
-    Datum local = DirectFunctionCall2(timestamptz_zone, cycle.time_zone,
-                                      TimestampTzGetDatum(cycle.period_anchor));
-    local = DirectFunctionCall2(timestamp_pl_interval, local, IntervalPGetDatum(&calendar_part));
-    TimestampTz boundary =
-        DatumGetTimestampTz(DirectFunctionCall2(timestamp_zone, cycle.time_zone, local));
-    return boundary + cycle.period_length.time_us * n;
+    pg_tz *zone = find_time_zone(cycle.time_zone);
+    const Timestamp local = DatumGetTimestamp(DirectFunctionCall2(
+        timestamp_pl_interval, TimestampGetDatum(local_time(cycle.period_anchor, zone)),
+        IntervalPGetDatum(&calendar_part)));
+    return time_of_local(local, zone) + cycle.period_length.time_us * n;
 }
 
 } // namespace usage_ledger
@@ -119,17 +155,18 @@ Datum usage_ledger_set_usage_cycle(PG_FUNCTION_ARGS)
             DatumGetCString(DirectFunctionCall1(interval_out, PG_GETARG_DATUM(1))),
             "Pass 1 second to 100 years, with no field negative.");
     }
-    if (!time_zone_is_known(cycle.time_zone)) {
+    pg_tz *zone = find_time_zone(cycle.time_zone);
+    if (zone == nullptr) {
         raise_invalid_argument(account_id, "time zone is unknown",
                                psprintf("time zone %s", quoted_text(cycle.time_zone)),
                                "Pass a name from pg_timezone_names.");
     }
-    cycle.period_anchor =
-        PG_ARGISNULL(2) ? calendar_anchor(cycle.time_zone) : PG_GETARG_TIMESTAMPTZ(2);
-    if (TIMESTAMP_NOT_FINITE(cycle.period_anchor)) {
-        raise_invalid_argument(account_id, "period anchor must be finite",
+    cycle.period_anchor = PG_ARGISNULL(2) ? calendar_anchor(zone) : PG_GETARG_TIMESTAMPTZ(2);
+    if (!core::anchor_is_valid(cycle.period_anchor)) {
+        raise_invalid_argument(account_id, "period anchor is outside its limits",
                                time_text(cycle.period_anchor),
-                               "Pass a time when some period starts, or NULL for the calendar's.");
+                               "Pass a time of the years 1 to 9999 when some period starts, or "
+                               "NULL for the calendar's.");
     }
 
     SPI_connect();

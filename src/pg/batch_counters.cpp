@@ -91,6 +91,13 @@ BatchCounters take_counters(const ItemList &list)
     return taken;
 }
 
+/* Whatever the counters are. */
+bool is_final(Verdict verdict)
+{
+    return verdict != Verdict::leader && verdict != Verdict::follower &&
+           verdict != Verdict::replayed;
+}
+
 bool is_counted(const Item &item)
 {
     return item.verdict == Verdict::applied || item.verdict == Verdict::queued;
@@ -150,7 +157,8 @@ void decide_follower(Item *item, BatchCounters *counters)
 
 /*
  * Adds the items up in the order given, as far as their counters take them, and
- * answers each from its counter as it is then.
+ * answers each from its counter as it is then. When one is left to another round,
+ * so are all that come after it, or they would be counted before it.
  */
 void add_up(const ItemList &list, BatchCounters *counters)
 {
@@ -158,13 +166,19 @@ void add_up(const ItemList &list, BatchCounters *counters)
         core::Addition *sum = &counters->sums[i];
         sum->tokens = sum->reports = sum->chats = sum->row_count = 0;
     }
+    bool is_left = false;
     for (size_t i = 0; i < list.count; i++) {
         Item *item = list.items[i];
+        if (is_left) {
+            item->verdict = is_final(item->verdict) ? item->verdict : Verdict::undecided;
+            continue;
+        }
         if (item->verdict == Verdict::leader) {
             add_item(item, counters);
         } else if (item->verdict == Verdict::follower) {
             decide_follower(item, counters);
         }
+        is_left = item->verdict == Verdict::undecided;
         if (is_counted(*item) || item->verdict == Verdict::replayed) {
             const SetCounter &counter = counters->counters[counter_of(*counters, *item)];
             item->tokens_used = counter.totals.tokens;

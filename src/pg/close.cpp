@@ -47,11 +47,13 @@ bool lock_period(Datum account_id, TimestampTz period_start, core::Totals *total
 /* The totals with all that is pending, which is pending no longer then. */
 core::Totals settle_period(Datum account_id, TimestampTz period_start, const core::Totals &totals)
 {
-    const core::Addition pending = take_pending_of_period(account_id, period_start);
-    if (core::fit(totals, pending) == core::Fit::overflows) {
+    core::WideTotals sum = {totals.tokens, totals.reports, totals.chats};
+    take_pending_of_period(account_id, period_start, &sum);
+    core::Totals settled;
+    if (!core::narrow(sum, &settled)) {
         raise_pending_overflow(account_id, period_start);
     }
-    return core::sum_of(totals, pending);
+    return settled;
 }
 
 Datum close_period(Datum account_id, TimestampTz period_start)

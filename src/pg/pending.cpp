@@ -117,15 +117,12 @@ bool has_pending(Datum account_id, TimestampTz period_start)
     return run_latest(Statement::pending_of_period, arguments) > 0;
 }
 
-core::Addition take_pending_of_period(Datum account_id, TimestampTz period_start)
+void take_pending_of_period(Datum account_id, TimestampTz period_start, core::WideTotals *sum)
 {
     const Datum arguments[] = {account_id, TimestampTzGetDatum(period_start)};
     const uint64 row_count = run(Statement::take_pending_of_period, arguments);
-    core::Addition sum = {};
     for (uint64 row = 0; row < row_count; row++) {
-        if (!core::add(&sum, addition_of_row(row, 1))) {
-            raise_pending_overflow(account_id, period_start);
-        }
+        core::add(sum, addition_of_row(row, 1));
     }
     free_rows();
 
@@ -133,7 +130,6 @@ core::Addition take_pending_of_period(Datum account_id, TimestampTz period_start
     if (IsolationUsesXactSnapshot() && has_pending(account_id, period_start)) {
         raise_snapshot_too_old(account_id, period_start);
     }
-    return sum;
 }
 
 } // namespace usage_ledger

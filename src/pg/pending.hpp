@@ -40,7 +40,7 @@ void delete_pending(const ItemPointerData *rows, size_t count);
 /* Whether anything is pending for a period now, also where the transaction's snapshot is older. */
 bool has_pending(Datum account_id, TimestampTz period_start);
 
-/* Takes all that is pending for a period out of the queue; its sum. */
-core::Addition take_pending_of_period(Datum account_id, TimestampTz period_start);
+/* Takes all that is pending for a period out of the queue, and adds it to a sum. */
+void take_pending_of_period(Datum account_id, TimestampTz period_start, core::WideTotals *sum);
 
 } // namespace usage_ledger

@@ -143,11 +143,13 @@ const Text texts[statement_count] = {
      * Takes the row's lock and adds, in one statement; having waited for the lock
      * it works on the row as the last holder left it. Who finds the period closed
      * then must raise. (With that in the condition, everybody who has waited would
-     * have it to prepare and evaluate again, while others wait for the lock.)
+     * have it to prepare and evaluate again, while others wait for the lock.) A
+     * closed period must not overflow first, or that would be the error.
      */
     {Statement::add_to_counter,
      "usage_periods",
-     "UPDATE %s SET tokens_used = tokens_used OPERATOR(pg_catalog.+) $3,"
+     "UPDATE %s SET tokens_used = CASE WHEN closed_at IS NULL"
+     " THEN tokens_used OPERATOR(pg_catalog.+) $3 ELSE tokens_used END,"
      " reports_used = reports_used OPERATOR(pg_catalog.+) $4,"
      " chats_used = chats_used OPERATOR(pg_catalog.+) $5"
      " WHERE account_id OPERATOR(pg_catalog.=) $1 AND period_start OPERATOR(pg_catalog.=) $2"

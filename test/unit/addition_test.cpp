@@ -110,5 +110,21 @@ TEST(SumOf, AddsEachTotal)
     EXPECT_EQ(sum_of({1, 2, 3}, addition(1, 1, 10, -2, 30)), (Totals{11, 0, 33}));
 }
 
+TEST(WideTotals, FitInTheEndWhateverTheOrder)
+{
+    WideTotals sum = {INT64_MAX, 0, 0};
+    Totals totals;
+    for (const int64_t tokens : {INT64_MAX, int64_t{5}, -INT64_MAX, -INT64_MAX, int64_t{-5}}) {
+        add(&sum, addition(1, 1, tokens, 2, -1));
+    }
+    ASSERT_TRUE(narrow(sum, &totals));
+    EXPECT_EQ(totals, (Totals{0, 10, -5}));
+
+    add(&sum, addition(1, 1, INT64_MAX));
+    EXPECT_TRUE(narrow(sum, &totals));
+    add(&sum, addition(1, 1, 1));
+    EXPECT_FALSE(narrow(sum, &totals));
+}
+
 } // namespace
 } // namespace usage_ledger::core

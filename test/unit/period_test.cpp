@@ -19,6 +19,17 @@ bool is_valid(int32_t months, int32_t days, int64_t time_us)
     return period_length_is_valid({months, days, time_us});
 }
 
+TEST(Anchor, IsOfTheYears1To9999)
+{
+    EXPECT_TRUE(anchor_is_valid(0));
+    EXPECT_TRUE(anchor_is_valid(anchor_min_us));
+    EXPECT_FALSE(anchor_is_valid(anchor_min_us - 1));
+    EXPECT_TRUE(anchor_is_valid(anchor_max_us));
+    EXPECT_FALSE(anchor_is_valid(anchor_max_us + 1));
+    EXPECT_FALSE(anchor_is_valid(INT64_MIN));
+    EXPECT_FALSE(anchor_is_valid(INT64_MAX));
+}
+
 TEST(PeriodLength, AcceptsBothEndsOfItsLimits)
 {
     EXPECT_TRUE(is_valid(0, 0, microseconds_per_second));

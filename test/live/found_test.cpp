@@ -1,0 +1,145 @@
+/*
+ * What the model and the bad input have found, each as short as it can be told.
+ */
+#include <gtest/gtest.h>
+
+#include <string>
+
+#include "connection.hpp"
+
+namespace usage_ledger::live
+{
+namespace
+{
+
+constexpr const char *counter_max = "9223372036854775807";
+
+class Found : public testing::Test
+{
+protected:
+    Found()
+    {
+        connection.value("SET timezone = 'UTC'");
+        connection.value("LOAD 'usage_ledger'");
+        connection.value("SET usage_ledger.max_event_age = '24000d'");
+    }
+
+    void open_full_period(const std::string &of_account)
+    {
+        connection.value("SELECT open_usage_period($1, '2024-01-01', '2024-02-01', $2)",
+                         {of_account, counter_max});
+    }
+
+    /* In January 2024, under a key of its own. */
+    Result count(const std::string &for_account, const char *tokens)
+    {
+        return connection.run("SELECT outcome FROM increment_usage($1, $2, $3,"
+                              " p_occurred_at => '2024-01-05')",
+                              {for_account, tokens, tokens});
+    }
+
+    Connection connection;
+    const std::string account = new_account();
+};
+
+/* In a session that remembers the period too, from before it was closed. */
+TEST_F(Found, APeriodThatIsClosedAndFullIsClosed)
+{
+    for (const char *settlement : {"immediate", "adaptive", "deferred"}) {
+        connection.value(std::string("SET usage_ledger.settlement = ") + settlement);
+        const std::string full_account = new_account();
+        open_full_period(full_account);
+        EXPECT_EQ(count(full_account, "0").sqlstate(), "");
+        connection.value("SELECT close_usage_period($1, '2024-01-01')", {full_account});
+        EXPECT_EQ(count(full_account, "1").sqlstate(), "UL003") << settlement;
+    }
+}
+
+/* Also where the second one's period is opened because the first one's counter is full. */
+TEST_F(Found, ItemsOfABatchAreCountedInTheirOrder)
+{
+    open_full_period(account);
+    const Result items = connection.run(
+        "SELECT outcome, tokens_used FROM increment_usage_batch(array_fill($1::uuid, '{4}'),"
+        " '{1,1,7,7}', '{k,k,l,l}',"
+        " p_occurred_at => '{2024-01-05,2024-03-05,2024-03-05,2024-03-05}')",
+        {account});
+    ASSERT_EQ(items.row_count(), 4);
+    EXPECT_EQ(items.text(0, 0), "invalid");
+    EXPECT_EQ(items.text(1, 0) + " " + items.text(1, 1), "applied 1");
+    EXPECT_EQ(items.text(2, 0) + " " + items.text(2, 1), "applied 8");
+    EXPECT_EQ(items.text(3, 0) + " " + items.text(3, 1), "replayed 8");
+}
+
+/* What is taken back lies before what it is taken from, where vacuum has made room. */
+TEST_F(Found, APeriodIsClosedWhateverOrderItsPendingRowsLieIn)
+{
+    open_full_period(account);
+    connection.value("SET client_min_messages = error");
+    connection.value("SET usage_ledger.settlement = 'deferred'");
+    const std::string other_account = new_account();
+    increment(connection, other_account, 1, "k1");
+    increment(connection, other_account, 1, "k2");
+    EXPECT_EQ(count(account, "5").text(0, 0), "queued");
+    EXPECT_EQ(connection.value("SELECT settle_usage()"), "2");
+    connection.value("VACUUM usage_pending");
+    for (const char *key : {"opening:2024-01-01T00:00:00+00:00", "5"}) {
+        connection.value("SELECT void_usage($1, $2, NULL)", {account, key});
+    }
+    ASSERT_EQ(connection.value("SELECT string_agg(tokens::text, ' ' ORDER BY ctid)"
+                               " FROM usage_pending WHERE account_id = $1",
+                               {account}),
+              "-9223372036854775807 -5 5");
+
+    const Result closed =
+        connection.run("SELECT tokens_used FROM close_usage_period($1, '2024-01-01')", {account});
+    EXPECT_EQ(closed.sqlstate(), "");
+    if (!closed.is_ok()) {
+        connection.value("SELECT settle_usage()"); /* out of the way of other tests */
+        return;
+    }
+    EXPECT_EQ(closed.text(0, 0), "0");
+}
+
+/* As they have in a session of that time zone. */
+TEST_F(Found, TimeZonesThatAreAbbreviationsTooHaveDaylightSaving)
+{
+    for (const char *time_zone : {"CET", "EET", "MET", "WET", "EST5EDT"}) {
+        for (const char *time : {"2026-01-15 12:00+00", "2026-07-15 12:00+00"}) {
+            const Result period = connection.run(
+                "SELECT u.period_start, u.period_end FROM set_usage_cycle(gen_random_uuid(),"
+                " '1 month', NULL, $1) AS a,"
+                " increment_usage(a.account_id, 1, 'k', p_occurred_at => $2) AS u",
+                {time_zone, time});
+            ASSERT_EQ(period.sqlstate(), "");
+            connection.value(std::string("SET timezone = '") + time_zone + "'");
+            const Result month = connection.run(
+                "SELECT date_trunc('month', $1::timestamptz) = $2::timestamptz,"
+                " date_trunc('month', $1::timestamptz) + interval '1 month' = $3::timestamptz",
+                {time, period.text(0, 0) + ":00", period.text(0, 1) + ":00"});
+            connection.value("SET timezone = 'UTC'");
+            EXPECT_EQ(month.text(0, 0) + month.text(0, 1), "tt")
+                << time_zone << " " << period.text(0, 0) << " - " << period.text(0, 1);
+        }
+    }
+}
+
+/* One account that cannot be counted for does not sink a batch. */
+TEST_F(Found, AnAnchorAtAnEndOfTimeSinksNoBatch)
+{
+    for (const char *anchor : {"294276-12-31 23:59:59+00", "4714-11-24 00:00:00+00 BC"}) {
+        for (const char *time_zone : {"Asia/Kathmandu", "America/New_York"}) {
+            const std::string other_account = new_account();
+            connection.run("SELECT set_usage_cycle($1, '1 month', $2, $3)",
+                           {other_account, anchor, time_zone});
+            const Result items = connection.run(
+                "SELECT outcome FROM increment_usage_batch(ARRAY[$1, $2]::uuid[], '{1,1}', '{k,k}',"
+                " p_occurred_at => '{1990-01-05,1990-01-05}')",
+                {account, other_account});
+            EXPECT_EQ(items.sqlstate(), "") << anchor << " " << time_zone;
+        }
+    }
+}
+
+} // namespace
+} // namespace usage_ledger::live
