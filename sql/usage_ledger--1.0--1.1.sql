@@ -153,6 +153,11 @@ COMMENT ON COLUMN @extschema@.usage_ledger_stats.worker_error IS 'Why the worker
 COMMENT ON COLUMN @extschema@.usage_ledger_stats.worker_error_at IS 'When that was.';
 COMMENT ON COLUMN @extschema@.usage_ledger_stats.stats_reset IS 'When the statistics were last reset.';
 
+-- A caller's search path would decide what the name of a type means in a declaration:
+-- without this, who may call current_usage can run code as its owner.
+ALTER FUNCTION @extschema@.current_usage(uuid) SET search_path = pg_catalog, pg_temp;
+ALTER FUNCTION @extschema@.verify_usage(uuid) SET search_path = pg_catalog, pg_temp;
+
 -- Nobody but the owner has a right on what is new, whoever default privileges would
 -- have let in.
 DO $rights$

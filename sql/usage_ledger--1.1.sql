@@ -145,7 +145,9 @@ COMMENT ON VIEW @extschema@.usage_totals IS
 --
 -- All are SECURITY DEFINER: their callers need no right on any table. The
 -- PL/pgSQL ones look up the schema at each call, so that ALTER SCHEMA ... RENAME
--- is safe, and pin nothing that would have to be paid for at each call.
+-- is safe. They pin the search path, for it decides what the name of a type means in
+-- a declaration, and temporary types come first in it. The C ones have nothing that a
+-- path decides, so they pin nothing that would have to be paid for at each call.
 ------------------------------------------------------------------------------
 
 -- Counts one event, once per account and idempotency key, in the caller's
@@ -361,6 +363,7 @@ COMMENT ON FUNCTION @extschema@.prune_usage_events(timestamptz, integer) IS
 CREATE FUNCTION @extschema@.current_usage(p_account_id uuid)
 RETURNS @extschema@.usage_totals
 LANGUAGE plpgsql STABLE PARALLEL SAFE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
 AS $function$
 DECLARE
     ledger pg_catalog.text := (
@@ -403,6 +406,7 @@ COMMENT ON FUNCTION @extschema@.current_usage(uuid) IS
 CREATE FUNCTION @extschema@.verify_usage(p_account_id uuid DEFAULT NULL)
 RETURNS TABLE (account_id uuid, period_start timestamptz, counter text, recorded bigint, expected bigint)
 LANGUAGE plpgsql STABLE PARALLEL SAFE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
 AS $function$
 DECLARE
     ledger pg_catalog.text := (
@@ -542,7 +546,7 @@ BEGIN
           JOIN pg_catalog.pg_depend AS d
             ON d.objid OPERATOR(pg_catalog.=) object.oid
            AND d.classid OPERATOR(pg_catalog.=)
-               CASE object.kind WHEN 'TABLE' THEN 'pg_catalog.pg_class'::pg_catalog.regclass
+               CASE WHEN object.kind OPERATOR(pg_catalog.=) 'TABLE' THEN 'pg_catalog.pg_class'::pg_catalog.regclass
                                 ELSE 'pg_catalog.pg_proc'::pg_catalog.regclass END
            AND d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_extension'::pg_catalog.regclass
           JOIN pg_catalog.pg_extension AS e
