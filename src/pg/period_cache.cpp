@@ -34,6 +34,7 @@ bool is_suspended;
 
 void make_empty_cache()
 {
+    cached_table = InvalidOid; /* there is no cache, should making one fail */
     if (cached_periods != nullptr) {
         hash_destroy(cached_periods);
         cached_periods = nullptr;
