@@ -6,6 +6,7 @@
 # Needs Debian or Ubuntu, installs what is missing, leaves no server behind.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+additional_packages="clang libclang-rt-dev"
 . scripts/prepare.sh
 
 results=$PWD/build/results.xml

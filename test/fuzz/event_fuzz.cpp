@@ -1,0 +1,88 @@
+/*
+ * An event is acceptable exactly if every argument is within its limits and its time
+ * within the window, whatever the arguments; and a payload taken back leaves nothing.
+ */
+#include "core/event.hpp"
+
+#include <cstdint>
+
+#include <fuzzer/FuzzedDataProvider.h>
+
+#include "core/limits.hpp"
+#include "expect.hpp"
+
+using namespace usage_ledger::core;
+
+namespace
+{
+
+/* Within 1,000 years of the server's epoch. */
+constexpr int64_t sane_clock_max = 365250 * microseconds_per_day;
+
+void check_arguments_by_their_limits(FuzzedDataProvider &input)
+{
+    const auto tokens = input.ConsumeIntegral<int64_t>();
+    const auto key_length = input.ConsumeIntegral<int64_t>();
+    const auto occurred_at = input.ConsumeIntegral<int64_t>();
+
+    const bool is_key_good = key_length >= 1 && key_length <= key_length_max;
+    const bool are_tokens_good = tokens >= 0 && tokens <= event_tokens_max;
+    const bool is_time_finite = occurred_at != INT64_MIN && occurred_at != INT64_MAX;
+    const Fault fault = check_arguments(tokens, key_length, occurred_at);
+    EXPECT((fault == Fault::none) == (is_key_good && are_tokens_good && is_time_finite));
+
+    EXPECT((fault == Fault::key_empty || fault == Fault::key_too_long) == !is_key_good);
+    EXPECT(fault != Fault::tokens_negative || tokens < 0);
+    EXPECT(fault != Fault::tokens_too_many || tokens > event_tokens_max);
+    EXPECT(fault != Fault::time_not_finite || !is_time_finite);
+}
+
+void check_time_by_the_window(FuzzedDataProvider &input)
+{
+    const auto now = input.ConsumeIntegralInRange<int64_t>(-sane_clock_max, sane_clock_max);
+    const int64_t age_max_us =
+        input.ConsumeIntegralInRange<int64_t>(0, INT32_MAX) * microseconds_per_second;
+    /* Mostly near the ends of the window, sometimes anywhere. */
+    int64_t occurred_at = input.ConsumeIntegral<int64_t>();
+    if (input.ConsumeBool()) {
+        const int64_t end = input.ConsumeBool() ? now - age_max_us : now + clock_skew_max_us;
+        occurred_at = end + input.ConsumeIntegralInRange<int64_t>(-2, 2);
+    }
+
+    switch (check_time({occurred_at, now, age_max_us})) {
+    case Fault::none:
+        EXPECT(occurred_at >= now - age_max_us && occurred_at <= now + clock_skew_max_us);
+        break;
+    case Fault::time_too_old:
+        EXPECT(occurred_at < now - age_max_us);
+        break;
+    case Fault::time_too_far_ahead:
+        EXPECT(occurred_at > now + clock_skew_max_us);
+        break;
+    default:
+        EXPECT(!"a fault of the time");
+    }
+}
+
+void check_taking_back(FuzzedDataProvider &input)
+{
+    const Payload payload = {input.ConsumeIntegralInRange<int64_t>(0, INT64_MAX),
+                             input.ConsumeIntegralInRange<int32_t>(0, INT32_MAX),
+                             input.ConsumeIntegralInRange<int32_t>(0, INT32_MAX)};
+    const Payload back = -payload;
+    EXPECT(payload.tokens + back.tokens == 0);
+    EXPECT(payload.reports + back.reports == 0);
+    EXPECT(payload.chats + back.chats == 0);
+    EXPECT(-back == payload);
+}
+
+} // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    FuzzedDataProvider input(data, size);
+    check_arguments_by_their_limits(input);
+    check_time_by_the_window(input);
+    check_taking_back(input);
+    return 0;
+}
