@@ -1,0 +1,103 @@
+/*
+ * No function makes the session grow: what its memory contexts hold after many calls
+ * is what they held after the first ones, each call in a transaction of its own.
+ */
+#include <gtest/gtest.h>
+
+#include <ostream>
+#include <string>
+
+#include "connection.hpp"
+
+namespace usage_ledger::live
+{
+namespace
+{
+
+/* Any chunk lost at each call, however small, takes 16 bytes and more. */
+constexpr int warm_up_count = 1000, call_count = 5000;
+constexpr long growth_max_bytes = 4 * call_count;
+
+struct Calls {
+    const char *name;
+    const char *settlement;
+    const char *command; /* of the account $1, for the call number $2 */
+};
+
+void PrintTo(const Calls &calls, std::ostream *stream)
+{
+    *stream << calls.name;
+}
+
+class Memory : public testing::TestWithParam<Calls>
+{
+};
+
+TEST_P(Memory, IsGivenBackByEachCall)
+{
+    Connection connection;
+    const std::string account = new_account();
+    /* Errors are caught, as callers do. */
+    connection.value("CREATE OR REPLACE PROCEDURE pg_temp.repeat(command text, account uuid,"
+                     " first integer, last integer) LANGUAGE plpgsql AS $$ BEGIN"
+                     "  FOR i IN first .. last LOOP"
+                     "   BEGIN EXECUTE command USING account, i;"
+                     "   EXCEPTION WHEN SQLSTATE 'UL001' OR SQLSTATE '22023' THEN END;"
+                     "   COMMIT;"
+                     "  END LOOP; END $$");
+    const auto repeat = [&](int first, int last) {
+        connection.value(
+            "CALL pg_temp.repeat($1, $2, $3, $4)",
+            {GetParam().command, account, std::to_string(first), std::to_string(last)});
+    };
+    const auto session_bytes = [&] {
+        return std::stol(
+            connection.value("SELECT sum(used_bytes) FROM pg_backend_memory_contexts"));
+    };
+
+    connection.value("SET synchronous_commit = off");
+    connection.value("SET client_min_messages = error");
+    connection.value("SELECT outcome FROM increment_usage($1, 1, 'first')", {account});
+    connection.value(std::string("SET usage_ledger.settlement = ") + GetParam().settlement);
+    repeat(1, warm_up_count);
+    session_bytes();
+    const long bytes_before = session_bytes();
+    repeat(warm_up_count + 1, warm_up_count + call_count);
+    EXPECT_LT(session_bytes() - bytes_before, growth_max_bytes);
+    connection.value("SELECT settle_usage()"); /* or it would slow the other tests down */
+}
+
+const Calls all_calls[] = {
+    {"increment_usage", "immediate", "SELECT increment_usage($1, 1, $2::text)"},
+    {"increment_usage_adaptive", "adaptive", "SELECT increment_usage($1, 1, $2::text)"},
+    {"increment_usage_deferred", "deferred", "SELECT increment_usage($1, 1, $2::text)"},
+    {"increment_usage_replay", "immediate", "SELECT increment_usage($1, 1, 'first')"},
+    {"increment_usage_conflict", "immediate", "SELECT increment_usage($1, 2, 'first')"},
+    {"increment_usage_invalid", "immediate", "SELECT increment_usage($1, 1, '')"},
+    {"increment_usage_new_account", "immediate",
+     "SELECT increment_usage(md5($1::text || $2)::uuid, 1, 'k')"},
+    {"increment_usage_batch", "immediate",
+     "SELECT increment_usage_batch(ARRAY[$1, $1, md5($1::text || $2)::uuid], '{1,1,1}',"
+     " ARRAY[$2::text, 'first', 'k'])"},
+    {"increment_usage_batch_deferred", "deferred",
+     "SELECT increment_usage_batch(ARRAY[$1, $1], '{1,2}', ARRAY[$2::text, 'first'])"},
+    {"settle_usage", "deferred", "SELECT increment_usage($1, 1, $2::text), settle_usage()"},
+    {"current_usage", "immediate", "SELECT current_usage($1)"},
+    {"verify_usage", "immediate", "SELECT verify_usage($1)"},
+    {"set_usage_cycle", "immediate",
+     "SELECT set_usage_cycle($1, make_interval(days => 1 + $2 % 100))"},
+    {"open_close_and_prune", "immediate",
+     "SELECT open_usage_period($1, timestamptz '1990-01-01Z' + make_interval(mins => $2),"
+     " timestamptz '1990-01-01Z' + make_interval(mins => $2 + 1), 5),"
+     " close_usage_period($1, timestamptz '1990-01-01Z' + make_interval(mins => $2)),"
+     " prune_usage_events('infinity')"},
+    {"void_usage", "immediate",
+     "SELECT increment_usage($1, 1, $2::text), void_usage($1, $2::text, 'memory')"},
+};
+INSTANTIATE_TEST_SUITE_P(Of, Memory, testing::ValuesIn(all_calls),
+                         [](const testing::TestParamInfo<Calls> &info) {
+                             return std::string(info.param.name);
+                         });
+
+} // namespace
+} // namespace usage_ledger::live
