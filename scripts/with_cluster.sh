@@ -6,8 +6,9 @@
 # The cluster lives in a temporary directory and listens on a unix socket there;
 # the command finds it by the PG* environment variables, as superuser "postgres".
 # It is stopped and removed however the command ends. PG_CONFIG names another
-# installation than the first in the path. Server settings beyond the defaults
-# (fsync is on) come from CLUSTER_SETTINGS, one a line.
+# installation than the first in the path, POSTGRES a program to run in the place of
+# its postgres. Server settings beyond the defaults (fsync is on) come from
+# CLUSTER_SETTINGS, one a line.
 set -euo pipefail
 
 bindir=$("${PG_CONFIG:-pg_config}" --bindir)
@@ -56,7 +57,7 @@ unix_socket_directories = '$directory'
 max_connections = 200
 ${CLUSTER_SETTINGS:-}
 EOF
-as_server "$bindir/pg_ctl" -D "$directory/data" -l "$directory/log" -w start >/dev/null
+as_server "$bindir/pg_ctl" -D "$directory/data" -l "$directory/log" ${POSTGRES:+-p "$POSTGRES"} -w start >/dev/null
 
 unset PGSERVICE PGPASSWORD PGSSLMODE PGOPTIONS PGCLIENTENCODING
 export PGHOST="$directory" PGPORT=5432 PGUSER=postgres PGDATABASE=postgres
