@@ -241,6 +241,14 @@ void register_launcher()
 {
     RegisterXactCallback(publish_queued_rows, nullptr);
 
+    /*
+     * pg_upgrade has read the old cluster's next transaction id before it starts the
+     * server, so what anybody writes after that is lost in the new cluster.
+     */
+    if (IsBinaryUpgrade) {
+        return;
+    }
+
     BackgroundWorker launcher = {};
     strlcpy(launcher.bgw_name, "usage_ledger launcher", BGW_MAXLEN);
     strlcpy(launcher.bgw_type, "usage_ledger launcher", BGW_MAXLEN);
