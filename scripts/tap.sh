@@ -40,6 +40,7 @@ cd "$directory"
     PG_TEST_TIMEOUT_DEFAULT=60 TESTDATADIR="$directory/data" TESTLOGDIR="$directory/log" top_builddir="$directory" \
     prove --timer --verbose ./*.pl || {
     status=$?
-    find . -name '*.log' -exec tail -n 40 {} + >&2
+    # What a test died of is in its own log, whose name is of the latter kind.
+    find . \( -name '*.log' -o -name 'regress_log_*' \) -exec tail -n 40 {} + >&2
     exit "$status"
 }
