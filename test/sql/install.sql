@@ -67,7 +67,7 @@ SELECT proname, prosecdef, provolatile, proparallel, obj_description(oid, 'pg_pr
   FROM pg_proc WHERE pronamespace = 'public'::regnamespace ORDER BY 1;
 
 -- Settings, with their defaults; only one of them is for everyone.
-SELECT name, setting, unit, context, min_val, max_val, enumvals FROM pg_settings WHERE name LIKE 'usage_ledger.%' ORDER BY 1;
+SELECT name, setting, unit, context, min_val, max_val, enumvals FROM pg_settings WHERE name LIKE 'usage_ledger.%' ORDER BY name COLLATE "C";
 SET usage_ledger.unknown_account = 'ignore';
 SET usage_ledger.no_such_setting = 'on';
 SET ROLE usage_anon;
