@@ -24,10 +24,14 @@ public:
     {
     }
 
+    ExecStatusType status() const
+    {
+        return PQresultStatus(result_.get());
+    }
+
     bool is_ok() const
     {
-        const ExecStatusType status = PQresultStatus(result_.get());
-        return status == PGRES_TUPLES_OK || status == PGRES_COMMAND_OK;
+        return status() == PGRES_TUPLES_OK || status() == PGRES_COMMAND_OK;
     }
 
     int row_count() const
@@ -35,7 +39,17 @@ public:
         return PQntuples(result_.get());
     }
 
+    int column_count() const
+    {
+        return PQnfields(result_.get());
+    }
+
     std::string text(int row, int column) const;
+
+    Value value(int row, int column) const
+    {
+        return PQgetisnull(result_.get(), row, column) != 0 ? Value() : text(row, column);
+    }
 
     /* What a command was, in the end: "COMMIT", or "ROLLBACK" in its place. */
     std::string command() const

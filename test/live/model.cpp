@@ -1,0 +1,547 @@
+#include "model.hpp"
+
+#include <algorithm>
+#include <limits>
+#include <stdexcept>
+
+namespace usage_ledger::live
+{
+
+namespace
+{
+
+constexpr Wide counter_max = std::numeric_limits<int64_t>::max();
+constexpr Wide opening_count_max = std::numeric_limits<int32_t>::max();
+constexpr int64_t event_tokens_max = 1000000000000;
+constexpr size_t key_length_max = 255;
+constexpr Time clock_skew_max = 5 * minute;
+
+Usage operator+(const Usage &a, const Usage &b)
+{
+    return {a.tokens + b.tokens, a.reports + b.reports, a.chats + b.chats};
+}
+
+Usage operator-(const Usage &a)
+{
+    return {-a.tokens, -a.reports, -a.chats};
+}
+
+Usage sum_of(const std::vector<Usage> &usages)
+{
+    Usage sum;
+    for (const Usage &usage : usages) {
+        sum = sum + usage;
+    }
+    return sum;
+}
+
+bool overflows(const Usage &counter)
+{
+    return counter.tokens > counter_max || counter.reports > counter_max ||
+           counter.chats > counter_max;
+}
+
+bool is_below_zero(const Usage &counter)
+{
+    return counter.tokens < 0 || counter.reports < 0 || counter.chats < 0;
+}
+
+std::string text_of_number(Wide number)
+{
+    std::string text;
+    for (Wide rest = number < 0 ? -number : number; rest > 0 || text.empty(); rest /= 10) {
+        text.insert(text.begin(), static_cast<char>('0' + static_cast<int>(rest % 10)));
+    }
+    return number < 0 ? "-" + text : text;
+}
+
+Answer error(const std::string &sqlstate)
+{
+    return {sqlstate, {}};
+}
+
+Answer value(const std::string &text)
+{
+    return {"", {{text}}};
+}
+
+/* For what the ledger must not have chosen to do. */
+Answer violation(const std::string &what)
+{
+    return {"violation: " + what, {}};
+}
+
+/* What an item of a batch comes to where a call of its own would fail. */
+std::string item_outcome(const std::string &sqlstate)
+{
+    return sqlstate == "UL001"   ? "conflict"
+           : sqlstate == "UL002" ? "unknown_account"
+           : sqlstate == "UL003" ? "closed"
+                                 : "invalid";
+}
+
+} // namespace
+
+bool operator==(const Usage &a, const Usage &b)
+{
+    return a.tokens == b.tokens && a.reports == b.reports && a.chats == b.chats;
+}
+
+bool operator==(const Answer &a, const Answer &b)
+{
+    return a.sqlstate == b.sqlstate && a.rows == b.rows;
+}
+
+std::string text_of(const Answer &answer)
+{
+    if (!answer.sqlstate.empty()) {
+        return answer.sqlstate;
+    }
+    std::string text;
+    for (const Row &row : answer.rows) {
+        text += text.empty() ? "" : "\n    ";
+        for (const Value &field : row) {
+            text += (&field == &row[0] ? "" : " | ") + field.value_or("NULL");
+        }
+    }
+    return answer.rows.empty() ? "no rows" : text;
+}
+
+std::string opening_key(Time period_start)
+{
+    std::string start = text_of(period_start);
+    start[start.find(' ')] = 'T';
+    return "opening:" + start + ":00";
+}
+
+std::optional<Span> Cycle::period_covering(Time time) const
+{
+    for (const std::vector<Time> &boundaries : stretches) {
+        const auto next = std::upper_bound(boundaries.begin(), boundaries.end(), time);
+        if (next != boundaries.begin() && next != boundaries.end()) {
+            return Span{*(next - 1), *next};
+        }
+    }
+    return {};
+}
+
+Answer Model::increment_usage(const Transaction &transaction, const Report &report)
+{
+    Queue queue;
+    const Outcome outcome = count(transaction, report, &queue);
+    put(queue);
+    if (!outcome.sqlstate.empty()) {
+        return error(outcome.sqlstate);
+    }
+    return {"",
+            {{outcome.outcome,
+              outcome.tokens_used ? Value(text_of_number(*outcome.tokens_used)) : Value(),
+              text_of(outcome.period.start), text_of(outcome.period.end)}}};
+}
+
+Answer Model::increment_usage_batch(const Transaction &transaction,
+                                    const std::vector<Report> &reports)
+{
+    Queue queue;
+    Answer answer;
+    for (size_t i = 0; i < reports.size(); i++) {
+        const Outcome outcome = count(transaction, reports[i], &queue);
+        const std::string item = std::to_string(i + 1);
+        if (!outcome.sqlstate.empty()) {
+            answer.rows.push_back({item, item_outcome(outcome.sqlstate), {}, {}, {}, "t"});
+        } else {
+            answer.rows.push_back(
+                {item, outcome.outcome,
+                 outcome.tokens_used ? Value(text_of_number(*outcome.tokens_used)) : Value(),
+                 text_of(outcome.period.start), text_of(outcome.period.end), "f"});
+        }
+    }
+    put(queue);
+    return answer;
+}
+
+Model::Outcome Model::count(const Transaction &transaction, const Report &report, Queue *queue)
+{
+    const auto refuse = [](const char *sqlstate) { return Outcome{sqlstate, "", {}, {}}; };
+    if (!report.account || !report.tokens || !report.key) {
+        return refuse("22004");
+    }
+    if (report.key->empty() || report.key->size() > key_length_max || *report.tokens < 0 ||
+        *report.tokens > event_tokens_max) {
+        return refuse("22023");
+    }
+    const Usage payload = {*report.tokens, report.is_report ? 1 : 0, report.is_chat ? 1 : 0};
+
+    Account *account = find(*report.account);
+    if (account != nullptr) {
+        const auto counted = account->events.find(*report.key);
+        if (counted != account->events.end()) {
+            if (!(counted->second.payload == payload)) {
+                return refuse("UL001");
+            }
+            const Period &period = account->periods.at(counted->second.period_start);
+            return {"", "replayed", period.counter.tokens, {period.start, period.end}};
+        }
+    }
+
+    const Time time = report.occurred_at.value_or(transaction.now);
+    if (time < transaction.now - event_age_max || time > transaction.now + clock_skew_max) {
+        return refuse("22023");
+    }
+    if (account == nullptr && transaction.rejects_unknown_accounts) {
+        return refuse("UL002");
+    }
+    const Period *existing = account != nullptr ? period_covering(*account, time) : nullptr;
+    if (existing != nullptr && existing->closed_at) {
+        return refuse("UL003");
+    }
+    const bool is_queued = transaction.settlement == Settlement::deferred;
+    if (existing != nullptr && !is_queued && overflows(existing->counter + payload)) {
+        return refuse("22003");
+    }
+
+    /* Nothing can refuse it any more. */
+    if (account == nullptr) {
+        account = &accounts_[*report.account];
+        account->cycle = default_cycle_;
+    }
+    const Period found = existing != nullptr ? *existing : new_period(*account, time);
+    Period &period = account->periods.emplace(found.start, found).first->second;
+    account->events[*report.key] = {period.start, payload, false};
+    if (is_queued) {
+        Usage &queued = (*queue)[{*report.account, period.start}];
+        queued = queued + payload;
+        return {"", "queued", {}, {period.start, period.end}};
+    }
+    period.counter = period.counter + payload;
+    return {"", "applied", period.counter.tokens, {period.start, period.end}};
+}
+
+void Model::put(const Queue &queue)
+{
+    for (const auto &[counter, usage] : queue) {
+        accounts_.at(counter.first).periods.at(counter.second).pending.push_back(usage);
+    }
+}
+
+Answer Model::void_usage(const Transaction &transaction, const std::string &account_id,
+                         const std::string &key)
+{
+    Account *account = find(account_id);
+    if (account == nullptr || account->events.count(key) == 0) {
+        return error("UL004");
+    }
+    Event &event = account->events.at(key);
+    Period &period = account->periods.at(event.period_start);
+    if (event.is_voided) {
+        return {"", {{"replayed", text_of_number(period.counter.tokens)}}};
+    }
+    if (period.closed_at) {
+        return error("UL003");
+    }
+    event.is_voided = true;
+
+    /* What is not in the counter yet cannot be taken out of it; it meets its negative later. */
+    const Usage remainder = period.counter + -event.payload;
+    if (transaction.settlement == Settlement::deferred || is_below_zero(remainder)) {
+        period.pending.push_back(-event.payload);
+        return {"", {{"voided", {}}}};
+    }
+    period.counter = remainder;
+    return {"", {{"voided", text_of_number(period.counter.tokens)}}};
+}
+
+Answer Model::set_usage_cycle(const std::string &account, const Cycle &cycle)
+{
+    accounts_[account].cycle = cycle;
+    return {"", {{account, cycle.length, cycle.anchor, cycle.time_zone}}};
+}
+
+Answer Model::open_usage_period(const std::string &account_id, const Span &span,
+                                const Usage &opening)
+{
+    if (span.start >= span.end || is_below_zero(opening) || overflows(opening) ||
+        opening.reports > opening_count_max || opening.chats > opening_count_max) {
+        return error("22023");
+    }
+    Account *account = find(account_id);
+    if (account != nullptr) {
+        for (const auto &[start, period] : account->periods) {
+            if (start < span.end && period.end > span.start) {
+                return error("23P01");
+            }
+        }
+    }
+    const bool has_totals = !(opening == Usage());
+    const std::string key = opening_key(span.start);
+    if (has_totals && account != nullptr && account->events.count(key) != 0) {
+        return error("UL001");
+    }
+
+    if (account == nullptr) {
+        account = &accounts_[account_id];
+        account->cycle = default_cycle_;
+    }
+    const Period period = {span.start, span.end, opening, {}, {}, {}};
+    account->periods.emplace(span.start, period);
+    if (has_totals) {
+        account->events[key] = {span.start, opening, false};
+    }
+    return {"", {row_of(account_id, period, opening)}};
+}
+
+Answer Model::close_usage_period(const Transaction &transaction, const std::string &account_id,
+                                 Time period_start, const Answer &given)
+{
+    Account *account = find(account_id);
+    if (account == nullptr || account->periods.count(period_start) == 0) {
+        return error("UL002");
+    }
+    Period &period = account->periods.at(period_start);
+    if (!period.closed_at) {
+        const Usage total = period.counter + sum_of(period.pending);
+        if (overflows(total)) {
+            return error("22003");
+        }
+        constexpr size_t closed_at_column = 6;
+        const Value closed_at = given.rows.empty() ? Value() : given.rows[0].at(closed_at_column);
+        if (!closed_at || time_of(*closed_at) < transaction.now) {
+            return violation("not closed in this transaction");
+        }
+        period.counter = total;
+        period.pending.clear();
+        period.closed_at = time_of(*closed_at);
+    }
+    return {"", {row_of(account_id, period, period.counter)}};
+}
+
+Answer Model::settle_usage(size_t row_count_max, const std::vector<PendingRow> &left)
+{
+    std::map<std::pair<std::string, Time>, std::vector<Usage>> left_of;
+    for (const PendingRow &row : left) {
+        left_of[{row.account, row.period_start}].push_back(row.usage);
+    }
+    size_t folded_row_count = 0, pending_row_count = 0;
+    for (auto &[account_id, account] : accounts_) {
+        for (auto &[start, period] : account.periods) {
+            pending_row_count += period.pending.size();
+            std::vector<Usage> rows_left = left_of[{account_id, start}];
+            left_of.erase({account_id, start});
+
+            std::vector<Usage> folded = period.pending;
+            for (const Usage &row : rows_left) {
+                const auto pending = std::find(folded.begin(), folded.end(), row);
+                if (pending == folded.end()) {
+                    return violation("a row that was not pending");
+                }
+                folded.erase(pending);
+            }
+            folded_row_count += folded.size();
+            period.counter = period.counter + sum_of(folded);
+            period.pending = std::move(rows_left);
+            if (is_below_zero(period.counter) || overflows(period.counter)) {
+                return violation("a counter out of range");
+            }
+        }
+    }
+    if (!left_of.empty()) {
+        return violation("a row of no period");
+    }
+    if (folded_row_count > row_count_max) {
+        return violation("more rows than were asked for");
+    }
+    /* With room for every row, nothing stays but what does not fit. */
+    for (const auto &[account_id, account] : accounts_) {
+        for (const auto &[start, period] : account.periods) {
+            if (row_count_max >= pending_row_count && !period.pending.empty() &&
+                !overflows(period.counter + sum_of(period.pending))) {
+                return violation("a row left that could be folded");
+            }
+        }
+    }
+    return value(std::to_string(folded_row_count));
+}
+
+Answer Model::prune_usage_events(const Transaction &transaction, std::optional<Time> closed_before,
+                                 size_t row_count_max,
+                                 const std::set<std::pair<std::string, std::string>> &left)
+{
+    /* Periods in the order in which they were closed. */
+    std::map<Time, std::pair<std::string, Period *>> prunable;
+    for (auto &[account_id, account] : accounts_) {
+        for (auto &[start, period] : account.periods) {
+            if (period.closed_at && (!closed_before || *period.closed_at < *closed_before) &&
+                period.pruned_at.value_or("infinity") == "infinity") {
+                prunable[*period.closed_at] = {account_id, &period};
+            }
+        }
+    }
+
+    size_t rows_wanted = row_count_max;
+    for (auto &[closed_at, named_period] : prunable) {
+        if (rows_wanted == 0) {
+            break;
+        }
+        auto &[account_id, period] = named_period;
+        Account &account = accounts_.at(account_id);
+        size_t event_count = 0, deleted_count = 0;
+        for (auto event = account.events.begin(); event != account.events.end();) {
+            const bool is_in_period = event->second.period_start == period->start;
+            const bool is_deleted = is_in_period && left.count({account_id, event->first}) == 0;
+            event_count += is_in_period ? 1 : 0;
+            deleted_count += is_deleted ? 1 : 0;
+            event = is_deleted ? account.events.erase(event) : std::next(event);
+        }
+        if (deleted_count != std::min(event_count, rows_wanted)) {
+            return violation("not the events that come first");
+        }
+        /* Which of a period's events is the last is not known before one more is looked for. */
+        period->pruned_at = deleted_count < rows_wanted ? text_of(transaction.now) : "infinity";
+        rows_wanted -= deleted_count;
+    }
+
+    std::set<std::pair<std::string, std::string>> expected;
+    for (const auto &[account_id, account] : accounts_) {
+        for (const auto &[key, event] : account.events) {
+            if (account.periods.at(event.period_start).closed_at) {
+                expected.insert({account_id, key});
+            }
+        }
+    }
+    if (left != expected) {
+        return violation("other events than those that are to go");
+    }
+    return value(std::to_string(row_count_max - rows_wanted));
+}
+
+Answer Model::current_usage(const Transaction &transaction, const std::string &account_id) const
+{
+    const Account *account = find(account_id);
+    const Period *period =
+        account != nullptr ? period_covering(*account, transaction.now) : nullptr;
+    if (period == nullptr) {
+        constexpr size_t column_count = 8;
+        return {"", {Row(column_count)}};
+    }
+    return {"", {row_of(account_id, *period, period->counter + sum_of(period->pending))}};
+}
+
+Answer Model::totals(const std::string &account_id) const
+{
+    Answer answer;
+    const Account *account = find(account_id);
+    if (account != nullptr) {
+        for (const auto &[start, period] : account->periods) {
+            answer.rows.push_back(
+                row_of(account_id, period, period.counter + sum_of(period.pending)));
+        }
+    }
+    return answer;
+}
+
+Answer Model::events(const std::string &account_id) const
+{
+    Answer answer;
+    const Account *account = find(account_id);
+    if (account != nullptr) {
+        for (const auto &[key, event] : account->events) {
+            answer.rows.push_back(
+                {key, text_of(event.period_start), text_of_number(event.payload.tokens),
+                 text_of_number(event.payload.reports), text_of_number(event.payload.chats),
+                 event.is_voided ? "t" : "f"});
+        }
+    }
+    return answer;
+}
+
+const Cycle &Model::cycle_of(const std::string &account_id) const
+{
+    const Account *account = find(account_id);
+    return account != nullptr ? account->cycle : default_cycle_;
+}
+
+std::vector<Span> Model::periods_of(const std::string &account_id) const
+{
+    std::vector<Span> spans;
+    const Account *account = find(account_id);
+    if (account != nullptr) {
+        for (const auto &[start, period] : account->periods) {
+            spans.push_back({period.start, period.end});
+        }
+    }
+    return spans;
+}
+
+std::vector<Time> Model::times_of_closing() const
+{
+    std::vector<Time> times;
+    for (const auto &[account_id, account] : accounts_) {
+        for (const auto &[start, period] : account.periods) {
+            if (period.closed_at) {
+                times.push_back(*period.closed_at);
+            }
+        }
+    }
+    std::sort(times.begin(), times.end());
+    return times;
+}
+
+bool Model::is_covered(const std::string &account_id, Time time) const
+{
+    const Account *account = find(account_id);
+    return account != nullptr && period_covering(*account, time) != nullptr;
+}
+
+Model::Account *Model::find(const std::string &account)
+{
+    const auto found = accounts_.find(account);
+    return found == accounts_.end() ? nullptr : &found->second;
+}
+
+const Model::Account *Model::find(const std::string &account) const
+{
+    const auto found = accounts_.find(account);
+    return found == accounts_.end() ? nullptr : &found->second;
+}
+
+Row Model::row_of(const std::string &account, const Period &period, const Usage &usage)
+{
+    return {account,
+            text_of(period.start),
+            text_of(period.end),
+            text_of_number(usage.tokens),
+            text_of_number(usage.reports),
+            text_of_number(usage.chats),
+            period.closed_at ? Value(text_of(*period.closed_at)) : Value(),
+            period.pruned_at};
+}
+
+const Model::Period *Model::period_covering(const Account &account, Time time)
+{
+    auto next = account.periods.upper_bound(time);
+    if (next == account.periods.begin()) {
+        return nullptr;
+    }
+    const Period &period = std::prev(next)->second;
+    return time < period.end ? &period : nullptr;
+}
+
+/* The period of the cycle that covers a time, as far as no other period is in its way. */
+Model::Period Model::new_period(const Account &account, Time time)
+{
+    const std::optional<Span> span = account.cycle.period_covering(time);
+    if (!span) {
+        throw std::logic_error("no boundaries asked for around " + text_of(time));
+    }
+    Period period = {span->start, span->end, {}, {}, {}, {}};
+    for (const auto &[start, other] : account.periods) {
+        if (other.end <= time) {
+            period.start = std::max(period.start, other.end);
+        } else {
+            period.end = std::min(period.end, start);
+        }
+    }
+    return period;
+}
+
+} // namespace usage_ledger::live

@@ -1,0 +1,161 @@
+/*
+ * model.hpp: what the ledger promises (README.md), as a small program in memory, for
+ * one session. It keeps no more than a contract needs, adds in integers wider than the
+ * ledger's, and asks the server for two things only: what time it is, and where the
+ * boundaries of a cycle lie.
+ */
+#pragma once
+
+#include <map>
+#include <optional>
+#include <set>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "connection.hpp"
+#include "times.hpp"
+
+namespace usage_ledger::live
+{
+
+__extension__ using Wide = __int128;
+
+struct Usage {
+    Wide tokens = 0, reports = 0, chats = 0;
+};
+bool operator==(const Usage &a, const Usage &b);
+
+enum class Settlement { immediate, adaptive, deferred };
+
+/* What a call finds besides its arguments. */
+struct Transaction {
+    Time now;
+    Settlement settlement;
+    bool rejects_unknown_accounts;
+};
+
+struct Span {
+    Time start, end;
+};
+
+/* A billing cycle, with its boundaries in the stretches of time that a test moves in. */
+struct Cycle {
+    std::string length, anchor, time_zone; /* as the server prints them */
+    std::vector<std::vector<Time>> stretches;
+
+    /* None: outside all stretches, so that the model cannot tell. */
+    std::optional<Span> period_covering(Time time) const;
+};
+
+/* The arguments of one call of increment_usage. */
+struct Report {
+    Value account;
+    std::optional<int64_t> tokens;
+    Value key;
+    bool is_report, is_chat;
+    std::optional<Time> occurred_at;
+};
+
+/* What a call comes to: an error, or rows as the server prints them. */
+using Row = std::vector<Value>;
+struct Answer {
+    std::string sqlstate;
+    std::vector<Row> rows;
+};
+bool operator==(const Answer &a, const Answer &b);
+std::string text_of(const Answer &answer);
+
+/* The key that a period's opening totals are recorded under. */
+std::string opening_key(Time period_start);
+
+/* A row of usage_pending. */
+struct PendingRow {
+    std::string account;
+    Time period_start;
+    Usage usage;
+};
+
+class Model
+{
+public:
+    /* The oldest event that is accepted; usage_ledger.max_event_age is to be the same. */
+    static constexpr Time event_age_max = 24000 * day;
+
+    /* With the cycle of accounts that are registered on first use. */
+    explicit Model(Cycle default_cycle) : default_cycle_(std::move(default_cycle))
+    {
+    }
+
+    Answer increment_usage(const Transaction &transaction, const Report &report);
+    Answer increment_usage_batch(const Transaction &transaction,
+                                 const std::vector<Report> &reports);
+    Answer void_usage(const Transaction &transaction, const std::string &account,
+                      const std::string &key);
+    Answer set_usage_cycle(const std::string &account, const Cycle &cycle);
+    Answer open_usage_period(const std::string &account, const Span &span, const Usage &opening);
+
+    /* Given the server's answer, for the time of closing is the server's. */
+    Answer close_usage_period(const Transaction &transaction, const std::string &account,
+                              Time period_start, const Answer &given);
+
+    /*
+     * Which rows are folded, and which events of a period are deleted first, is the
+     * ledger's choice. The model is given what is left, and goes along with it if it is
+     * a legal choice; the answer is an error of no SQLSTATE otherwise.
+     */
+    Answer settle_usage(size_t row_count_max, const std::vector<PendingRow> &left);
+    Answer prune_usage_events(const Transaction &transaction, std::optional<Time> closed_before,
+                              size_t row_count_max,
+                              const std::set<std::pair<std::string, std::string>> &left);
+
+    Answer current_usage(const Transaction &transaction, const std::string &account) const;
+
+    /* The account's rows of usage_totals, and of usage_events. */
+    Answer totals(const std::string &account) const;
+    Answer events(const std::string &account) const;
+
+    const Cycle &cycle_of(const std::string &account) const;
+    std::vector<Span> periods_of(const std::string &account) const;
+    std::vector<Time> times_of_closing() const;
+    bool is_covered(const std::string &account, Time time) const;
+
+private:
+    struct Period {
+        Time start, end;
+        Usage counter;
+        std::vector<Usage> pending;
+        std::optional<Time> closed_at;
+        Value pruned_at;
+    };
+    struct Event {
+        Time period_start;
+        Usage payload;
+        bool is_voided;
+    };
+    struct Account {
+        Cycle cycle;
+        std::map<Time, Period> periods;      /* by start */
+        std::map<std::string, Event> events; /* by key */
+    };
+    struct Outcome {
+        std::string sqlstate, outcome;
+        std::optional<Wide> tokens_used;
+        Span period;
+    };
+    /* What a call leaves pending, a row for each counter. */
+    using Queue = std::map<std::pair<std::string, Time>, Usage>;
+
+    Outcome count(const Transaction &transaction, const Report &report, Queue *queue);
+    void put(const Queue &queue);
+    Account *find(const std::string &account);
+    const Account *find(const std::string &account) const;
+    static Row row_of(const std::string &account, const Period &period, const Usage &usage);
+    static const Period *period_covering(const Account &account, Time time);
+    static Period new_period(const Account &account, Time time);
+
+    Cycle default_cycle_;
+    std::map<std::string, Account> accounts_;
+};
+
+} // namespace usage_ledger::live

@@ -1,0 +1,94 @@
+/*
+ * model_steps.hpp: random calls as data. A step speaks of accounts, keys, times and
+ * cycles by numbers whose meaning is found when it is run, so that it has one after any
+ * other steps, and any part of a sequence is a sequence.
+ */
+#pragma once
+
+#include <cstdint>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "model.hpp"
+
+namespace usage_ledger::live
+{
+
+constexpr int account_count = 4;
+
+/* A period length, and what it is made of. */
+struct Length {
+    const char *text; /* as the server prints it */
+    int months, days;
+    Time time;
+};
+
+/* What a sequence moves in: a time, how far it goes from it, and how long periods are. */
+struct Scene {
+    const char *focus;
+    Time reach;
+    std::vector<Length> lengths;
+};
+
+constexpr const char *time_zones[] = {"America/New_York", "Europe/Berlin", "Australia/Lord_Howe",
+                                      "Asia/Kathmandu", "UTC"};
+
+/* On the clock of the time zone; null: the calendar's. Ends of months, and hours that are skipped.
+ */
+constexpr const char *anchors[] = {nullptr,
+                                   "2024-01-31 00:00:00",
+                                   "2023-12-30 02:30:00",
+                                   "2024-02-29 23:59:59.999999",
+                                   "2000-01-01 00:00:00",
+                                   "1970-05-31 01:30:00",
+                                   "2039-08-31 12:00:00",
+                                   "2026-03-29 02:15:00"};
+
+/* A time, by what it lies near to. */
+struct When {
+    enum class Near { now, edge_of_cycle, start_of_period, end_of_period, from_now } near;
+    unsigned number; /* of the edge or the period */
+    Time offset;
+};
+
+struct Item {
+    int account; /* -1: NULL */
+    int key;     /* -1: NULL; -2: that of totals of a period that starts there; -3: empty */
+    int64_t tokens;
+    bool has_tokens, is_report, is_chat;
+    When when;
+};
+
+enum class Function {
+    increment,
+    batch,
+    void_event,
+    close,
+    open,
+    set_cycle,
+    settle,
+    prune,
+    current,
+    begin,
+    end
+};
+
+struct Step {
+    Function function;
+    Settlement settlement;
+    bool rejects_unknown_accounts;
+    bool is_undone; /* in a transaction of several calls: to the savepoint before it */
+    std::vector<Item>
+        items; /* of a batch as many as there are, else the call's account and so on */
+    Time span; /* of a period opened by hand */
+    Usage opening;
+    unsigned length, anchor, time_zone;
+    int row_count;
+};
+
+const std::vector<Scene> &scenes();
+
+std::vector<Step> random_steps(std::mt19937_64 &random, size_t count);
+
+} // namespace usage_ledger::live
