@@ -21,6 +21,10 @@ packaged_major() {
     apt-cache depends postgresql | sed -n 's/.*Depends: postgresql-\([0-9]*\)$/\1/p' | head -n 1
 }
 
+is_installed() {
+    dpkg-query -W -f '${db:Status-Status}\n' "$1" 2>/dev/null | grep -qx installed
+}
+
 install_missing_packages() {
     local major packages=() package
     if [ -z "${PG_CONFIG:-}" ]; then
@@ -45,16 +49,24 @@ install_missing_packages() {
 
     for package in "postgresql-$major" "postgresql-server-dev-$major" libpq-dev \
         libgtest-dev libipc-run-perl g++ make cmake pkg-config ${additional_packages:-}; do
-        if ! dpkg-query -W -f '${db:Status-Status}\n' "$package" 2>/dev/null | grep -qx installed; then
+        if ! is_installed "$package"; then
             packages+=("$package")
         fi
     done
+    if [ ${#packages[@]} -gt 0 ]; then
+        scripts/as_root.sh apt-get update -q
+    fi
+    # Not packaged for every version; the test that needs it is skipped then.
+    package=postgresql-$major-plproxy
+    if ! is_installed "$package" && apt-cache show "$package" >/dev/null 2>&1; then
+        [ ${#packages[@]} -gt 0 ] || scripts/as_root.sh apt-get update -q
+        packages+=("$package")
+    fi
     if [ ${#packages[@]} -eq 0 ]; then
         return
     fi
 
     echo "Installing Debian packages: ${packages[*]}"
-    scripts/as_root.sh apt-get update -q
     # Debian starts a server as soon as one is installed; none is wanted here.
     local no_cluster=/etc/postgresql-common/createcluster.d/usage-ledger-no-cluster.conf
     scripts/as_root.sh mkdir -p "${no_cluster%/*}"
