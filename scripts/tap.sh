@@ -22,6 +22,7 @@ if [ ${#tests[@]} -eq 0 ]; then
     tests=(test/t/*.pl)
 fi
 cp "${tests[@]}" test/t/*.pm "$directory"
+cp -r README.md docs scripts/snippets.sh "$directory" # what tests run as it is printed
 cp "${USAGE_CLIENTS:-build/release/usage_clients}" "$directory/usage_clients"
 
 as_user=()

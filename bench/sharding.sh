@@ -1,0 +1,107 @@
+#!/usr/bin/env bash
+# Measures what the proxy of docs/sharding.md costs: calls sent through it, and to its
+# shards directly, by the same number of clients in turn, on throwaway clusters with
+# fsync on. The extension and PL/Proxy must be installed.
+#
+#   bench/sharding.sh [ROUNDS [SECONDS]]        (5 rounds of 10 seconds)
+set -euo pipefail
+cd "$(dirname "$0")/.."
+rounds=${1:-5}
+seconds=${2:-10}
+
+# The clusters that are up, by the directories of their sockets: two shards, then the
+# proxy. In each the script runs itself again, for the next one.
+clusters=()
+if [ -n "${CLUSTERS+set}" ]; then
+    read -ra clusters <<<"$CLUSTERS $PGHOST"
+fi
+export CLUSTERS="${clusters[*]}"
+if [ ${#clusters[@]} -lt 3 ]; then
+    if [ ${#clusters[@]} -eq 2 ]; then
+        export PGSERVICEFILE=${clusters[0]}/pg_service.conf
+        for shard in 0 1; do
+            printf '[usage_shard_%s]\nhost=%s\nport=5432\ndbname=postgres\n' "$shard" "${clusters[shard]}"
+        done >"$PGSERVICEFILE"
+    fi
+    exec scripts/with_cluster.sh bench/sharding.sh "$rounds" "$seconds"
+fi
+proxy=${clusters[2]}
+
+# Runs what a document prints under headings, in a cluster.
+run_snippets() {
+    local cluster=$1 document=$2 heading
+    shift 2
+    for heading in "$@"; do
+        scripts/snippets.sh "$document" "$heading"
+    done | psql -X -q -v ON_ERROR_STOP=1 -h "$cluster"
+}
+for shard in "${clusters[@]:0:2}"; do
+    run_snippets "$shard" docs/sharding.md Shards
+    run_snippets "$shard" README.md Grants
+done
+run_snippets "$proxy" docs/sharding.md Proxy 'Functions for one account' Batches
+
+directory=$(mktemp -d "${TMPDIR:-/tmp}/usage_ledger_sharding.XXXXXX")
+trap 'rm -rf "$directory"' EXIT
+cat >"$directory/first" <<'SQL'
+\set n :n + 1
+SELECT increment_usage(md5('account ' || :n)::uuid, 100, 'first');
+SQL
+cat >"$directory/calls" <<'SQL'
+\set n random(1, 10000)
+SELECT increment_usage(md5('account ' || :n)::uuid, 100, gen_random_uuid()::text);
+SQL
+cat >"$directory/batches" <<'SQL'
+SELECT count(*) FROM increment_usage_batch(
+    ARRAY(SELECT md5('account ' || ceil(random() * 10000))::uuid FROM generate_series(1, 1000)),
+    array_fill(100::bigint, ARRAY[1000]),
+    ARRAY(SELECT gen_random_uuid()::text FROM generate_series(1, 1000)));
+SQL
+
+# Calls a second of so many clients, by a script, in a cluster.
+per_second() {
+    pgbench -n -M prepared -c "$1" -j 2 -T "$seconds" -f "$directory/$2" -h "$3" -U worker postgres |
+        sed -n 's/^tps = \([0-9.]*\).*/\1/p'
+}
+through_proxy() {
+    per_second "$1" "$2" "$proxy"
+}
+directly() {
+    per_second $(($1 / 2)) "$2" "${clusters[0]}" >"$directory/one" &
+    per_second $(($1 / 2)) "$2" "${clusters[1]}" >"$directory/other"
+    wait $!
+    cat "$directory/one" "$directory/other" | awk '{ sum += $1 } END { print sum }'
+}
+
+median() {
+    sort -n | awk '{ value[NR] = $1 }
+                   END { print (value[int((NR + 1) / 2)] + value[int(NR / 2) + 1]) / 2 }'
+}
+
+# Every account has its period on both shards, so that no call has to open one.
+for shard in "${clusters[@]:0:2}"; do
+    pgbench -n -M prepared -D n=0 -t 10000 -f "$directory/first" -h "$shard" -U worker postgres >/dev/null
+done
+
+echo "script clients | directly, per second | through the proxy | proxy / direct | ms more a call"
+for point in 'calls 2' 'calls 16' 'batches 4'; do
+    read -r script clients <<<"$point"
+    : >"$directory/results"
+    for ((round = 1; round <= rounds; round++)); do
+        if ((round % 2)); then
+            direct=$(directly "$clients" "$script")
+            proxied=$(through_proxy "$clients" "$script")
+        else
+            proxied=$(through_proxy "$clients" "$script")
+            direct=$(directly "$clients" "$script")
+        fi
+        awk -v direct="$direct" -v proxied="$proxied" -v clients="$clients" \
+            'BEGIN { print direct, proxied, proxied / direct, 1000 * clients * (1 / proxied - 1 / direct) }' \
+            >>"$directory/results"
+    done
+    for column in 1 2 3 4; do
+        awk -v column="$column" '{ print $column }' "$directory/results" | median
+    done | paste -s -d ' ' | awk -v point="$point" \
+        '{ printf "%s | %.0f | %.0f | %.2f | %.2f\n", point, $1, $2, $3, $4 }'
+    sed 's/^/    /' "$directory/results"
+done

@@ -1,0 +1,278 @@
+# The proxy and the shards of docs/sharding.md, set up as printed there: a shard
+# crashes under load, and every event is counted once.
+use strict;
+use warnings;
+
+use File::Spec;
+use IPC::Run;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+chomp(my $sharedir = `pg_config --sharedir`);
+plan skip_all => 'PL/Proxy is not installed for this server'
+  unless -e "$sharedir/extension/plproxy.control";
+
+my $client_count = 6;
+my $event_count = 500;
+my $account_count = 40;
+
+# What a document prints under a heading.
+sub snippet
+{
+	my ($document, $heading) = @_;
+	my $sql = `./snippets.sh '$document' '$heading'`;
+	die "no snippet: $heading" if $? != 0;
+	return $sql;
+}
+
+# Runs SQL through the proxy as somebody; returns the output, or the SQLSTATE of the error.
+my $proxy;
+
+sub call
+{
+	my ($role, $sql) = @_;
+	my ($status, $out, $err) = $proxy->psql('postgres', $sql,
+		extra_params => [ '-U', $role, '-v', 'VERBOSITY=sqlstate' ]);
+	return $out if $status == 0;
+	return $err =~ /ERROR:\s+(\w{5})/ ? $1 : $err;
+}
+
+# What a query returns on each shard.
+my @shards;
+
+sub on_shards
+{
+	my ($sql) = @_;
+	return map { $_->safe_psql('postgres', $sql) } @shards;
+}
+
+sub rows_of
+{
+	return sort map { split /\n/ } @_;
+}
+
+# ----------------------------------------------------------------------------
+# Set-up
+
+# The proxy's server has another working directory.
+my $services = File::Spec->rel2abs(PostgreSQL::Test::Utils::tempdir . '/pg_service.conf');
+for my $number (0, 1)
+{
+	my $shard = PostgreSQL::Test::Cluster->new("shard_$number");
+	$shard->init(allows_streaming => 1);
+	$shard->start;
+	$shard->safe_psql('postgres',
+		snippet('docs/sharding.md', 'Shards') . snippet('README.md', 'Grants'));
+	append_to_file($services,
+		"[usage_shard_$number]\nhost=" . $shard->host . "\nport=" . $shard->port . "\ndbname=postgres\n");
+	push @shards, $shard;
+}
+
+$ENV{PGSERVICEFILE} = $services;
+$proxy = PostgreSQL::Test::Cluster->new('proxy');
+$proxy->init;
+$proxy->start;
+$proxy->safe_psql('postgres', snippet('docs/sharding.md', $_))
+  for 'Proxy', 'Functions for one account', 'Functions for all accounts', 'Batches';
+
+# ----------------------------------------------------------------------------
+# Load: every client sends every event, so each is sent by several at once, and sends it
+# again for as long as it does not know that it is counted.
+
+$proxy->safe_psql(
+	'postgres', qq{
+CREATE TABLE acknowledged (event integer, account_id uuid, tokens bigint, outcome text);
+CREATE SEQUENCE failures;
+GRANT SELECT, INSERT ON acknowledged TO worker;
+GRANT USAGE ON failures TO worker;
+ALTER ROLE worker SET client_min_messages = error;
+CREATE FUNCTION report(event integer) RETURNS void LANGUAGE plpgsql AS \$\$
+DECLARE
+    account uuid := md5('account ' || event % $account_count)::uuid;
+    tokens bigint := 1 + event * 37 % 1000;
+    answer text;
+BEGIN
+    FOR attempt IN 1 .. 1000 LOOP
+        BEGIN
+            SELECT call.outcome INTO answer FROM increment_usage(account, tokens, 'event ' || event) AS call;
+            INSERT INTO acknowledged VALUES (event, account, tokens, answer);
+            RETURN;
+        EXCEPTION
+            WHEN internal_error OR admin_shutdown OR crash_shutdown OR cannot_connect_now THEN
+                RAISE LOG 'event % is sent again: %', event, SQLERRM;
+                PERFORM nextval('failures'), pg_sleep(0.05);
+        END;
+    END LOOP;
+    RAISE 'event % was never counted', event;
+END
+\$\$;});
+
+my $script = PostgreSQL::Test::Utils::tempdir . '/report.sql';
+append_to_file($script, "\\set event :event + 1\nSELECT report(:event);\n");
+my ($load_out, $load_err) = ('', '');
+my $load = IPC::Run::start(
+	[
+		'pgbench', '-n', '-c', $client_count, '-j', 2, '-t', $event_count, '-R', 400,
+		'-D', 'event=0', '-f', $script, '-U', 'worker',
+		'-h', $proxy->host, '-p', $proxy->port, 'postgres'
+	],
+	'>', \$load_out, '2>', \$load_err);
+
+ok($proxy->poll_query_until('postgres', 'SELECT count(*) >= 300 FROM acknowledged'),
+	'calls are answered through the proxy')
+  or die 'there is no load';
+
+# Calls commit, and then wait for a standby that never comes: their replies are lost.
+$shards[0]->append_conf('postgresql.conf', "synchronous_standby_names = 'nobody'");
+$shards[0]->reload;
+ok($shards[0]->poll_query_until('postgres',
+		q{SELECT count(*) > 0 FROM pg_stat_activity WHERE wait_event = 'SyncRep'}),
+	'a call is committed, and not answered yet') or die 'no call waits';
+$shards[0]->stop('immediate');
+ok($proxy->poll_query_until('postgres', "SELECT is_called AND last_value >= $client_count FROM failures"),
+	'a shard crashes, and calls fail') or die 'no call fails';
+
+my $elsewhere = $shards[1]->safe_psql('postgres', 'SELECT account_id FROM usage_accounts LIMIT 1');
+like(call('worker', "SELECT outcome FROM increment_usage('$elsewhere', 0, 'meanwhile')"),
+	qr/^applied$/, 'an account of the other shard is counted meanwhile');
+
+$shards[0]->append_conf('postgresql.conf', "synchronous_standby_names = ''");
+$shards[0]->start;
+ok($load->finish, 'every call is answered in the end') or diag($load_err);
+
+# ----------------------------------------------------------------------------
+# The books
+
+is($proxy->safe_psql('postgres', 'SELECT count(*), count(DISTINCT event) FROM acknowledged'),
+	$client_count * $event_count . "|$event_count", 'every client has every event acknowledged');
+my @applied = rows_of($proxy->safe_psql('postgres', q{SELECT event FROM acknowledged WHERE outcome = 'applied'}));
+my %applied = map { $_ => 1 } @applied;
+is(scalar @applied, scalar keys %applied, 'none was applied for two of them');
+cmp_ok(scalar @applied, '<', $event_count, 'for some, whose reply was lost, all know it as replayed: '
+	  . ($event_count - @applied));
+
+is_deeply([ rows_of(on_shards(q{SELECT idempotency_key FROM usage_events WHERE idempotency_key <> 'meanwhile'})) ],
+	[ sort map { "event $_" } 1 .. $event_count ], 'every event is counted once, on all shards together');
+
+is_deeply(
+	[ rows_of(on_shards('SELECT account_id, sum(tokens_used) FROM usage_totals GROUP BY account_id')) ],
+	[ rows_of($proxy->safe_psql('postgres', q{
+			SELECT account_id, sum(tokens)
+			  FROM (SELECT DISTINCT event, account_id, tokens FROM acknowledged) AS event
+			 GROUP BY account_id})) ],
+	'the totals are what was acknowledged, and every account is on one shard');
+is(call('biller', 'SELECT count(*), count(DISTINCT account_id), sum(tokens_used) FROM usage_totals'),
+	"$account_count|$account_count|" . $proxy->safe_psql('postgres',
+		'SELECT sum(tokens) FROM (SELECT DISTINCT event, tokens FROM acknowledged) AS event'),
+	'the view on the proxy shows the same');
+
+my @account_counts = on_shards('SELECT count(*) FROM usage_accounts');
+cmp_ok($account_counts[0] * $account_counts[1], '>', 0, "both shards have accounts: @account_counts");
+is_deeply([ on_shards('SELECT count(*) FROM verify_usage()') ], [ 0, 0 ], 'every shard is sound');
+is(call('biller', 'SELECT count(*) FROM verify_usage()'), '0', 'and the proxy says so');
+
+for my $shard (@shards)
+{
+	my $account = $shard->safe_psql('postgres', q{
+		UPDATE usage_periods SET tokens_used = tokens_used + 1
+		 WHERE account_id = (SELECT min(account_id::text)::uuid FROM usage_periods) RETURNING account_id});
+	my $name = $shard->name;
+	is(call('biller', 'SELECT account_id, counter, recorded - expected FROM verify_usage()'),
+		"$account|tokens|1", "the proxy tells of a wrong counter on $name");
+	is(call('biller', "SELECT recorded - expected FROM verify_usage('$account')"),
+		'1', 'and of its account');
+	$shard->safe_psql('postgres',
+		"UPDATE usage_periods SET tokens_used = tokens_used - 1 WHERE account_id = '$account'");
+}
+
+# ----------------------------------------------------------------------------
+# The functions, one by one, for an account on each shard
+
+my @accounts = map { "'$_'" } on_shards('SELECT account_id FROM usage_accounts LIMIT 1');
+for my $account (@accounts)
+{
+	is(call('worker', qq{
+			BEGIN;
+			SELECT outcome FROM increment_usage($account, 5, 'rolled back');
+			ROLLBACK;
+			SELECT outcome FROM increment_usage($account, 5, 'rolled back');}),
+		"applied\nreplayed", 'a call is counted whatever becomes of the transaction on the proxy');
+	is(call('worker', "SELECT increment_usage($account, 6, 'rolled back')"),
+		'UL001', 'a conflict keeps its SQLSTATE');
+	is(call('worker', qq{SELECT outcome FROM increment_usage(p_idempotency_key => 'by name',
+			p_account_id => $account, p_tokens => 1, p_is_report => true)}),
+		'applied', 'arguments go by name');
+	is(call('biller', "SELECT account_id, reports_used FROM current_usage($account)"),
+		substr($account, 1, 36) . '|1', 'current_usage');
+	is(call('biller', "SELECT outcome FROM void_usage($account, 'by name', 'not wanted')"),
+		'voided', 'void_usage');
+	is(call('dba', qq{SELECT period_length, period_anchor = '2026-01-05Z', time_zone
+			FROM set_usage_cycle($account, '1 week', '2026-01-05Z', 'Europe/Berlin')}),
+		'7 days|t|Europe/Berlin', 'set_usage_cycle');
+	is(call('dba', qq{SELECT tokens_used, reports_used, closed_at
+			FROM open_usage_period($account, '2026-01-01Z', '2026-02-01Z', 700, 3)}),
+		'700|3|', 'open_usage_period');
+	is(call('biller', "SELECT tokens_used, closed_at IS NOT NULL FROM close_usage_period($account, '2026-01-01Z')"),
+		'700|t', 'close_usage_period');
+}
+is(call('dba', "SELECT prune_usage_events(now() + interval '1 hour')"),
+	"1\n1", 'prune_usage_events prunes on both shards');
+is(call('worker', "SELECT increment_usage(NULL, 1, 'no account')"),
+	'22004', 'no account is the error that it is');
+is(call('biller', "SELECT account_id IS NULL FROM current_usage(gen_random_uuid())"),
+	't', 'an unknown account has no usage');
+
+# Settings are the shards' roles'.
+$_->safe_psql('postgres', q{ALTER ROLE worker SET usage_ledger.settlement = 'deferred'}) for @shards;
+is(call('worker', join ';', map { "SELECT outcome FROM increment_usage($_, 1, 'deferred')" } @accounts),
+	"queued\nqueued", 'a setting of the role on the shard holds');
+is(call('dba', 'SELECT settle_usage()'), "1\n1", 'settle_usage settles on both shards');
+is(call('dba', 'SELECT sum(row_count) FROM settle_usage(10) AS row_count'), '0', 'and leaves nothing');
+$_->safe_psql('postgres', 'ALTER ROLE worker RESET usage_ledger.settlement') for @shards;
+
+# ----------------------------------------------------------------------------
+# Batches
+
+my $batch = qq{ARRAY[$accounts[1], $accounts[0], $accounts[0], NULL, $accounts[1], $accounts[0], $accounts[1]]::uuid[],
+	ARRAY[1, 2, 3, 4, 1, 5, -1], ARRAY['batch', 'batch', 'batch', 'batch', 'batch', 'another', 'third']};
+is(call('worker', "SELECT item, outcome, detail IS NOT NULL FROM increment_usage_batch($batch)"),
+	join("\n", '1|applied|f', '2|applied|f', '3|conflict|t', '4|invalid|t', '5|replayed|f', '6|applied|f', '7|invalid|t'),
+	'a batch is answered item by item, in the order given, as by one ledger');
+is(call('worker', "SELECT string_agg(outcome, ' ') FROM increment_usage_batch($batch)"),
+	'replayed replayed conflict invalid replayed replayed invalid', 'and sent again, is replayed');
+is(call('worker', qq{SELECT outcome FROM increment_usage_batch(ARRAY[$accounts[0], $accounts[1]]::uuid[], ARRAY[1, 1],
+		ARRAY['with flags', 'with flags'], ARRAY[true, NULL], NULL, ARRAY[now() - interval '1 hour', NULL])}),
+	"applied\napplied", 'flags and times go with their items');
+is_deeply([ on_shards(q{SELECT reports, occurred_at < recorded_at FROM usage_events WHERE idempotency_key = 'with flags'}) ],
+	[ '1|t', '0|f' ], 'as they were given');
+is(call('worker', "SELECT count(*) FROM increment_usage_batch('{}', '{}', '{}')"), '0', 'an empty batch is empty');
+is(call('worker', "SELECT increment_usage_batch(ARRAY[$accounts[0]]::uuid[], ARRAY[1, 2], ARRAY['malformed'])"),
+	'XX000', 'arrays of unequal length are an error');
+
+# ----------------------------------------------------------------------------
+# Rights are the proxy's and the shards'
+
+$proxy->safe_psql('postgres', 'CREATE ROLE stranger LOGIN');
+my %callable;
+for my $role (qw(worker biller dba stranger))
+{
+	$callable{$role} = $proxy->safe_psql('postgres', qq{
+		SELECT string_agg(DISTINCT p.proname::text, ' ' ORDER BY p.proname::text) FROM pg_proc AS p
+		  JOIN pg_language AS l ON l.oid = p.prolang
+		 WHERE (l.lanname = 'plproxy' OR p.proname = 'increment_usage_batch')
+		   AND has_function_privilege('$role', p.oid, 'EXECUTE')});
+}
+is_deeply(\%callable, {
+		worker => 'increment_usage increment_usage_batch increment_usage_batch_of_shards',
+		biller => 'close_usage_period current_usage usage_totals_of_shards verify_usage void_usage',
+		dba => 'open_usage_period prune_usage_events set_usage_cycle settle_usage verify_usage',
+		stranger => '' },
+	'everybody may call what they may call on a ledger');
+$proxy->safe_psql('postgres', 'GRANT EXECUTE ON FUNCTION close_usage_period TO worker');
+is(call('worker', "SELECT close_usage_period($accounts[0], '2026-01-01Z')"),
+	'42501', 'and the shard refuses what it has not granted');
+
+is_deeply([ on_shards('SELECT count(*) FROM verify_usage()') ], [ 0, 0 ], 'every shard is sound in the end');
+
+done_testing();
