@@ -419,24 +419,27 @@ const char *qualified_name(const char *table)
 }
 
 /*
- * Prepares a statement and plans it at once, for good and without sequential
- * scans: every one finds its row by a unique key, whatever the statistics said
- * when the table was small. Under SERIALIZABLE a sequential scan would also make
- * every account conflict with every other. (The queue, which has no index, is
- * scanned for all that; the price that the planner puts on it must not make it
- * compile a statement that runs for microseconds.)
+ * Plans a statement for good and without sequential scans: every one finds its row by
+ * a unique key, whatever the statistics said when the table was small. Under
+ * SERIALIZABLE a sequential scan would also make every account conflict with every
+ * other. (The queue, which has no index, is scanned for all that; the price that the
+ * planner puts on it must not make it compile a statement that runs for microseconds.)
  */
-SPIPlanPtr prepare(const Text &text)
+void make_plan(SPIPlanPtr plan)
 {
-    char *sql = psprintf(text.sql, qualified_name(text.table));
-
     int nest_level = NewGUCNestLevel();
     static const char *const unwanted[] = {"enable_seqscan", "jit"};
     for (const char *setting : unwanted) {
         (void)set_config_option(setting, "off", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true,
                                 0, false);
     }
+    ReleaseCachedPlan(SPI_plan_get_cached_plan(plan), CurrentResourceOwner);
+    AtEOXact_GUC(true, nest_level);
+}
 
+SPIPlanPtr prepare(const Text &text)
+{
+    char *sql = psprintf(text.sql, qualified_name(text.table));
     SPIPlanPtr plan = SPI_prepare_cursor(
         sql, text.argument_count, const_cast<Oid *>(text.argument_types), CURSOR_OPT_GENERIC_PLAN);
     if (plan == nullptr) {
@@ -445,10 +448,26 @@ SPIPlanPtr prepare(const Text &text)
     if (SPI_keepplan(plan) != 0) {
         elog(ERROR, "could not keep the plan of \"%s\"", sql);
     }
-    ReleaseCachedPlan(SPI_plan_get_cached_plan(plan), CurrentResourceOwner);
-
-    AtEOXact_GUC(true, nest_level);
+    make_plan(plan);
     return plan;
+}
+
+/*
+ * Whether the server would use a plan that is valid as it is. It does not when the
+ * session's search path or row_security has changed; ours depend on neither, but it
+ * would plan them anew, and as the session's settings have it.
+ */
+bool is_made_for_session(SPIPlanPtr plan)
+{
+    const auto *source =
+        static_cast<const CachedPlanSource *>(linitial(SPI_plan_get_plan_sources(plan)));
+#if PG_VERSION_NUM >= 170000
+    const bool has_same_path = SearchPathMatchesCurrentEnvironment(source->search_path);
+#else
+    const bool has_same_path = OverrideSearchPathMatchesCurrent(source->search_path);
+#endif
+    return has_same_path && (!source->dependsOnRLS || (source->rewriteRoleId == GetUserId() &&
+                                                       source->rewriteRowSecurity == row_security));
 }
 
 /*
@@ -460,6 +479,9 @@ SPIPlanPtr plan_of(Statement statement)
 {
     int index = static_cast<int>(statement);
     if (plans[index] != nullptr && SPI_plan_is_valid(plans[index])) {
+        if (!is_made_for_session(plans[index])) {
+            make_plan(plans[index]);
+        }
         return plans[index];
     }
 

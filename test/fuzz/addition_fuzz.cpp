@@ -21,8 +21,6 @@ using namespace usage_ledger::core;
 namespace
 {
 
-__extension__ typedef __int128 Wide; /* has room for the sum of any two */
-
 using CounterName = std::pair<std::string, int64_t>;
 
 CounterName name_of(const Addition &addition)
@@ -129,6 +127,32 @@ void check_fit(FuzzedDataProvider &input)
     }
 }
 
+/* What the sum comes to is all that matters, in whatever order it is made. */
+void check_wide_sum(FuzzedDataProvider &input)
+{
+    WideTotals sum = {}, reversed_sum = {};
+    std::vector<Addition> additions(input.ConsumeIntegralInRange<size_t>(0, 20));
+    Wide tokens = 0, reports = 0, chats = 0;
+    for (Addition &addition : additions) {
+        addition = any_addition(input, INT64_MAX, INT32_MAX);
+        add(&sum, addition);
+        tokens += addition.tokens;
+        reports += addition.reports;
+        chats += addition.chats;
+    }
+    for (auto addition = additions.rbegin(); addition != additions.rend(); ++addition) {
+        add(&reversed_sum, *addition);
+    }
+
+    Totals totals = {}, reversed_totals = {};
+    const bool is_narrow = narrow(sum, &totals);
+    EXPECT(is_narrow == narrow(reversed_sum, &reversed_totals) && totals == reversed_totals);
+    EXPECT(is_narrow == (is_in_range(tokens, INT64_MIN) && is_in_range(reports, INT64_MIN) &&
+                         is_in_range(chats, INT64_MIN)));
+    EXPECT(!is_narrow ||
+           (totals.tokens == tokens && totals.reports == reports && totals.chats == chats));
+}
+
 } // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -137,5 +161,6 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     check_fold(input);
     check_add(input);
     check_fit(input);
+    check_wide_sum(input);
     return 0;
 }

@@ -123,9 +123,11 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     }
     EXPECT(length.months >= 0 && length.days >= 0 && length.time_us >= 0);
     EXPECT(length.months > 0 || length.days > 0 || length.time_us >= period_length_min_us);
+    const auto anchor = input.ConsumeIntegral<int64_t>();
+    EXPECT(anchor_is_valid(anchor) == (anchor >= anchor_min_us && anchor <= anchor_max_us));
 
     const int64_t time = input.ConsumeIntegralInRange(event_time_min, event_time_max);
-    check_estimate(length, input.ConsumeIntegralInRange(timestamp_min, timestamp_max), time);
+    check_estimate(length, input.ConsumeIntegralInRange(anchor_min_us, anchor_max_us), time);
 
     /* An anchor that the toy calendar, which has no leap years, does not drift away from. */
     const int64_t near = 50 * 365 * microseconds_per_day;

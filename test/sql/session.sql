@@ -31,6 +31,24 @@ SELECT outcome, tokens_used FROM increment_usage(:a, 1, 'by index');
 SELECT pg_stat_force_next_flush();
 SELECT pg_stat_get_numscans('usage_periods'::regclass) - :sequential_scans_before AS sequential_scans;
 
+-- ... also where the server plans them anew, for another search path or row_security.
+CREATE SCHEMA elsewhere;
+SELECT outcome, tokens_used FROM increment_usage(:a, 1, 'planned for the path');
+SELECT outcome, tokens_used FROM increment_usage(:a, 1, 'planned for the path');
+SELECT pg_stat_force_next_flush();
+SELECT pg_stat_get_numscans('usage_periods'::regclass) + pg_stat_get_numscans('usage_events'::regclass) AS sequential_scans_before \gset
+SET search_path = elsewhere, public;
+SELECT outcome, tokens_used FROM increment_usage(:a, 1, 'another path');
+SELECT outcome, tokens_used FROM increment_usage(:a, 1, 'another path');
+RESET search_path;
+SET row_security = off;
+SELECT outcome, tokens_used FROM increment_usage(:a, 1, 'no row security');
+SELECT outcome, tokens_used FROM increment_usage(:a, 1, 'no row security');
+RESET row_security;
+SELECT pg_stat_force_next_flush();
+SELECT pg_stat_get_numscans('usage_periods'::regclass) + pg_stat_get_numscans('usage_events'::regclass) - :sequential_scans_before AS sequential_scans;
+DROP SCHEMA elsewhere;
+
 -- The schema is renamed, one table is moved, and back.
 CREATE SCHEMA moved;
 ALTER TABLE usage_events SET SCHEMA moved;

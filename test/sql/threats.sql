@@ -83,6 +83,7 @@ SELECT command
            format('SELECT void_usage(%L, ''of a'', ''tried'')', :a),
            'SELECT verify_usage()',
            'SELECT prune_usage_events(''infinity'')',
+           'SELECT usage_ledger_stats()',
            'ALTER FUNCTION increment_usage SECURITY INVOKER', 'ALTER FUNCTION increment_usage OWNER TO CURRENT_USER',
            'ALTER EXTENSION usage_ledger DROP FUNCTION current_usage(uuid)', 'ALTER EXTENSION usage_ledger UPDATE',
            'DROP EXTENSION usage_ledger', 'LOAD ''usage_ledger''',
