@@ -20,6 +20,7 @@ if [ $# -ge 2 ]; then
     mkdir -p "$root"
 else
     root=$(mktemp -d "${TMPDIR:-/tmp}/usage_ledger_root.XXXXXX")
+    chmod 755 "$root" # not only root works there
     trap 'rm -rf --one-file-system "$root"' EXIT
     trap 'exit 130' INT
     trap 'exit 143' TERM
