@@ -296,6 +296,7 @@ protected:
             connection.value(std::string("SET ") + setting);
         }
         connection.value("LOAD 'usage_ledger'");
+        empty_ledger(connection);
         server = server_identity();
         traces = traces_in_tables();
         take_new_accounts();
@@ -304,12 +305,11 @@ protected:
     /* Once their periods are closed, accounts answer little else than that. */
     void take_new_accounts()
     {
-        std::vector<std::string> new_accounts(4);
-        for (std::string &account : new_accounts) {
+        std::vector<std::string> accounts(4);
+        for (std::string &account : accounts) {
             account = connection.value("SELECT gen_random_uuid()");
         }
-        accounts.insert(accounts.end(), new_accounts.begin(), new_accounts.end());
-        choices = all_choices(new_accounts);
+        choices = all_choices(accounts);
         for (auto &[type, of_type] : choices) {
             for (std::vector<Argument> *arguments : {&of_type.ordinary, &of_type.odd}) {
                 for (Argument &argument : *arguments) {
@@ -319,21 +319,11 @@ protected:
         }
     }
 
-    /* What cannot be settled would be in the way of other tests. */
     void TearDown() override
     {
         EXPECT_EQ(connection.value("SELECT count(*) FROM verify_usage()"), "0");
         EXPECT_EQ(server_identity(), server);
-        std::string literal;
-        for (const std::string &account : accounts) {
-            literal += (literal.empty() ? "{" : ",") + account;
-        }
-        literal += ",00000000-0000-0000-0000-000000000000,ffffffff-ffff-ffff-ffff-ffffffffffff}";
-        for (const char *table :
-             {"usage_pending", "usage_events", "usage_periods", "usage_accounts"}) {
-            connection.value(std::string("DELETE FROM ") + table + " WHERE account_id = ANY ($1)",
-                             {literal});
-        }
+        empty_ledger(connection); /* of what cannot be settled */
     }
 
     /* Changes when the session or the server has gone down. */
@@ -486,7 +476,6 @@ protected:
     }
 
     Connection connection;
-    std::vector<std::string> accounts;
     std::map<std::string, Choices> choices;
     std::map<std::string, int> outcome_counts;
     std::string server, traces;
@@ -523,7 +512,7 @@ TEST_F(BadInput, HugeTexts)
                        {account, tokens, text, no_flag, no_flag, sent({})}),
                   "22023");
         EXPECT_EQ(call(function_named("increment_usage_batch"),
-                       {sent("{" + accounts[0] + "}"), sent("{1}"),
+                       {sent("{" + *account.text + "}"), sent("{1}"),
                         made("ARRAY[" + text.expression + "]"), sent({}), sent({}), sent({})}),
                   "");
         EXPECT_EQ(call(function_named("void_usage"), {account, text, sent("reason")}), "UL004");
@@ -543,7 +532,6 @@ TEST_F(BadInput, CyclesAtTheEndsOfTime)
              {"UTC", "America/New_York", "Asia/Kathmandu", "Pacific/Kiritimati"}) {
             for (const char *length : {"1 second", "1 day", "1 month", "100 years"}) {
                 const Argument account = sent(new_account());
-                accounts.push_back(*account.text);
                 Argument probed_anchor = anchor;
                 probe("timestamptz", &probed_anchor);
                 if (!call(function_named("set_usage_cycle"),

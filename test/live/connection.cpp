@@ -84,6 +84,11 @@ std::string new_account()
     return connection.value("SELECT gen_random_uuid()");
 }
 
+void empty_ledger(Connection &connection)
+{
+    connection.value("TRUNCATE usage_accounts, usage_periods, usage_events, usage_pending");
+}
+
 void create_database()
 {
     command(std::string("CREATE DATABASE ") + database);

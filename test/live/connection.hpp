@@ -105,6 +105,9 @@ Result increment(Connection &connection, const std::string &account, long tokens
 /* An account that no other test uses. */
 std::string new_account();
 
+/* Takes away what other tests have left, for those that look at the ledger as a whole. */
+void empty_ledger(Connection &connection);
+
 /* The tests' database: made before the first test, dropped after the last. */
 void create_database();
 void drop_database();

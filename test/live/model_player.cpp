@@ -530,6 +530,7 @@ Player::Player(uint64_t seed) : seed_(seed)
           "client_min_messages = error", "log_min_messages = fatal", "statement_timeout = '20s'"}) {
         connection_.value(std::string("SET ") + setting);
     }
+    empty_ledger(connection_);
     connection_.value("LOAD 'usage_ledger'");
     connection_.value("SELECT set_config('usage_ledger.max_event_age', $1, false)",
                       {std::to_string(Model::event_age_max / second)});
@@ -558,10 +559,6 @@ Player::Player(uint64_t seed) : seed_(seed)
                       " ORDER BY idempotency_key COLLATE \"C\"");
     prepare("verify_usage", "SELECT * FROM verify_usage()");
     prepare("boundaries", boundaries_sql);
-
-    /* What other tests have left would be settled and pruned along with what is ours. */
-    connection_.value("SELECT settle_usage(10000000)");
-    connection_.value("SELECT prune_usage_events('infinity', 10000000)");
 }
 
 std::optional<Difference> Player::play(size_t scene, const std::vector<Step> &steps,
