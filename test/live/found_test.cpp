@@ -74,6 +74,7 @@ TEST_F(Found, ItemsOfABatchAreCountedInTheirOrder)
 /* What is taken back lies before what it is taken from, where vacuum has made room. */
 TEST_F(Found, APeriodIsClosedWhateverOrderItsPendingRowsLieIn)
 {
+    empty_ledger(connection);
     open_full_period(account);
     connection.value("SET client_min_messages = error");
     connection.value("SET usage_ledger.settlement = 'deferred'");
