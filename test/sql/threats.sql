@@ -337,7 +337,10 @@ BEGIN
 END $$;
 SET usage_ledger.max_event_age = '20000d';
 SELECT zone, period_under('Default', zone), period_under('Australia', zone) = period_under('Default', zone) AS is_the_same
-  FROM unnest('{EST,CET,UTC,Europe/Berlin}'::text[]) AS zone;
+  FROM unnest('{UTC,Europe/Berlin}'::text[]) AS zone;
+-- So do zones with the name of an abbreviation, on systems that have such zones.
+SELECT bool_and(period_under('Australia', name) = period_under('Default', name)) AS are_the_same
+  FROM pg_timezone_names WHERE name IN ('EST', 'CET', 'UTC');
 RESET usage_ledger.max_event_age;
 RESET timezone_abbreviations;
 
