@@ -198,7 +198,7 @@ SELECT outcome FROM increment_usage(:a, 1, $$'; DROP TABLE usage_events; --$$);
 SELECT outcome FROM increment_usage(:a, 1, E'%I %1$I \\ "');
 RESET SESSION AUTHORIZATION;
 SELECT DISTINCT ran_as FROM hostile.log;
-SELECT idempotency_key FROM usage_events WHERE account_id = :a AND idempotency_key ~ '[%;]' ORDER BY 1;
+SELECT idempotency_key FROM usage_events WHERE account_id = :a AND idempotency_key ~ '[%;]' ORDER BY idempotency_key COLLATE "C";
 SET SESSION AUTHORIZATION dba;
 SELECT attempt(format('SELECT set_usage_cycle(%L, ''1 month'', NULL, %L)', :a, zone))
   FROM unnest('{../../../../etc/passwd,/etc/localtime,posixrules/../UTC}'::text[]) AS zone;
