@@ -26,12 +26,19 @@ if ! has_libfuzzer; then
     . scripts/prepare.sh
 fi
 
+mkdir -p build/fuzz
+objects=()
+for source in src/core/*.cpp; do
+    objects+=("build/fuzz/$(basename "$source" .cpp).o")
+    clang++ "${flags[@]}" -c "$source" -o "${objects[-1]}"
+done
+
 status=0
 for target in "${targets[@]}"; do
     name=$(basename "$target" _fuzz.cpp)
     directory=build/fuzz/$name
     mkdir -p "$directory/corpus"
-    clang++ "${flags[@]}" "test/fuzz/${name}_fuzz.cpp" src/core/*.cpp -o "$directory/fuzz"
+    clang++ "${flags[@]}" "test/fuzz/${name}_fuzz.cpp" "${objects[@]}" -o "$directory/fuzz"
     if "$directory/fuzz" -max_total_time="$seconds" -artifact_prefix="$directory/" \
         "$directory/corpus" >"$directory/log" 2>&1; then
         echo "$name: $(tail -n 1 "$directory/log")"
