@@ -106,6 +106,10 @@ TEST_F(Found, APeriodIsClosedWhateverOrderItsPendingRowsLieIn)
 TEST_F(Found, TimeZonesThatAreAbbreviationsTooHaveDaylightSaving)
 {
     for (const char *time_zone : {"CET", "EET", "MET", "WET", "EST5EDT"}) {
+        if (connection.value("SELECT count(*) FROM pg_timezone_names WHERE name = $1",
+                             {time_zone}) == "0") {
+            continue; /* Debian has moved them to a package of its own */
+        }
         for (const char *time : {"2026-01-15 12:00+00", "2026-07-15 12:00+00"}) {
             const Result period = connection.run(
                 "SELECT u.period_start, u.period_end FROM set_usage_cycle(gen_random_uuid(),"
