@@ -48,6 +48,9 @@ void record(const ItemList &items, ItemPointerData *rows);
  */
 void record_items(const Batch &batch, const ItemList &list, ItemPointerData *rows);
 
+/* Opens the periods that items miss, as far as can be; returns whether that was any. */
+bool open_missing_periods(const ItemList &items);
+
 /*
  * Adds leaders up, in the order of the list, and settles the sums. Some items may
  * be left undecided, for another round.

@@ -91,13 +91,6 @@ BatchCounters take_counters(const ItemList &list)
     return taken;
 }
 
-/* Whatever the counters are. */
-bool is_final(Verdict verdict)
-{
-    return verdict != Verdict::leader && verdict != Verdict::follower &&
-           verdict != Verdict::replayed;
-}
-
 bool is_counted(const Item &item)
 {
     return item.verdict == Verdict::applied || item.verdict == Verdict::queued;
@@ -157,8 +150,7 @@ void decide_follower(Item *item, BatchCounters *counters)
 
 /*
  * Adds the items up in the order given, as far as their counters take them, and
- * answers each from its counter as it is then. When one is left to another round,
- * so are all that come after it, or they would be counted before it.
+ * answers each from its counter as it is then.
  */
 void add_up(const ItemList &list, BatchCounters *counters)
 {
@@ -166,25 +158,51 @@ void add_up(const ItemList &list, BatchCounters *counters)
         core::Addition *sum = &counters->sums[i];
         sum->tokens = sum->reports = sum->chats = sum->row_count = 0;
     }
-    bool is_left = false;
     for (size_t i = 0; i < list.count; i++) {
         Item *item = list.items[i];
-        if (is_left) {
-            item->verdict = is_final(item->verdict) ? item->verdict : Verdict::undecided;
-            continue;
-        }
         if (item->verdict == Verdict::leader) {
             add_item(item, counters);
         } else if (item->verdict == Verdict::follower) {
             decide_follower(item, counters);
         }
-        is_left = item->verdict == Verdict::undecided;
         if (is_counted(*item) || item->verdict == Verdict::replayed) {
             const SetCounter &counter = counters->counters[counter_of(*counters, *item)];
             item->tokens_used = counter.totals.tokens;
             item->period_end = counter.period_end;
         }
     }
+}
+
+/*
+ * Where followers were left undecided because their periods are missing, opens those,
+ * and leaves everything to another round, so that every item is answered from what the
+ * items before it come to. False: there is nothing to open.
+ */
+bool start_over(const Batch &batch, const ItemList &list, const ItemPointerData *rows_of_items)
+{
+    ItemList waiting = {allocate<Item *>(list.count), 0};
+    auto *rows = allocate<ItemPointerData>(list.count);
+    size_t row_count = 0;
+    for (size_t i = 0; i < list.count; i++) {
+        Item *item = list.items[i];
+        const ItemPointerData &row = rows_of_items[item - batch.items];
+        if (ItemPointerIsValid(&row)) {
+            rows[row_count++] = row;
+        }
+        /* Those that follow it may come to be its retries. */
+        if (item->verdict == Verdict::undecided && item->leader->leader == item) {
+            waiting.items[waiting.count++] = item;
+        }
+    }
+    if (!open_missing_periods(waiting)) {
+        return false;
+    }
+    delete_events(rows, row_count);
+    for (size_t i = 0; i < list.count; i++) {
+        list.items[i]->verdict = Verdict::undecided;
+        list.items[i]->leader = nullptr;
+    }
+    return true;
 }
 
 /* Adds the sums to the counters that are locked, and queues the others. */
@@ -251,6 +269,9 @@ void settle_items(const Batch &batch, const ItemList &list, const ItemPointerDat
     BatchCounters counters = take_counters(list);
     if (counters.count > 0) {
         add_up(list, &counters);
+        if (start_over(batch, list, rows)) {
+            return;
+        }
         put_sums(counters);
         replace_refused(batch, list, rows);
     }

@@ -222,6 +222,17 @@ void record_leaders(const Groups &groups, ItemPointerData *rows_of_items, const 
 
 } // namespace
 
+bool open_missing_periods(const ItemList &items)
+{
+    if (items.count == 0) {
+        return false;
+    }
+    look_up_periods(items, true);
+    return std::any_of(items.items, items.items + items.count, [](const Item *item) {
+        return item->period == core::ItemPeriod::open || item->period == core::ItemPeriod::closed;
+    });
+}
+
 void record_items(const Batch &batch, const ItemList &list, ItemPointerData *rows)
 {
     look_up_periods(list, false);

@@ -117,21 +117,43 @@ TEST(Batch, RunsAConstantNumberOfStatements)
                                      " DELETE ON ") +
                          table + " FOR EACH STATEMENT EXECUTE FUNCTION count_statement()");
     }
-    std::vector<std::string> counts;
-    for (const int item_count : {1, 2000}) {
+    /* Of batches of $1 items, or pairs of items. */
+    const auto statements_of = [&](const char *batch, int count) {
         connection.value("SELECT setval('statements_run', 1)");
-        connection.value("SELECT count(*) FROM (SELECT array_agg(gen_random_uuid()) AS accounts,"
-                         " array_agg(1::bigint) AS tokens, array_agg('k'::text) AS keys"
-                         " FROM generate_series(1, $1::integer)) AS a,"
-                         " increment_usage_batch(accounts, tokens, keys)",
-                         {std::to_string(item_count)});
-        counts.push_back(connection.value("SELECT last_value FROM statements_run"));
-    }
+        connection.value(batch, {std::to_string(count)});
+        return std::stoi(connection.value("SELECT last_value FROM statements_run"));
+    };
+    const char *first_items =
+        "SELECT count(*) FROM (SELECT array_agg(gen_random_uuid()) AS accounts,"
+        " array_agg(1::bigint) AS tokens, array_agg('k'::text) AS keys"
+        " FROM generate_series(1, $1::integer)) AS a,"
+        " increment_usage_batch(accounts, tokens, keys)";
+    const int one = statements_of(first_items, 1), many = statements_of(first_items, 2000);
+
+    /* One of each pair is refused by its counter, and the other one opens a period instead. */
+    connection.value("CREATE TABLE full_accounts AS SELECT gen_random_uuid() AS account_id, n"
+                     " FROM generate_series(1, 201) AS n");
+    connection.value("SELECT count(open_usage_period(account_id, now() - interval '1 second',"
+                     " now() + interval '1 hour', 9223372036854775807)) FROM full_accounts");
+    const char *refused_items =
+        "SELECT count(*) FROM (SELECT array_agg(account_id ORDER BY n, item) AS accounts,"
+        " array_agg(1::bigint) AS tokens, array_agg('k'::text) AS keys,"
+        " array_agg(now() - item * interval '1 minute' ORDER BY n, item) AS times"
+        " FROM full_accounts, generate_series(0, 1) AS item"
+        " WHERE n = 201 AND $1::integer = 1 OR n < 201 AND $1::integer > 1) AS a,"
+        " increment_usage_batch(accounts, tokens, keys, p_occurred_at => times)";
+    const int one_refused = statements_of(refused_items, 1),
+              many_refused = statements_of(refused_items, 200);
     for (const char *table : {"usage_accounts", "usage_periods", "usage_events"}) {
         connection.value(std::string("DROP TRIGGER count_statement ON ") + table);
     }
-    EXPECT_EQ(counts[0], counts[1]);
-    EXPECT_NE(counts[0], "1");
+    EXPECT_GT(one, 1);
+    EXPECT_EQ(one, many);
+    EXPECT_GT(one_refused, one);
+    EXPECT_EQ(one_refused, many_refused);
+    EXPECT_EQ(connection.value("SELECT count(*) FROM usage_totals JOIN full_accounts"
+                               " USING (account_id) WHERE tokens_used = 1"),
+              "201");
 }
 
 } // namespace
