@@ -36,6 +36,6 @@ done
 count() {
     grep -cE "$1" "$log" || true
 }
-skipped=$(count '^ok .* # skip ')
-echo "$(($(count '^ok ') - skipped)) passed, $(count '^not ok ') failed, $skipped skipped"
+skipped=$(count '^ok [0-9]+ .*# skip ')
+echo "$(($(count '^ok [0-9]+ ') - skipped)) passed, $(count '^not ok ') failed, $skipped skipped"
 exit "$status"
