@@ -97,7 +97,7 @@ my $call = sub {
 	my ($transaction, $step) = @_;
 	return "SELECT increment_usage($account{$transactions{$transaction}[$step]}, 1, '$transaction');";
 };
-my $total = q{SELECT sum(tokens_used) FROM usage_totals WHERE account_id::text LIKE '68%'};
+my $total = qq{SELECT sum(tokens_used) FROM usage_totals WHERE account_id IN ($account{a}, $account{b})};
 my %session = map { $_ => $node->background_psql('postgres', on_error_stop => 0) } keys %transactions;
 $session{$_}->query_safe('BEGIN;' . $call->($_, 0)) for keys %transactions;
 $session{first}->query_until(qr/started/, "\\echo started\n" . $call->('first', 1) . "\n");
