@@ -61,13 +61,10 @@ TimestampTz time_of_local(Timestamp local, pg_tz *zone)
 }
 
 /*
- * Midnight of Monday, 1 January 2001 in a time zone: a cycle of months, years,
- * ISO weeks or days that is anchored there runs with the calendar.
+ * Midnight of Monday, 1 January 2001, 366 days after the epoch, on local clocks: a cycle
+ * of months, years, ISO weeks or days that is anchored there runs with the calendar.
  */
-TimestampTz calendar_anchor(pg_tz *zone)
-{
-    return time_of_local((date2j(2001, 1, 1) - POSTGRES_EPOCH_JDATE) * USECS_PER_DAY, zone);
-}
+constexpr Timestamp calendar_anchor = 366 * USECS_PER_DAY;
 
 core::PeriodLength period_length_of(Datum interval)
 {
@@ -81,7 +78,7 @@ void register_accounts(const Datum *account_ids, size_t count)
 {
     const Datum arguments[] = {
         make_array(count, UUIDOID, [&](size_t i) { return account_ids[i]; }),
-        TimestampTzGetDatum(calendar_anchor(find_time_zone(CStringGetTextDatum("UTC")))),
+        TimestampTzGetDatum(calendar_anchor), /* in UTC */
     };
     run(Statement::register_accounts, arguments);
 }
@@ -161,7 +158,8 @@ Datum usage_ledger_set_usage_cycle(PG_FUNCTION_ARGS)
                                psprintf("time zone %s", quoted_text(cycle.time_zone)),
                                "Pass a name from pg_timezone_names.");
     }
-    cycle.period_anchor = PG_ARGISNULL(2) ? calendar_anchor(zone) : PG_GETARG_TIMESTAMPTZ(2);
+    cycle.period_anchor =
+        PG_ARGISNULL(2) ? time_of_local(calendar_anchor, zone) : PG_GETARG_TIMESTAMPTZ(2);
     if (!core::anchor_is_valid(cycle.period_anchor)) {
         raise_invalid_argument(account_id, "period anchor is outside its limits",
                                time_text(cycle.period_anchor),
