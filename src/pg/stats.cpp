@@ -5,6 +5,8 @@
 
 #include "pg/stats.hpp"
 
+#include <algorithm>
+
 #include "pg/errors.hpp"
 
 namespace usage_ledger
@@ -25,6 +27,17 @@ struct Saved {
     char worker_error[worker_error_length_max + 1];
 };
 constexpr uint32 saved_version = 0x554C0001;
+
+/* The worker's message may be in the encoding of another database, and no text in ours. */
+Datum text_of_worker_error(char *message)
+{
+    const int length = static_cast<int>(strlen(message));
+    if (!pg_verifymbstr(message, length, true)) {
+        std::replace_if(
+            message, message + length, [](char byte) { return IS_HIGHBIT_SET(byte); }, '?');
+    }
+    return PointerGetDatum(cstring_to_text_with_len(message, length));
+}
 
 /* What can be read of the shared memory under its lock. */
 struct Noted {
@@ -105,10 +118,13 @@ void save(int code, Datum)
 
 void note_worker_error(const char *message)
 {
+    const int length =
+        pg_mbcliplen(message, static_cast<int>(strlen(message)), worker_error_length_max);
     const TimestampTz now = GetCurrentTimestamp();
     SpinLockAcquire(&shared->mutex);
     shared->worker_error_at = now;
-    strlcpy(shared->worker_error, message, sizeof(shared->worker_error));
+    memcpy(shared->worker_error, message, static_cast<size_t>(length));
+    shared->worker_error[length] = '\0';
     SpinLockRelease(&shared->mutex);
 }
 
@@ -157,7 +173,7 @@ Datum usage_ledger_stats(PG_FUNCTION_ARGS)
     bool nulls[lengthof(values)];
     memset(nulls, true, sizeof(nulls)); /* not preloaded: nothing is known */
     if (shared != nullptr) {
-        const Noted noted = read_noted();
+        Noted noted = read_noted();
         const bool has_error = noted.worker_error_at != 0;
         for (int i = 0; i < stat_count; i++) {
             values[i] = Int64GetDatum(static_cast<int64>(pg_atomic_read_u64(&shared->stats[i])));
@@ -166,12 +182,7 @@ Datum usage_ledger_stats(PG_FUNCTION_ARGS)
         values[stat_count] = Int32GetDatum(noted.launcher_pid);
         nulls[stat_count] = noted.launcher_pid == 0;
         if (has_error) {
-            /* The message may have been cut within a character. */
-            const int length =
-                pg_mbcliplen(noted.worker_error, static_cast<int>(strlen(noted.worker_error)),
-                             worker_error_length_max);
-            values[stat_count + 1] =
-                PointerGetDatum(cstring_to_text_with_len(noted.worker_error, length));
+            values[stat_count + 1] = text_of_worker_error(noted.worker_error);
             values[stat_count + 2] = TimestampTzGetDatum(noted.worker_error_at);
             nulls[stat_count + 1] = nulls[stat_count + 2] = false;
         }

@@ -11,7 +11,7 @@ my $launcher =
   q{SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'usage_ledger launcher'};
 
 my $node = PostgreSQL::Test::Cluster->new('primary');
-$node->init(allows_streaming => 1);
+$node->init(allows_streaming => 1, extra => [ '--encoding=UTF8', '--locale=C' ]);
 $node->append_conf(
 	'postgresql.conf', q{
 shared_preload_libraries = 'usage_ledger'
@@ -169,9 +169,20 @@ $node->safe_psql('postgres', 'CREATE EXTENSION usage_ledger');
 is_settled($node, 'postgres', 'the extension dropped and created again');
 
 # DROP DATABASE while it runs.
-$node->safe_psql('postgres', 'CREATE DATABASE served_too');
+$node->safe_psql('postgres', "CREATE DATABASE served_too ENCODING 'LATIN1' TEMPLATE template0");
 $node->safe_psql('served_too', 'CREATE EXTENSION usage_ledger');
 is_settled($node, 'served_too', 'a second database');
+
+# What is wrong there is not in the encoding of this one.
+$node->safe_psql(
+	'served_too', q{
+CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE '%', 'caf' || chr(233); END $$;
+CREATE TRIGGER fail BEFORE UPDATE ON usage_periods FOR EACH ROW EXECUTE FUNCTION fail();});
+queue($node, 'served_too');
+ok( $node->poll_query_until('postgres', q{SELECT worker_error = 'caf?' FROM usage_ledger_stats}),
+	'an error in another encoding can be read');
+$node->safe_psql('served_too', 'DROP FUNCTION fail CASCADE');
+is_settled($node, 'served_too', 'after that');
 queue($node, 'served_too');
 $node->safe_psql('postgres', 'DROP DATABASE served_too');
 is_settled($node, 'postgres', 'the second database dropped');
