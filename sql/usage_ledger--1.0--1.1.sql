@@ -1,5 +1,10 @@
 \echo Use "ALTER EXTENSION usage_ledger UPDATE TO '1.1'" to load this file. \quit
 
+-- Keys are ordered by their bytes: a locale's order costs more to compare in, and changes
+-- with the system's libraries, when an index would no longer find a key that it has.
+ALTER TABLE @extschema@.usage_events
+    ALTER COLUMN idempotency_key TYPE text COLLATE pg_catalog."C";
+
 -- Closed periods that have events left, in the order in which they are pruned: none of
 -- those that are being counted in, so no counter's update has anything to do with it.
 CREATE INDEX usage_periods_prunable ON @extschema@.usage_periods (closed_at)
@@ -48,7 +53,8 @@ COMMENT ON FUNCTION @extschema@.close_usage_period(uuid, timestamptz) IS
 --             tokens_used is the counter
 --
 -- Errors (nothing is written): UL003 its period is closed; UL004 no event was counted
--- under this key; 22004 account or key is NULL; 22023 the reason is too long.
+-- under this key; 22004 account or key is NULL; 22023 the key is empty or over 255
+-- bytes, or the reason is too long.
 CREATE FUNCTION @extschema@.void_usage(
     p_account_id uuid,
     p_idempotency_key text,

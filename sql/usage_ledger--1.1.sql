@@ -54,7 +54,9 @@ CREATE INDEX usage_periods_prunable ON @extschema@.usage_periods (closed_at)
    AND (pruned_at IS NULL OR pruned_at OPERATOR(pg_catalog.=) 'infinity');
 
 -- Only ever added to, until its period is closed and pruned: vacuum comes for
--- the visibility map and to freeze, in small steps.
+-- the visibility map and to freeze, in small steps. Keys are ordered by their bytes: a
+-- locale's order costs more to compare in, and changes with the system's libraries, when
+-- an index would no longer find a key that it has.
 CREATE TABLE @extschema@.usage_events (
     account_id       uuid        NOT NULL,
     period_start     timestamptz NOT NULL,
@@ -63,7 +65,7 @@ CREATE TABLE @extschema@.usage_events (
     tokens           bigint      NOT NULL,
     reports          integer     NOT NULL,
     chats            integer     NOT NULL,
-    idempotency_key  text        NOT NULL,
+    idempotency_key  text        COLLATE pg_catalog."C" NOT NULL,
     voided_at        timestamptz,
     void_reason      text,
     PRIMARY KEY (account_id, idempotency_key)
@@ -326,7 +328,8 @@ COMMENT ON FUNCTION @extschema@.close_usage_period(uuid, timestamptz) IS
 --             tokens_used is the counter
 --
 -- Errors (nothing is written): UL003 its period is closed; UL004 no event was counted
--- under this key; 22004 account or key is NULL; 22023 the reason is too long.
+-- under this key; 22004 account or key is NULL; 22023 the key is empty or over 255
+-- bytes, or the reason is too long.
 CREATE FUNCTION @extschema@.void_usage(
     p_account_id uuid,
     p_idempotency_key text,

@@ -5,13 +5,22 @@
 namespace usage_ledger::core
 {
 
-Fault check_arguments(int64_t tokens, int64_t key_length, int64_t occurred_at)
+Fault check_key(int64_t key_length)
 {
     if (key_length <= 0) {
         return Fault::key_empty;
     }
     if (key_length > key_length_max) {
         return Fault::key_too_long;
+    }
+    return Fault::none;
+}
+
+Fault check_arguments(int64_t tokens, int64_t key_length, int64_t occurred_at)
+{
+    const Fault key_fault = check_key(key_length);
+    if (key_fault != Fault::none) {
+        return key_fault;
     }
     if (tokens < 0) {
         return Fault::tokens_negative;

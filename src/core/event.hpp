@@ -51,6 +51,8 @@ enum class Fault {
     counter_overflow,
 };
 
+Fault check_key(int64_t key_length);
+
 /* Judges what depends on nothing but the arguments. */
 Fault check_arguments(int64_t tokens, int64_t key_length, int64_t occurred_at);
 

@@ -119,10 +119,15 @@ FaultText text_of(core::Fault fault)
 
 } // namespace
 
+int64 text_length(Datum value)
+{
+    return static_cast<int64>(toast_raw_datum_size(value)) - VARHDRSZ;
+}
+
 const char *quoted_text(Datum value)
 {
     /* Fetches no more of it than is shown. */
-    int64 length = static_cast<int64>(toast_raw_datum_size(value)) - VARHDRSZ;
+    const int64 length = text_length(value);
     if (length <= core::key_length_max) {
         return psprintf("\"%s\"", TextDatumGetCString(value));
     }

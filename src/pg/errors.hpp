@@ -91,6 +91,9 @@ void describe_overflow(void *subject);
 /* Not an error: the account's usage stays pending, and nobody else's does. */
 void warn_cannot_settle(const core::Addition &addition, const char *reason);
 
+/* The bytes of a text, without fetching it, however long it is. */
+int64 text_length(Datum value);
+
 /* A text in double quotes; of one longer than any key may be, the head and the length. */
 const char *quoted_text(Datum value);
 

@@ -131,10 +131,8 @@ Event event_of_arguments(FunctionCallInfo fcinfo)
     const TimestampTz occurred_at =
         PG_ARGISNULL(5) ? GetCurrentTransactionStartTimestamp() : PG_GETARG_TIMESTAMPTZ(5);
 
-    /* The key's length is known without fetching it, however long it is. */
-    const int64 key_length =
-        static_cast<int64>(toast_raw_datum_size(PG_GETARG_DATUM(2))) - VARHDRSZ;
-    core::Fault fault = core::check_arguments(tokens, key_length, occurred_at);
+    const core::Fault fault =
+        core::check_arguments(tokens, text_length(PG_GETARG_DATUM(2)), occurred_at);
     if (fault != core::Fault::none) {
         raise_fault(fault, name, tokens, occurred_at);
     }

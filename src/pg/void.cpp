@@ -55,8 +55,7 @@ void check_reason(Datum account_id, NullableDatum reason)
     if (reason.isnull) {
         return;
     }
-    const int64 length = static_cast<int64>(toast_raw_datum_size(reason.value)) - VARHDRSZ;
-    if (length > core::void_reason_length_max) {
+    if (text_length(reason.value) > core::void_reason_length_max) {
         raise_invalid_argument(
             account_id, "reason of a void is too long",
             psprintf("reason %s", quoted_text(reason.value)),
@@ -82,6 +81,10 @@ Datum usage_ledger_void_usage(PG_FUNCTION_ARGS)
     }
     if (PG_ARGISNULL(1)) {
         raise_fault(core::Fault::key_null, name, 0, 0);
+    }
+    const core::Fault key_fault = core::check_key(text_length(PG_GETARG_DATUM(1)));
+    if (key_fault != core::Fault::none) {
+        raise_fault(key_fault, name, 0, 0);
     }
     check_reason(PG_GETARG_DATUM(0), fcinfo->args[2]);
 

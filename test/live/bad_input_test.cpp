@@ -516,7 +516,7 @@ TEST_F(BadInput, HugeTexts)
                        {sent("{" + *account.text + "}"), sent("{1}"),
                         made("ARRAY[" + text.expression + "]"), sent({}), sent({}), sent({})}),
                   "");
-        EXPECT_EQ(call(function_named("void_usage"), {account, text, sent("reason")}), "UL004");
+        EXPECT_EQ(call(function_named("void_usage"), {account, text, sent("reason")}), "22023");
         EXPECT_EQ(call(function_named("void_usage"), {account, sent("k"), text}), "22023");
         EXPECT_EQ(
             call(function_named("set_usage_cycle"), {account, sent("1 month"), sent({}), text}),

@@ -114,7 +114,7 @@ TEST_F(Contract, TwoHundredThousandCallsDoNotGrowTheSession)
     constexpr int batch_size = 1000, warm_up_batch_count = 20, batch_count = 200;
     const auto session_bytes = [this] {
         return std::stol(
-            connection.value("SELECT sum(total_bytes) FROM pg_backend_memory_contexts"));
+            connection.value("SELECT sum(used_bytes) FROM pg_backend_memory_contexts"));
     };
     /* Every tenth call is a replay, and each batch ends with a call that fails. */
     const auto run_batch = [this](int batch) {

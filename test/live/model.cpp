@@ -16,6 +16,11 @@ constexpr int64_t event_tokens_max = 1000000000000;
 constexpr size_t key_length_max = 255;
 constexpr Time clock_skew_max = 5 * minute;
 
+bool is_key(const std::string &key)
+{
+    return !key.empty() && key.size() <= key_length_max;
+}
+
 Usage operator+(const Usage &a, const Usage &b)
 {
     return {a.tokens + b.tokens, a.reports + b.reports, a.chats + b.chats};
@@ -166,8 +171,7 @@ Model::Outcome Model::count(const Transaction &transaction, const Report &report
     if (!report.account || !report.tokens || !report.key) {
         return refuse("22004");
     }
-    if (report.key->empty() || report.key->size() > key_length_max || *report.tokens < 0 ||
-        *report.tokens > event_tokens_max) {
+    if (!is_key(*report.key) || *report.tokens < 0 || *report.tokens > event_tokens_max) {
         return refuse("22023");
     }
     const Usage payload = {*report.tokens, report.is_report ? 1 : 0, report.is_chat ? 1 : 0};
@@ -227,6 +231,9 @@ void Model::put(const Queue &queue)
 Answer Model::void_usage(const Transaction &transaction, const std::string &account_id,
                          const std::string &key)
 {
+    if (!is_key(key)) {
+        return error("22023");
+    }
     Account *account = find(account_id);
     if (account == nullptr || account->events.count(key) == 0) {
         return error("UL004");

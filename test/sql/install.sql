@@ -66,6 +66,11 @@ SELECT proname, prosecdef, provolatile, proparallel, obj_description(oid, 'pg_pr
        pg_get_function_arguments(oid) AS arguments
   FROM pg_proc WHERE pronamespace = 'public'::regnamespace ORDER BY 1;
 
+-- No system library has a say in the order of keys.
+SELECT attrelid::regclass AS table, attname, attcollation::regcollation
+  FROM pg_attribute WHERE attrelid::regclass IN ('usage_events'::regclass, 'usage_events_pkey'::regclass) AND attcollation <> 0
+ ORDER BY attrelid::regclass::text, attnum;
+
 -- Settings, with their defaults; only one of them is for everyone.
 SELECT name, setting, unit, context, min_val, max_val, enumvals FROM pg_settings WHERE name LIKE 'usage_ledger.%' ORDER BY name COLLATE "C";
 SET usage_ledger.unknown_account = 'ignore';

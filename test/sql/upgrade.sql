@@ -27,7 +27,7 @@ SELECT 'relation', c.oid::regclass::text,
   FROM members AS m JOIN pg_class AS c ON m.classid = 'pg_class'::regclass AND m.objid = c.oid
 UNION ALL
 SELECT 'column', concat_ws('.', a.attrelid::regclass, a.attname),
-       concat_ws(' ', a.attnum, format_type(a.atttypid, a.atttypmod), a.attnotnull, a.attstorage, a.attacl, pg_get_expr(f.adbin, f.adrelid), col_description(a.attrelid, a.attnum))
+       concat_ws(' ', a.attnum, format_type(a.atttypid, a.atttypmod), NULLIF(a.attcollation, 0)::regcollation, a.attnotnull, a.attstorage, a.attacl, pg_get_expr(f.adbin, f.adrelid), col_description(a.attrelid, a.attnum))
   FROM members AS m JOIN pg_attribute AS a ON m.classid = 'pg_class'::regclass AND m.objid = a.attrelid
   LEFT JOIN pg_attrdef AS f ON f.adrelid = a.attrelid AND f.adnum = a.attnum
  WHERE a.attnum > 0
