@@ -1,5 +1,5 @@
--- What many have today, with its holes: the schema that the README's "Moving in" starts
--- from.
+-- What many have today, with its holes: the schema that the
+-- migration of docs/moving_in.md starts from.
 CREATE TABLE usage_periods (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     account_id uuid NOT NULL,

@@ -1,4 +1,4 @@
--- The README's migration from the usual hand-written schema, as printed there.
+-- The migration of docs/moving_in.md from the usual hand-written schema, as printed there.
 SET timezone = 'UTC';
 SET datestyle = 'ISO';
 SET client_min_messages = warning;
@@ -8,7 +8,7 @@ CREATE ROLE worker;
 \getenv source PG_ABS_SRCDIR
 \getenv build PG_ABS_BUILDDIR
 \set handwritten_schema :source '/handwritten_schema.sql'
-\set document :source '/../README.md'
+\set document :source '/../docs/moving_in.md'
 \set migration :build '/results/moving_in_migration.sql'
 \i :handwritten_schema
 
@@ -30,7 +30,7 @@ INSERT INTO usage_events VALUES ('old job', :a, 90, now() - interval '30 days'),
 
 \setenv DOCUMENT :document
 \setenv MIGRATION :migration
-\! "$(dirname "$DOCUMENT")/scripts/snippets.sh" "$DOCUMENT" 'Moving in' > "$MIGRATION"
+\! "$(dirname "$DOCUMENT")/../scripts/snippets.sh" "$DOCUMENT" > "$MIGRATION"
 \i :migration
 
 -- Totals are what they were, and the old keys are known; callers go on under the old name.
