@@ -113,7 +113,7 @@ FaultText text_of(core::Fault fault)
 {
     ereport(ERROR,
             (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("%s must not be null", argument),
-             errdetail("%s.", detail), errhint("Pass a value for the argument.")));
+             errdetail("%s.", detail), errhint("%s", hint_null)));
     pg_unreachable();
 }
 
