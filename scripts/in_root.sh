@@ -78,8 +78,8 @@ make_root() {
     local started=$SECONDS
     echo "Making a root of Debian $release"
     rm -rf --one-file-system "$root.unfinished"
-    isolated debootstrap --variant=minbase "$release" "$root.unfinished" >"$root.log" 2>&1 || {
-        tail -n 20 "$root.log" >&2
+    isolated debootstrap --variant=minbase "$release" "$root.unfinished" >"$root.debootstrap.log" 2>&1 || {
+        tail -n 20 "$root.debootstrap.log" >&2
         return 1
     }
     echo force-unsafe-io >"$root.unfinished/etc/dpkg/dpkg.cfg.d/no-sync" # nothing here is to last
@@ -87,7 +87,7 @@ make_root() {
     apt-config dump | grep -E '^Acquire::(Check-|https?::)' \
         >"$root.unfinished/etc/apt/apt.conf.d/90machine" || true
     mv "$root.unfinished" "$root"
-    rm "$root.log"
+    rm "$root.debootstrap.log"
     echo "Making a root of Debian $release took $((SECONDS - started)) s"
 }
 
