@@ -68,30 +68,49 @@ sub finish_all
 	return;
 }
 
+# The state of a process and its parent, or nothing when there is no such process.
+sub process_status
+{
+	my ($pid) = @_;
+	open(my $file, '<', "/proc/$pid/stat") or return;
+	my ($state, $parent) = (<$file> // '') =~ /\A\d+ \(.*\) (\S) (\d+) /s;
+	close $file;
+	return ($state, $parent);
+}
+
+# Waits for a change that the kernel makes soon, if ever.
+sub await_kernel
+{
+	my ($what, $has_come) = @_;
+	for (my $waited_ms = 0; !$has_come->(); $waited_ms++)
+	{
+		die "waited in vain for $what\n" if $waited_ms > 60_000;
+		usleep(1000);
+	}
+	return;
+}
+
 # Kills all processes of a cluster at once, and waits until they are gone.
 sub crash
 {
 	my ($node) = @_;
 	my $postmaster = $node->{_pid};
-	my @children;
-	kill 'STOP', $postmaster; # or it would have more by the time they are all known
-	for my $path (glob '/proc/[0-9]*/stat')
-	{
-		open(my $file, '<', $path) or next;
-		my $line = <$file> // '';
-		close $file;
-		push @children, $1 if $line =~ /\A(\d+) \(.*\) \S $postmaster /;
-	}
+
+	# It must not fork while its children are listed, and may be about to when the signal
+	# is sent: one that is missed keeps the shared memory, and the next start fails. Or it
+	# has ended by itself, and its children before it.
+	kill 'STOP', $postmaster;
+	await_kernel("process $postmaster to stop",
+		sub { ((process_status($postmaster))[0] // 'gone') =~ /\A(?:T|Z|gone)\z/ });
+	my @children = grep { ((process_status($_))[1] // 0) == $postmaster }
+	  map { m{(\d+)\z} } glob '/proc/[0-9]*';
+
 	kill 'KILL', $postmaster, @children;
 	$node->{_pid} = undef;
+	# Until it is reaped a dead postmaster counts as alive for the next one.
 	for my $pid ($postmaster, @children)
 	{
-		# Until it is reaped a dead postmaster counts as alive for the next one.
-		for (my $waited_ms = 0; -e "/proc/$pid"; $waited_ms++)
-		{
-			die "process $pid does not go away\n" if $waited_ms > 60_000;
-			usleep(1000);
-		}
+		await_kernel("process $pid to go away", sub { !-e "/proc/$pid" });
 	}
 	return;
 }
