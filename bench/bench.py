@@ -141,7 +141,7 @@ class Bench:
 
     def rounds(self, section, point, contenders):
         """Lets contenders (name: function) take turns, in another order each round."""
-        names = list(contenders)
+        names = [name for name in contenders if name in (self.options.contenders or contenders)]
         for round_number in range(self.options.rounds):
             for name in names[round_number % len(names):] + names[:round_number % len(names)]:
                 self.record(section, point, name, round_number, contenders[name]())
@@ -177,6 +177,8 @@ class Bench:
     def calls(self):
         """One call a transaction, over accounts and clients."""
         for workload, choice in CHOICE.items():
+            if workload not in self.options.workloads:
+                continue
             ours = self.script("ours_" + workload, choice + "\n" + OURS.format(key=NEW_KEY))
             by_hand = {name: self.script(f"{name}_{workload}", choice + "\n" + sql.format(key=NEW_KEY))
                        for name, sql in BY_HAND.items()}
@@ -329,13 +331,16 @@ class Bench:
 
 
 def main():
+    names = lambda text: text.split(",")
     numbers = lambda text: [int(number) for number in text.split(",") if number]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5, help="turns of each contender at each point")
     parser.add_argument("--seconds", type=int, default=5, help="length of a turn")
     parser.add_argument("--clients", type=numbers, default=[1, 8, 16, 32])
     parser.add_argument("--growth", type=numbers, default=[0, 1000000, 10000000, 50000000], help="events in the ledger")
-    parser.add_argument("--sections", type=lambda text: text.split(","), default=[], help="only these, separated by commas")
+    parser.add_argument("--sections", type=names, default=[], help="only these, separated by commas")
+    parser.add_argument("--workloads", type=names, default=list(CHOICE), help="of the calls only these, of " + ", ".join(CHOICE))
+    parser.add_argument("--contenders", type=names, default=[], help="only these, such as immediate,a,b,c")
     parser.add_argument("--output", default="bench/results", help="directory for results.csv and the charts")
     options = parser.parse_args()
 

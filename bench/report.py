@@ -102,23 +102,28 @@ def charts(results, directory):
     if shutil.which("gnuplot") is None:
         print("no gnuplot: no charts", file=sys.stderr)
         return
-    contenders = ("immediate", "adaptive", "deferred", "a", "b", "c", "redis")
+    # Only of what was measured: gnuplot refuses a chart of nothing.
     for workload, title in (("hot", "one hot account"), ("even", "10,000 accounts")):
+        contenders = [name for name in ("immediate", "adaptive", "deferred", "a", "b", "c", "redis")
+                      if any(results.median("calls", f"{workload} {clients}", name) for clients in results.clients)]
         data = "\n".join(f"{clients} " + " ".join(str(results.median("calls", f"{workload} {clients}", name) or "NaN")
                                                 for name in contenders) for clients in results.clients)
         plots = ", ".join(f"$data using 1:{i + 2} title '{name if len(name) > 1 else f'by hand ({name})'}' with linespoints pt 7 ps 0.5"
                           for i, name in enumerate(contenders))
-        gnuplot(os.path.join(directory, f"calls_{workload}.svg"), f"Calls a second, {title}", "clients", data,
-                f"set logscale x 2; set key outside right; plot {plots}")
-    data = "\n".join(f'"{label}" {results.median(section, point, name, "cpu_us") or "NaN"}'
-                     for label, section, point, name in (
-                         ("no function", "round trip", "8", "empty C function"), ("immediate", "calls", "even 8", "immediate"),
-                         ("adaptive", "calls", "even 8", "adaptive"), ("deferred", "calls", "even 8", "deferred"),
-                         ("by hand (a)", "calls", "even 8", "a"), ("by hand (b)", "calls", "even 8", "b"),
-                         ("by hand (c)", "calls", "even 8", "c"), ("replay", "replays", "100 %", "immediate"),
-                         ("in a batch", "batches", "1000", "immediate"), ("settled", "settlement", "1,000,000 rows", "settle_usage")))
-    gnuplot(os.path.join(directory, "cost.svg"), "Server CPU a call, 8 clients, 10,000 accounts (µs)", "", data,
-            "unset key; set style fill solid 0.6; set boxwidth 0.7; set xtics rotate by -35; plot $data using 0:2:xtic(1) with boxes")
+        if contenders:
+            gnuplot(os.path.join(directory, f"calls_{workload}.svg"), f"Calls a second, {title}", "clients", data,
+                    f"set logscale x 2; set key outside right; plot {plots}")
+    costs = {label: results.median(section, point, name, "cpu_us")
+             for label, section, point, name in (
+                 ("no function", "round trip", "8", "empty C function"), ("immediate", "calls", "even 8", "immediate"),
+                 ("adaptive", "calls", "even 8", "adaptive"), ("deferred", "calls", "even 8", "deferred"),
+                 ("by hand (a)", "calls", "even 8", "a"), ("by hand (b)", "calls", "even 8", "b"),
+                 ("by hand (c)", "calls", "even 8", "c"), ("replay", "replays", "100 %", "immediate"),
+                 ("in a batch", "batches", "1000", "immediate"), ("settled", "settlement", "1,000,000 rows", "settle_usage"))}
+    data = "\n".join(f'"{label}" {cost}' for label, cost in costs.items() if cost is not None)
+    if data:
+        gnuplot(os.path.join(directory, "cost.svg"), "Server CPU a call, 8 clients, 10,000 accounts (µs)", "", data,
+                "unset key; set style fill solid 0.6; set boxwidth 0.7; set xtics rotate by -35; plot $data using 0:2:xtic(1) with boxes")
 
 
 def gnuplot(path, title, x_label, data, commands):
