@@ -33,12 +33,14 @@ void set_period(Item *item, const WantedPeriod &wanted)
     }
 }
 
+/* Which of the missing periods to open; not "none" takes the accounts' locks. */
+enum class Opening { none, leaders, all };
+
 /*
- * Finds the periods of all items, and opens those that are missing if that is
- * asked for. Items are sorted by account here, so those of one account and time,
- * most often all of an account's, share a lookup.
+ * Finds the periods of all items. Items are sorted by account here, so those of one
+ * account and time, most often all of an account's, share a lookup.
  */
-void look_up_periods(const ItemList &list, bool is_opening)
+void look_up_periods(const ItemList &list, Opening opening)
 {
     const ItemList sorted = copy_of(list);
     std::sort(sorted.items, sorted.items + sorted.count, [](const Item *a, const Item *b) {
@@ -55,14 +57,18 @@ void look_up_periods(const ItemList &list, bool is_opening)
         if (previous == nullptr || previous->occurred_at != item->occurred_at ||
             memcmp(previous->account_id, item->account_id, core::account_id_size) != 0) {
             wanted[wanted_count++] = {
-                account_of(*item), item->occurred_at, PeriodState::missing, {}, 0};
+                account_of(*item), item->occurred_at, PeriodState::missing, {}, 0, false};
+        }
+        if (opening == Opening::all ||
+            (opening == Opening::leaders && item->verdict == Verdict::leader)) {
+            wanted[wanted_count - 1].is_opened = true;
         }
         wanted_by[i] = wanted_count - 1;
     }
-    if (is_opening) {
-        open_periods(wanted, wanted_count);
-    } else {
+    if (opening == Opening::none) {
         find_periods(wanted, wanted_count);
+    } else {
+        open_periods(wanted, wanted_count);
     }
     for (size_t i = 0; i < sorted.count; i++) {
         set_period(sorted.items[i], wanted[wanted_by[i]]);
@@ -148,41 +154,56 @@ void decide_counted_groups(const Groups &groups)
     }
 }
 
-/*
- * Finds out which item of each key is to be counted, and opens the periods that
- * those items need.
- */
-void choose_leaders(const Groups &groups)
+/* Those items of groups that have a leader whose periods are missing. */
+ItemList missing_periods(const Groups &groups)
 {
-    ItemList unopened = {allocate<Item *>(groups.count), 0};
+    size_t item_count = 0;
     for (size_t i = 0; i < groups.count; i++) {
-        Item *leader = core::find_leader(groups.groups[i].items, groups.groups[i].size);
-        if (leader != nullptr && leader->period == core::ItemPeriod::missing) {
-            unopened.items[unopened.count++] = leader;
-        }
+        item_count += groups.groups[i].size;
     }
-    if (unopened.count == 0) {
-        return;
-    }
-    look_up_periods(unopened, true);
-
-    /*
-     * What keeps a period from being opened is its account's, so it keeps all
-     * missing periods of the account's items from it.
-     */
+    ItemList missing = {allocate<Item *>(item_count), 0};
     for (size_t i = 0; i < groups.count; i++) {
         const Group &group = groups.groups[i];
-        Item *leader = leader_of(group);
-        if (leader == nullptr || leader->period == core::ItemPeriod::open) {
+        if (leader_of(group) == nullptr) {
             continue;
         }
         for (size_t j = 0; j < group.size; j++) {
             if (group.items[j]->period == core::ItemPeriod::missing) {
-                group.items[j]->period = leader->period;
+                missing.items[missing.count++] = group.items[j];
             }
         }
-        leader->verdict = Verdict::undecided;
-        core::find_leader(group.items, group.size);
+    }
+    return missing;
+}
+
+/*
+ * Finds out which item of each key is to be counted, and opens the periods that
+ * those items need. A later item of the key needs its own only if a counter refuses
+ * the first; by then counters are locked, and whoever waited for an account could be
+ * waited for. So its account is locked here, and its period opened then.
+ */
+void choose_leaders(const Groups &groups)
+{
+    Groups left = groups;
+    while (left.count > 0) {
+        for (size_t i = 0; i < left.count; i++) {
+            core::find_leader(left.groups[i].items, left.groups[i].size);
+        }
+        const ItemList missing = missing_periods(left);
+        if (missing.count == 0) {
+            return;
+        }
+        look_up_periods(missing, Opening::leaders);
+
+        /* Where that shows that a leader cannot be counted, another item may be. */
+        left = select(left, [](const Group &group) {
+            Item *leader = leader_of(group);
+            if (leader == nullptr || leader->period == core::ItemPeriod::open) {
+                return false;
+            }
+            leader->verdict = Verdict::undecided;
+            return true;
+        });
     }
 }
 
@@ -227,7 +248,7 @@ bool open_missing_periods(const ItemList &items)
     if (items.count == 0) {
         return false;
     }
-    look_up_periods(items, true);
+    look_up_periods(items, Opening::all);
     return std::any_of(items.items, items.items + items.count, [](const Item *item) {
         return item->period == core::ItemPeriod::open || item->period == core::ItemPeriod::closed;
     });
@@ -235,7 +256,7 @@ bool open_missing_periods(const ItemList &items)
 
 void record_items(const Batch &batch, const ItemList &list, ItemPointerData *rows)
 {
-    look_up_periods(list, false);
+    look_up_periods(list, Opening::none);
 
     const ItemList sorted = copy_of(list);
     core::sort_by_key(sorted.items, sorted.count);

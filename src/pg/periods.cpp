@@ -222,6 +222,9 @@ void open_periods(WantedPeriod *wanted, size_t count)
                 cycles[i].is_known ? PeriodState::no_cycle : PeriodState::unknown_account;
             continue;
         }
+        if (!wanted[i].is_opened) {
+            continue;
+        }
         /* Times ascend, so the last one opened here is the nearest before. */
         core::Span gap = {wanted[i].previous_end, next_starts[i]};
         const WantedPeriod *last = opened_count > 0 ? &opened[opened_count - 1] : nullptr;
@@ -249,7 +252,7 @@ void open_periods(WantedPeriod *wanted, size_t count)
 
 Period open_period_covering(const EventName &event, TimestampTz time)
 {
-    WantedPeriod wanted = {event.account_id.value, time, PeriodState::missing, {}, 0};
+    WantedPeriod wanted = {event.account_id.value, time, PeriodState::missing, {}, 0, true};
     open_periods(&wanted, 1);
     switch (wanted.state) {
     case PeriodState::found:

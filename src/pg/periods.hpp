@@ -31,16 +31,18 @@ struct WantedPeriod {
     PeriodState state;
     Period period;            /* if it was found */
     TimestampTz previous_end; /* if it is missing: where the gap around the time begins */
+    bool is_opened;           /* if it is missing: by open_periods, which leaves others so */
 };
 
 /* Likewise, for the periods that cover times; those that do not exist are missing. */
 void find_periods(WantedPeriod *wanted, size_t count);
 
 /*
- * Opens the missing periods of a list that is sorted by account and time, each as
- * the account's cycle has it, clipped to the gap that it falls in. Registers
- * unknown accounts if that is the setting. Waits for other sessions that open
- * periods of the same accounts, and uses theirs.
+ * Opens missing periods of a list that is sorted by account and time, each as the
+ * account's cycle has it, clipped to the gap that it falls in. Registers unknown
+ * accounts if that is the setting. Waits for other sessions that open periods of
+ * the same accounts, and uses theirs; until the end of the transaction no other can
+ * open any, so that those which stay missing are opened later without a wait.
  */
 void open_periods(WantedPeriod *wanted, size_t count);
 
