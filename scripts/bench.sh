@@ -5,8 +5,8 @@
 #
 #   scripts/bench.sh [OPTION]...            (--help lists the options)
 #
-# Takes about an hour and 40 GB of disk; --rounds, --seconds,
-# --sections and --growth make it less.
+# Takes about an hour and 40 GB of disk; --rounds, --seconds, --sections and --growth
+# make it less. Further settings of the cluster are taken from CLUSTER_SETTINGS.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 additional_packages="python3-minimal gnuplot-nox"
@@ -18,5 +18,6 @@ max_wal_size = 32GB
 checkpoint_timeout = 1h
 shared_preload_libraries = 'usage_ledger'
 usage_ledger.settle_databases = 'bench_adaptive, bench_deferred'
+${CLUSTER_SETTINGS:-}
 "
 exec scripts/with_cluster.sh python3 bench/bench.py "$@"
