@@ -120,38 +120,52 @@ Batch batch_of_arguments(FunctionCallInfo fcinfo)
     return batch;
 }
 
-/* The items that are not decided yet, in the order given. */
-ItemList undecided_items(const Batch &batch)
+/* All items, in the order given. */
+ItemList items_of(const Batch &batch)
 {
-    ItemList undecided = {allocate<Item *>(batch.count), 0};
+    ItemList list = {allocate<Item *>(batch.count), batch.count};
     for (size_t i = 0; i < batch.count; i++) {
-        if (batch.items[i].verdict == Verdict::undecided) {
-            undecided.items[undecided.count++] = &batch.items[i];
+        list.items[i] = &batch.items[i];
+    }
+    return list;
+}
+
+/* Those of a list that are not decided yet. */
+ItemList undecided_of(const ItemList &list)
+{
+    ItemList undecided = {allocate<Item *>(list.count), 0};
+    for (size_t i = 0; i < list.count; i++) {
+        if (list.items[i]->verdict == Verdict::undecided) {
+            undecided.items[undecided.count++] = list.items[i];
         }
     }
     return undecided;
 }
 
-/* Counts items that are undecided, in the order given. */
-void count_items(const Batch &batch, const ItemList &list)
+/* Counts those of a list that are undecided; false: they are to be counted once more. */
+bool count_items(const Batch &batch, const ItemList &list)
 {
     auto *rows = allocate<ItemPointerData>(batch.count);
     for (size_t i = 0; i < batch.count; i++) {
         ItemPointerSetInvalid(&rows[i]);
     }
-    for (size_t i = 0; i < list.count; i++) {
-        Item *item = list.items[i];
+    const ItemList undecided = undecided_of(list);
+    for (size_t i = 0; i < undecided.count; i++) {
+        Item *item = undecided.items[i];
         item->fault = core::check_time({item->occurred_at, batch.now, event_age_max_us()});
     }
-    record_items(batch, list, rows);
-    settle_items(batch, list, rows);
+    record_items(batch, undecided, rows);
+    return settle_items(batch, list, rows);
 }
 
 void count_batch(const Batch &batch)
 {
     /* One round, but where a counter has refused an item and left its key to a later one. */
-    for (ItemList list = undecided_items(batch); list.count > 0; list = undecided_items(batch)) {
-        count_items(batch, list);
+    ItemList list = undecided_of(items_of(batch));
+    while (list.count > 0) {
+        if (count_items(batch, list)) {
+            list = undecided_of(list);
+        }
     }
 }
 

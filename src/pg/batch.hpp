@@ -52,9 +52,10 @@ void record_items(const Batch &batch, const ItemList &list, ItemPointerData *row
 bool open_missing_periods(const ItemList &items);
 
 /*
- * Adds leaders up, in the order of the list, and settles the sums. Some items may
- * be left undecided, for another round.
+ * Adds leaders up, in the order of the list, and settles the sums. False: periods had
+ * to be opened, and nothing was settled; the list is for another round. True: those
+ * that are undecided still, if any, are for another round.
  */
-void settle_items(const Batch &batch, const ItemList &list, const ItemPointerData *rows);
+bool settle_items(const Batch &batch, const ItemList &list, const ItemPointerData *rows);
 
 } // namespace usage_ledger

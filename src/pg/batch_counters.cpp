@@ -175,8 +175,10 @@ void add_up(const ItemList &list, BatchCounters *counters)
 
 /*
  * Where followers were left undecided because their periods are missing, opens those,
- * and leaves everything to another round, so that every item is answered from what the
- * items before it come to. False: there is nothing to open.
+ * and leaves all that was to be counted to another round, so that every item is answered
+ * from what the items before it come to. What was decided without a counter stays so: to
+ * look for another session's key again could mean to wait for who voids its event, who
+ * may wait for a counter that is locked here. False: there is nothing to open.
  */
 bool start_over(const Batch &batch, const ItemList &list, const ItemPointerData *rows_of_items)
 {
@@ -199,8 +201,10 @@ bool start_over(const Batch &batch, const ItemList &list, const ItemPointerData 
     }
     delete_events(rows, row_count);
     for (size_t i = 0; i < list.count; i++) {
-        list.items[i]->verdict = Verdict::undecided;
-        list.items[i]->leader = nullptr;
+        if (list.items[i]->leader != nullptr) {
+            list.items[i]->verdict = Verdict::undecided;
+            list.items[i]->leader = nullptr;
+        }
     }
     return true;
 }
@@ -264,17 +268,18 @@ void replace_refused(const Batch &batch, const ItemList &list, const ItemPointer
 
 } // namespace
 
-void settle_items(const Batch &batch, const ItemList &list, const ItemPointerData *rows)
+bool settle_items(const Batch &batch, const ItemList &list, const ItemPointerData *rows)
 {
     BatchCounters counters = take_counters(list);
     if (counters.count > 0) {
         add_up(list, &counters);
         if (start_over(batch, list, rows)) {
-            return;
+            return false;
         }
         put_sums(counters);
         replace_refused(batch, list, rows);
     }
+    return true;
 }
 
 } // namespace usage_ledger

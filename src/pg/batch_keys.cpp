@@ -154,7 +154,7 @@ void decide_counted_groups(const Groups &groups)
     }
 }
 
-/* Those items of groups that have a leader whose periods are missing. */
+/* Of groups that have a leader, those items that miss a period and nothing else. */
 ItemList missing_periods(const Groups &groups)
 {
     size_t item_count = 0;
@@ -168,7 +168,8 @@ ItemList missing_periods(const Groups &groups)
             continue;
         }
         for (size_t j = 0; j < group.size; j++) {
-            if (group.items[j]->period == core::ItemPeriod::missing) {
+            if (group.items[j]->period == core::ItemPeriod::missing &&
+                group.items[j]->fault == core::Fault::none) {
                 missing.items[missing.count++] = group.items[j];
             }
         }
