@@ -1,31 +1,30 @@
 #include "core/batch.hpp"
 
 #include <algorithm>
+#include <cassert>
 #include <cstring>
 
 namespace usage_ledger::core
 {
 
-const char *outcome_of(Verdict verdict)
+const char *name_of(Outcome outcome)
 {
-    switch (verdict) {
-    case Verdict::undecided:
-    case Verdict::leader:
-    case Verdict::follower:
+    switch (outcome) {
+    case Outcome::undecided:
         break;
-    case Verdict::applied:
+    case Outcome::applied:
         return "applied";
-    case Verdict::queued:
+    case Outcome::queued:
         return "queued";
-    case Verdict::replayed:
+    case Outcome::replayed:
         return "replayed";
-    case Verdict::conflict:
+    case Outcome::conflict:
         return "conflict";
-    case Verdict::invalid:
+    case Outcome::invalid:
         return "invalid";
-    case Verdict::unknown_account:
+    case Outcome::unknown_account:
         return "unknown_account";
-    case Verdict::closed:
+    case Outcome::closed:
         return "closed";
     }
     return nullptr;
@@ -44,67 +43,70 @@ int compare_keys(const Item &a, const Item &b)
     return order;
 }
 
-void sort_by_key(Item **items, size_t count)
+size_t find_first_items(Item **items, size_t count)
 {
-    /* The items lie in the order given, so their addresses tell it. */
+    /* An item's address tells its place in the order given. */
     std::sort(items, items + count, [](const Item *a, const Item *b) {
         const int order = compare_keys(*a, *b);
         return order != 0 ? order < 0 : a < b;
     });
-}
-
-size_t group_size(Item *const *items, size_t count)
-{
-    size_t size = 1;
-    while (size < count && compare_keys(*items[0], *items[size]) == 0) {
-        size++;
-    }
-    return size;
-}
-
-void decide_counted(Item *const *group, size_t size, const Payload &counted, int64_t period_start)
-{
-    for (size_t i = 0; i < size; i++) {
-        Item *item = group[i];
-        if (item->verdict == Verdict::undecided) {
-            item->verdict = item->payload == counted ? Verdict::replayed : Verdict::conflict;
-            item->counted = counted;
-            item->period_start = period_start;
+    size_t first_count = 0;
+    for (size_t i = 0; i < count; i++) {
+        Item *item = items[i];
+        const bool is_first = first_count == 0 || compare_keys(*items[first_count - 1], *item) != 0;
+        if (is_first) {
+            std::swap(items[first_count++], items[i]);
         }
+        item->first = items[first_count - 1];
     }
+    return first_count;
 }
 
-void follow(Item *const *group, size_t size, Item *leader)
+bool needs_key_lookup(const Item &item)
 {
-    leader->leader = leader;
-    for (size_t i = 0; i < size; i++) {
-        if (group[i]->verdict == Verdict::undecided) {
-            group[i]->verdict = Verdict::follower;
-            group[i]->leader = leader;
-        }
+    return item.error != InputError::none || item.period != ItemPeriod::open;
+}
+
+void refuse(Item *item)
+{
+    assert(needs_key_lookup(*item));
+    if (item->error != InputError::none) {
+        item->outcome = Outcome::invalid;
+    } else if (item->period == ItemPeriod::closed) {
+        item->outcome = Outcome::closed;
+    } else {
+        item->outcome = Outcome::unknown_account;
     }
 }
 
-Item *find_leader(Item *const *group, size_t size)
+void set_event(Item *first, const Payload &counted, int64_t period_start)
 {
-    for (size_t i = 0; i < size; i++) {
-        Item *item = group[i];
-        if (item->verdict != Verdict::undecided) {
-            continue;
-        }
-        if (item->fault != Fault::none) {
-            item->verdict = Verdict::invalid;
-        } else if (item->period == ItemPeriod::closed) {
-            item->verdict = Verdict::closed;
-        } else if (item->period == ItemPeriod::unknown_account ||
-                   item->period == ItemPeriod::no_cycle) {
-            item->verdict = Verdict::unknown_account;
-        } else {
-            item->verdict = Verdict::leader;
-            return item;
-        }
+    assert(first->first == first);
+    first->has_event = true;
+    first->counted = counted;
+    first->period_start = period_start;
+}
+
+void replay(Item *item)
+{
+    const Item &first = *item->first;
+    assert(first.has_event);
+    item->outcome = item->payload == first.counted ? Outcome::replayed : Outcome::conflict;
+    item->counted = first.counted;
+    item->period_start = first.period_start;
+}
+
+void share_fate(Item *item)
+{
+    const Item &first = *item->first;
+    assert(&first != item && first.outcome != Outcome::undecided);
+    if (first.has_event) {
+        replay(item);
+    } else {
+        item->outcome = first.outcome;
+        item->error = first.error;
+        item->period = first.period;
     }
-    return nullptr;
 }
 
 } // namespace usage_ledger::core

@@ -1,23 +1,23 @@
 /*
- * batch.hpp: the items of a batch, in the order and the groups in which they are
- * decided. Each comes to what it would have come to in a call of its own, the
- * calls made in the order given.
+ * batch.hpp: the items of a batch, and what decides them.
+ *
+ * Of the items with one key, the first is the event and the others share its fate: they
+ * are replays where it was counted, and refused as it was where it was not. Items whose
+ * own arguments are invalid stand outside of this: they claim no key.
  */
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 
-#include "core/addition.hpp"
+#include "core/counter.hpp"
 #include "core/event.hpp"
 
 namespace usage_ledger::core
 {
 
-enum class Verdict {
+enum class Outcome {
     undecided,
-    leader,   /* the first countable item of its key: it is to be recorded */
-    follower, /* a later one: it comes to what becomes of its leader */
     applied,
     queued,
     replayed,
@@ -27,11 +27,11 @@ enum class Verdict {
     closed,
 };
 
-/* The outcome's name as SQL has it. */
-const char *outcome_of(Verdict verdict);
+/* The outcome's name in SQL; nullptr for an item that is undecided. */
+const char *name_of(Outcome outcome);
 
 /* What is known of the period that covers an item's time. */
-enum class ItemPeriod { open, closed, missing, unknown_account, no_cycle };
+enum class ItemPeriod { missing, open, closed, unknown_account, no_cycle };
 
 struct Item {
     const uint8_t *account_id; /* account_id_size bytes */
@@ -39,39 +39,41 @@ struct Item {
     int64_t key_length;
     Payload payload;
     int64_t occurred_at;
-    Fault fault;
+    InputError error;
     ItemPeriod period;
     int64_t period_start;
     int64_t period_end;
-    Verdict verdict;
-    Item *leader;    /* of a follower: the first leader of its key; of that: the present one */
-    Payload counted; /* what a conflict conflicts with */
+    Outcome outcome;
+    Item *first;     /* the first item of its key; of that, itself */
+    bool has_event;  /* of a first item: there is an event of its key */
+    Payload counted; /* if so, what it counted */
     int64_t tokens_used;
 };
 
-/* Every batch takes keys in this order: by account, then by key, byte by byte. */
+/* The order in which every batch takes its keys: by account, then by key, byte by byte. */
 int compare_keys(const Item &a, const Item &b);
 
-/* Sorts items by key, those of one key in the order given. */
-void sort_by_key(Item **items, size_t count);
-
-/* The number of items at the front that have the same key. */
-size_t group_size(Item *const *items, size_t count);
-
 /*
- * Decides the undecided items of one key, which was counted before: by their
- * payloads alone.
+ * Sorts items by key, sets the first item of each, and moves the first items to the front,
+ * still sorted. Returns how many they are.
+ *
+ * REQUIRES: the items lie in memory in the order given.
  */
-void decide_counted(Item *const *group, size_t size, const Payload &counted, int64_t period_start);
+size_t find_first_items(Item **items, size_t count);
 
-/* Makes followers of the undecided items of one key. */
-void follow(Item *const *group, size_t size, Item *leader);
+/* Whether an item would be refused. It may still be a replay, so its key comes first. */
+bool needs_key_lookup(const Item &item);
 
-/*
- * Finds the first item of a key that can be counted, which becomes its leader, and
- * decides those before it; nullptr when there is none. An item whose period is
- * missing counts as one that can.
- */
-Item *find_leader(Item *const *group, size_t size);
+/* Refuses an item, by its time or its period. REQUIRES: needs_key_lookup(*item). */
+void refuse(Item *item);
+
+/* Notes the event of a first item's key, which the item has just recorded or had been counted. */
+void set_event(Item *first, const Payload &counted, int64_t period_start);
+
+/* Decides an item whose first item's key has an event, by its payload. */
+void replay(Item *item);
+
+/* Decides an item that is not the first of its key. REQUIRES: the first one is decided. */
+void share_fate(Item *item);
 
 } // namespace usage_ledger::core

@@ -5,45 +5,45 @@
 namespace usage_ledger::core
 {
 
-Fault check_key(int64_t key_length)
+InputError check_key(int64_t key_length)
 {
     if (key_length <= 0) {
-        return Fault::key_empty;
+        return InputError::key_empty;
     }
     if (key_length > key_length_max) {
-        return Fault::key_too_long;
+        return InputError::key_too_long;
     }
-    return Fault::none;
+    return InputError::none;
 }
 
-Fault check_arguments(int64_t tokens, int64_t key_length, int64_t occurred_at)
+InputError check_arguments(int64_t tokens, int64_t key_length, int64_t occurred_at)
 {
-    const Fault key_fault = check_key(key_length);
-    if (key_fault != Fault::none) {
-        return key_fault;
+    const InputError key_error = check_key(key_length);
+    if (key_error != InputError::none) {
+        return key_error;
     }
     if (tokens < 0) {
-        return Fault::tokens_negative;
+        return InputError::tokens_negative;
     }
     if (tokens > event_tokens_max) {
-        return Fault::tokens_too_many;
+        return InputError::tokens_too_many;
     }
     if (occurred_at == INT64_MIN || occurred_at == INT64_MAX) {
-        return Fault::time_not_finite;
+        return InputError::time_not_finite;
     }
-    return Fault::none;
+    return InputError::none;
 }
 
-Fault check_time(const EventTimes &times)
+InputError check_time(const EventTimes &times)
 {
-    /* Only now is added to, which is a sane clock: an occurred_at near the ends cannot overflow. */
+    /* now is far from the ends of the range, so these sums cannot overflow. */
     if (times.occurred_at < times.now - times.event_age_max_us) {
-        return Fault::time_too_old;
+        return InputError::time_too_old;
     }
     if (times.occurred_at > times.now + clock_skew_max_us) {
-        return Fault::time_too_far_ahead;
+        return InputError::time_too_far_ahead;
     }
-    return Fault::none;
+    return InputError::none;
 }
 
 } // namespace usage_ledger::core

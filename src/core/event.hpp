@@ -8,7 +8,7 @@
 namespace usage_ledger::core
 {
 
-/* What an event adds to the counters. Two calls with one key agree on it, or conflict. */
+/* What an event adds to its counter. Two calls with one key conflict unless it is equal. */
 struct Payload {
     int64_t tokens;
     int32_t reports;
@@ -20,15 +20,15 @@ inline bool operator==(const Payload &a, const Payload &b)
     return a.tokens == b.tokens && a.reports == b.reports && a.chats == b.chats;
 }
 
-/* What takes an event back: added to a counter, it undoes the payload. */
+/* What reverses an event when it is added to the counter. */
 inline Payload operator-(const Payload &payload)
 {
     return {-payload.tokens, -payload.reports, -payload.chats};
 }
 
 /*
- * Times are microseconds on the server's scale, whatever its epoch; the ends of
- * the type's range are minus and plus infinity.
+ * Times are microseconds since the server's epoch. The ends of the type's range are minus
+ * and plus infinity.
  */
 struct EventTimes {
     int64_t occurred_at;
@@ -36,7 +36,8 @@ struct EventTimes {
     int64_t event_age_max_us;
 };
 
-enum class Fault {
+/* Why the arguments of an event are not acceptable. */
+enum class InputError {
     none,
     account_null,
     tokens_null,
@@ -48,18 +49,17 @@ enum class Fault {
     time_not_finite,
     time_too_old,
     time_too_far_ahead,
-    counter_overflow,
 };
 
-Fault check_key(int64_t key_length);
+InputError check_key(int64_t key_length);
 
-/* Judges what depends on nothing but the arguments. */
-Fault check_arguments(int64_t tokens, int64_t key_length, int64_t occurred_at);
+/* Checks what depends on nothing but the arguments. */
+InputError check_arguments(int64_t tokens, int64_t key_length, int64_t occurred_at);
 
 /*
- * Judges what depends on the clock. A retry may come when its event has grown
- * too old, so look the key up before acting on this.
+ * Checks what depends on the clock. A retry may arrive after its event has grown too old,
+ * so look the key up before acting on this.
  */
-Fault check_time(const EventTimes &times);
+InputError check_time(const EventTimes &times);
 
 } // namespace usage_ledger::core

@@ -14,19 +14,21 @@ constexpr int64_t microseconds_per_day = 86400 * microseconds_per_second;
 /* An idempotency key, in bytes. */
 constexpr int64_t key_length_max = 255;
 
-/* Tokens in one event: above any real request, and 9 million events below overflow. */
+/* Tokens in one event: more than any real request; 9 million such events fit a counter. */
 constexpr int64_t event_tokens_max = 1000000000000;
 
 /* Items in one batch. */
 constexpr int64_t batch_items_max = 1000000;
+static_assert(event_tokens_max <= INT64_MAX / batch_items_max && batch_items_max <= INT32_MAX,
+              "the usage of a batch fits a counter and a row of usage_pending");
 
-/* Rows that one call of settle_usage or prune_usage_events works on. */
+/* Rows that one call of settle_usage or prune_usage_events processes. */
 constexpr int32_t call_rows_max = 10000000;
 
 /* The reason of a void, in bytes. */
 constexpr int64_t void_reason_length_max = 1000;
 
-/* How far a reporter's clock may run ahead of the server's. */
+/* How far a caller's clock may be ahead of the server's. */
 constexpr int64_t clock_skew_max_us = 300 * microseconds_per_second;
 
 /* Opening totals: reports and chats are integers in usage_events. */

@@ -23,7 +23,7 @@ int64_t average_length_us(const PeriodLength &length)
 
 bool period_length_is_valid(const PeriodLength &length)
 {
-    /* Field by field first: what passes cannot overflow the sum. */
+    /* Each field is within the limit, so their sum cannot overflow. */
     if (length.months < 0 || length.months > period_length_max_us / month_average_us ||
         length.days < 0 || length.days > period_length_max_us / microseconds_per_day ||
         length.time_us < 0 || length.time_us > period_length_max_us) {

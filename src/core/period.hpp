@@ -1,10 +1,10 @@
 /*
  * period.hpp: which billing period a time falls in.
  *
- * Period n of a cycle runs from boundary(n) to boundary(n + 1). Boundaries are
- * reckoned from the anchor each time and never from one another, so a cycle
- * anchored on 31 January comes back to the 31st after every shorter month.
- * What a boundary is depends on time zones, so the caller supplies it.
+ * Period n of a cycle runs from boundary(n) to boundary(n + 1). Each boundary is computed
+ * from the anchor and never from another boundary, so a cycle anchored on 31 January
+ * returns to the 31st after every shorter month. Boundaries depend on time zones, so the
+ * caller supplies the function that computes them.
  */
 #pragma once
 
@@ -28,16 +28,15 @@ struct Span {
 /* No field negative, and within the limits when a month has its average length. */
 bool period_length_is_valid(const PeriodLength &length);
 
-/* Finite, and so far from the ends of time that boundaries can be reckoned from it. */
+/* Finite, and far enough from the ends of the range to compute boundaries from it. */
 bool anchor_is_valid(int64_t anchor);
 
-/* The number of the period that time falls in, if every month had its average length. */
+/* The number of the period that covers time, if every month had its average length. */
 int64_t estimate_period(int64_t time, int64_t anchor, const PeriodLength &length);
 
 /*
- * Finds the period that covers time, starting from an estimate of its number.
- * Boundaries never decrease, but may coincide: a day that a time zone skipped
- * is an empty period, which covers nothing.
+ * Finds the period that covers time, starting from an estimate of its number. Boundaries
+ * never decrease, but two may coincide: a day that a time zone skipped is an empty period.
  */
 template <typename Boundary> Span period_covering(int64_t time, int64_t estimate, Boundary boundary)
 {

@@ -2,10 +2,7 @@
 
 #include "pg/accounts.hpp"
 
-#include "core/period.hpp"
-#include "pg/arrays.hpp"
-#include "pg/errors.hpp"
-#include "pg/statements.hpp"
+#include "pg/spi.hpp"
 
 namespace usage_ledger
 {
@@ -14,13 +11,13 @@ namespace
 {
 
 /*
- * Named in full, as in pg_timezone_names. Not as AT TIME ZONE has it, which takes CET
- * and its like for abbreviations, and those know no daylight saving. Null: unknown.
+ * Takes full names only, those of pg_timezone_names. AT TIME ZONE would read CET as an
+ * abbreviation, which has no daylight saving. Null: the name is unknown.
  */
 pg_tz *find_time_zone(Datum name)
 {
-    const char *spelt = TextDatumGetCString(name);
-    return strlen(spelt) <= TZ_STRLEN_MAX ? pg_tzset(spelt) : nullptr;
+    const char *zone = TextDatumGetCString(name);
+    return strlen(zone) <= TZ_STRLEN_MAX ? pg_tzset(zone) : nullptr;
 }
 
 [[noreturn]] void raise_out_of_range()
@@ -30,7 +27,7 @@ pg_tz *find_time_zone(Datum name)
     pg_unreachable();
 }
 
-/* What the clocks of a time zone show at a time. */
+/* The local time in a time zone. */
 Timestamp local_time(TimestampTz time, pg_tz *zone)
 {
     int offset_s;
@@ -44,7 +41,7 @@ Timestamp local_time(TimestampTz time, pg_tz *zone)
     return local;
 }
 
-/* The time at which they show that, or would, if they did not skip it. */
+/* The time of a local time, also of one that daylight saving skips. */
 TimestampTz time_of_local(Timestamp local, pg_tz *zone)
 {
     pg_tm tm;
@@ -60,33 +57,47 @@ TimestampTz time_of_local(Timestamp local, pg_tz *zone)
     return time;
 }
 
-/*
- * Midnight of Monday, 1 January 2001, 366 days after the epoch, on local clocks: a cycle
- * of months, years, ISO weeks or days that is anchored there runs with the calendar.
- */
-constexpr Timestamp calendar_anchor = 366 * USECS_PER_DAY;
-
-core::PeriodLength period_length_of(Datum interval)
-{
-    const Interval *length = DatumGetIntervalP(interval);
-    return {length->month, length->day, length->time};
-}
+/* 1 January 2001, 366 days after the server's epoch. */
+constexpr Timestamp local_calendar_anchor = 366 * USECS_PER_DAY;
 
 } // namespace
 
 void register_accounts(const Datum *account_ids, size_t count)
 {
+    static Statement statement = {
+        "usage_accounts",
+        "INSERT INTO %s (account_id, period_anchor)"
+        " SELECT k.account_id, $2 FROM pg_catalog.unnest($1) AS k (account_id)"
+        " ON CONFLICT (account_id) DO NOTHING",
+        {UUIDARRAYOID, TIMESTAMPTZOID}};
     const Datum arguments[] = {
         make_array(count, UUIDOID, [&](size_t i) { return account_ids[i]; }),
-        TimestampTzGetDatum(calendar_anchor), /* in UTC */
+        TimestampTzGetDatum(local_calendar_anchor), /* local is UTC here */
     };
-    run(Statement::register_accounts, arguments);
+    run(&statement, arguments);
 }
 
 void lock_accounts(const Datum *account_ids, Cycle *cycles, size_t count)
 {
+    static Statement lock = {
+        "usage_accounts",
+        "SELECT k.ordinal, a.ctid, a.period_length, a.period_anchor, a.time_zone"
+        " FROM pg_catalog.unnest($1) WITH ORDINALITY AS k (account_id, ordinal)"
+        " CROSS JOIN LATERAL"
+        " (SELECT a.ctid, a.period_length, a.period_anchor, a.time_zone FROM %s AS a"
+        " WHERE a.account_id OPERATOR(pg_catalog.=) k.account_id FOR UPDATE) AS a",
+        {UUIDARRAYOID}};
+    /*
+     * Under REPEATABLE READ, a session that waited for the lock does not see the periods
+     * that were opened in the meantime. An update tells it that its snapshot is too old.
+     */
+    static Statement update = {
+        "usage_accounts",
+        "UPDATE %s SET time_zone = time_zone WHERE ctid OPERATOR(pg_catalog.=) ANY ($1)",
+        {TIDARRAYOID}};
+
     const Datum ids = make_array(count, UUIDOID, [&](size_t i) { return account_ids[i]; });
-    const uint64 locked_count = run(Statement::lock_accounts, &ids);
+    const uint64 locked_count = run(&lock, &ids);
     for (size_t i = 0; i < count; i++) {
         cycles[i].is_known = false;
     }
@@ -97,19 +108,19 @@ void lock_accounts(const Datum *account_ids, Cycle *cycles, size_t count)
     }
     const Datum rows =
         make_array(locked_count, TIDOID, [&](size_t row) { return required_column(2, row); });
-    run(Statement::mark_accounts, &rows);
+    run(&update, &rows);
 }
 
 bool cycle_is_valid(const Cycle &cycle)
 {
     return core::period_length_is_valid(cycle.period_length) &&
-           core::anchor_is_valid(cycle.period_anchor) && find_time_zone(cycle.time_zone) != nullptr;
+           core::anchor_is_valid(cycle.period_anchor) && time_zone_is_known(cycle.time_zone);
 }
 
 /*
- * As timestamptz + interval reckons in a session of the cycle's time zone:
- * months and days on the local clock, so that daylight saving does not shift the
- * hour, and what is shorter in elapsed time.
+ * Computes as timestamptz + interval does in a session of the cycle's time zone: months and
+ * days on the local clock, so that daylight saving does not shift the hour, and the rest in
+ * elapsed time.
  */
 TimestampTz cycle_boundary(const Cycle &cycle, int64 n)
 {
@@ -124,56 +135,20 @@ TimestampTz cycle_boundary(const Cycle &cycle, int64 n)
     return time_of_local(local, zone) + cycle.period_length.time_us * n;
 }
 
-} // namespace usage_ledger
-
-extern "C" {
-
-PG_FUNCTION_INFO_V1(usage_ledger_set_usage_cycle);
-
-Datum usage_ledger_set_usage_cycle(PG_FUNCTION_ARGS)
+core::PeriodLength period_length_of(Datum interval)
 {
-    using namespace usage_ledger;
-
-    static const char *const names[] = {"account", "period length", nullptr, "time zone"};
-    for (int i = 0; i < static_cast<int>(lengthof(names)); i++) {
-        if (names[i] != nullptr && PG_ARGISNULL(i)) {
-            raise_null_argument(names[i], fcinfo->args[0]);
-        }
-    }
-
-    Datum account_id = PG_GETARG_DATUM(0);
-    Cycle cycle = {};
-    cycle.period_length = period_length_of(PG_GETARG_DATUM(1));
-    cycle.time_zone = PointerGetDatum(PG_GETARG_TEXT_PP(3));
-
-    if (!core::period_length_is_valid(cycle.period_length)) {
-        raise_invalid_argument(
-            account_id, "period length is outside its limits",
-            DatumGetCString(DirectFunctionCall1(interval_out, PG_GETARG_DATUM(1))),
-            "Pass 1 second to 100 years, with no field negative.");
-    }
-    pg_tz *zone = find_time_zone(cycle.time_zone);
-    if (zone == nullptr) {
-        raise_invalid_argument(account_id, "time zone is unknown",
-                               psprintf("time zone %s", quoted_text(cycle.time_zone)),
-                               "Pass a name from pg_timezone_names.");
-    }
-    cycle.period_anchor =
-        PG_ARGISNULL(2) ? time_of_local(calendar_anchor, zone) : PG_GETARG_TIMESTAMPTZ(2);
-    if (!core::anchor_is_valid(cycle.period_anchor)) {
-        raise_invalid_argument(account_id, "period anchor is outside its limits",
-                               time_text(cycle.period_anchor),
-                               "Pass a time of the years 1 to 9999 when some period starts, or "
-                               "NULL for the calendar's.");
-    }
-
-    SPI_connect();
-    const Datum arguments[] = {account_id, PG_GETARG_DATUM(1),
-                               TimestampTzGetDatum(cycle.period_anchor), cycle.time_zone};
-    run(Statement::set_cycle, arguments);
-    Datum account = SPI_datumTransfer(required_column(1), false, -1);
-    SPI_finish();
-
-    PG_RETURN_DATUM(account);
+    const Interval *length = DatumGetIntervalP(interval);
+    return {length->month, length->day, length->time};
 }
+
+bool time_zone_is_known(Datum name)
+{
+    return find_time_zone(name) != nullptr;
 }
+
+TimestampTz calendar_anchor(Datum time_zone)
+{
+    return time_of_local(local_calendar_anchor, find_time_zone(time_zone));
+}
+
+} // namespace usage_ledger

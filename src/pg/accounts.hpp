@@ -11,25 +11,37 @@ namespace usage_ledger
 {
 
 struct Cycle {
-    bool is_known; /* or the account is not registered, and there is no more to say */
+    bool is_known; /* or the account is not registered, and nothing else is set */
     core::PeriodLength period_length;
     TimestampTz period_anchor;
     Datum time_zone; /* text */
 };
 
-/* Registers accounts with calendar months in UTC, but for those that are known. */
+/* Registers those accounts that are unknown, with calendar months in UTC. */
 void register_accounts(const Datum *account_ids, size_t count);
 
 /*
- * Takes the locks that all who open a period of these accounts hold, until the
- * end of the transaction, in the order given, and reads the accounts' cycles.
+ * Locks accounts until the end of the transaction (locks.hpp, level 1), and reads their
+ * cycles.
+ *
+ * REQUIRES: account_ids are sorted, without duplicates.
  */
 void lock_accounts(const Datum *account_ids, Cycle *cycles, size_t count);
 
-/* Whether periods can be reckoned with it: its length valid, its time zone known. */
+/* Whether periods can be computed: the length and anchor are valid, the time zone is known. */
 bool cycle_is_valid(const Cycle &cycle);
 
 /* Where period number n of a valid cycle starts. */
 TimestampTz cycle_boundary(const Cycle &cycle, int64 n);
+
+core::PeriodLength period_length_of(Datum interval);
+
+bool time_zone_is_known(Datum name);
+
+/*
+ * Midnight of Monday, 1 January 2001 in a known time zone. A cycle of months, years, ISO
+ * weeks or days that is anchored there follows the calendar.
+ */
+TimestampTz calendar_anchor(Datum time_zone);
 
 } // namespace usage_ledger

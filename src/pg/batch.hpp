@@ -6,13 +6,13 @@
 #include "pg/postgres.hpp"
 
 #include "core/batch.hpp"
-#include "pg/events.hpp"
+#include "pg/spi.hpp"
 
 namespace usage_ledger
 {
 
 using core::Item;
-using core::Verdict;
+using core::Outcome;
 
 template <typename T> T *allocate(size_t count)
 {
@@ -33,29 +33,39 @@ struct ItemList {
     size_t count;
 };
 
-ItemList copy_of(const ItemList &list);
+/* Those items of a list that meet a condition. */
+template <typename Condition> ItemList select(const ItemList &list, Condition condition)
+{
+    ItemList selected = {allocate<Item *>(list.count), 0};
+    for (size_t i = 0; i < list.count; i++) {
+        if (condition(*list.items[i])) {
+            selected.items[selected.count++] = list.items[i];
+        }
+    }
+    return selected;
+}
 
-Datum account_of(const Item &item);
-Event event_of(const Item &item);
+inline bool is_undecided(const Item &item)
+{
+    return item.outcome == Outcome::undecided;
+}
 
-/* Records the events of items that are sorted by key; see record_events. */
-void record(const ItemList &items, ItemPointerData *rows);
+inline Datum account_of(const Item &item)
+{
+    return PointerGetDatum(item.account_id);
+}
 
 /*
- * Decides items as far as periods and keys can, and records the events of those
- * that are to be counted, which are leaders then; rows[i] is where the event of
- * batch.items[i] lies, and invalid for all others.
+ * Decides items as far as periods and keys can, and records the events of the others. Those
+ * stay undecided; tids[i] is the place of the event that batch.items[i] has recorded, or
+ * invalid.
  */
-void record_items(const Batch &batch, const ItemList &list, ItemPointerData *rows);
-
-/* Opens the periods that items miss, as far as can be; returns whether that was any. */
-bool open_missing_periods(const ItemList &items);
+void record_items(const Batch &batch, const ItemList &list, ItemPointerData *tids);
 
 /*
- * Adds leaders up, in the order of the list, and settles the sums. False: periods had
- * to be opened, and nothing was settled; the list is for another round. True: those
- * that are undecided still, if any, are for another round.
+ * Adds the recorded events to their counters, or queues them, and decides all items that are
+ * still undecided. Deletes the events that a counter refuses.
  */
-bool settle_items(const Batch &batch, const ItemList &list, const ItemPointerData *rows);
+void settle_items(const Batch &batch, const ItemList &list, const ItemPointerData *tids);
 
 } // namespace usage_ledger

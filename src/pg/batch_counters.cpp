@@ -1,5 +1,5 @@
 /*
- * batch_counters.cpp: what the items of a batch add to counters, or leave to a
+ * batch_counters.cpp: adding the items of a batch to their counters, or leaving them to a
  * settler.
  */
 #include "pg/postgres.hpp"
@@ -8,9 +8,10 @@
 
 #include "pg/batch.hpp"
 #include "pg/counters.hpp"
-#include "pg/holds.hpp"
+#include "pg/events.hpp"
 #include "pg/pending.hpp"
 #include "pg/settings.hpp"
+#include "pg/settlement.hpp"
 #include "pg/worker.hpp"
 
 namespace usage_ledger
@@ -19,267 +20,196 @@ namespace usage_ledger
 namespace
 {
 
-/* An item's part in the sum of its counter. */
-core::Addition addition_of(const Item &item)
-{
-    core::Addition addition = {};
-    memcpy(addition.account_id, item.account_id, core::account_id_size);
-    addition.period_start = item.period_start;
-    addition.tokens = item.payload.tokens;
-    addition.reports = item.payload.reports;
-    addition.chats = item.payload.chats;
-    addition.row_count = 1;
-    return addition;
-}
-
-/* A follower is added only if its leader cannot be, but then its counter must be at hand. */
-bool may_be_added(const Item &item)
-{
-    return item.verdict == Verdict::leader ||
-           (item.verdict == Verdict::follower && item.period == core::ItemPeriod::open);
-}
-
-/* The counters that a batch adds to or answers from, in counters' order. */
-struct BatchCounters {
-    core::Addition *sums;
-    SetCounter *counters;
+/* Counters in their order. */
+struct CounterIds {
+    core::CounterId *ids;
     size_t count;
 };
 
-size_t counter_of(const BatchCounters &counters, const Item &item)
+/* The counters of those items that meet a condition. */
+template <typename Condition> CounterIds counters_of(const ItemList &list, Condition condition)
 {
-    const core::Addition wanted = addition_of(item);
-    const core::Addition *found =
-        std::lower_bound(counters.sums, counters.sums + counters.count, wanted,
-                         [](const core::Addition &a, const core::Addition &b) {
-                             return core::compare_counters(a, b) < 0;
-                         });
-    Assert(found < counters.sums + counters.count && core::compare_counters(*found, wanted) == 0);
-    return found - counters.sums;
+    const ItemList items = select(list, condition);
+    auto *ids = allocate<core::CounterId>(items.count);
+    for (size_t i = 0; i < items.count; i++) {
+        ids[i] = counter_id(account_of(*items.items[i]), items.items[i]->period_start);
+    }
+    std::sort(ids, ids + items.count);
+    const size_t count = std::unique(ids, ids + items.count) - ids;
+    return {ids, count};
+}
+
+/* Counters, and the usage to be added to each. */
+struct Counters {
+    CounterState *states;
+    core::Totals *usage;
+    size_t *item_counts;
+    size_t count;
+};
+
+Counters make_counters(const CounterIds &ids)
+{
+    Counters counters = {allocate<CounterState>(ids.count), allocate<core::Totals>(ids.count),
+                         allocate<size_t>(ids.count), ids.count};
+    for (size_t i = 0; i < ids.count; i++) {
+        counters.states[i] = {};
+        counters.states[i].id = ids.ids[i];
+        counters.usage[i] = {};
+        counters.item_counts[i] = 0;
+    }
+    return counters;
+}
+
+/* The state of an item's counter; nullptr if it is not among these. */
+CounterState *find_counter(const Counters &counters, const Item &item)
+{
+    const core::CounterId id = counter_id(account_of(item), item.period_start);
+    CounterState *const end = counters.states + counters.count;
+    CounterState *found = std::lower_bound(
+        counters.states, end, id,
+        [](const CounterState &state, const core::CounterId &wanted) { return state.id < wanted; });
+    return found < end && found->id == id ? found : nullptr;
 }
 
 /*
- * Locks the counters to be added to, or holds their periods open, as the settlement
- * has it, and reads the others. Holding comes before trying to lock: it may have to
- * wait for who closes a period, and nobody who waits may have a later counter locked.
+ * Takes the counters to add to: locked, or with their periods held open, as the settlement
+ * says. Holding comes before trying to lock: it can wait for a close, and a session that waits
+ * must not hold the lock of a later counter.
  */
-BatchCounters take_counters(const ItemList &list)
+Counters take_counters(const CounterIds &ids)
 {
-    BatchCounters taken = {allocate<core::Addition>(list.count), nullptr, 0};
-    for (size_t i = 0; i < list.count; i++) {
-        const Item &item = *list.items[i];
-        if (may_be_added(item) || item.verdict == Verdict::replayed) {
-            core::Addition *sum = &taken.sums[taken.count++];
-            *sum = addition_of(item);
-            sum->row_count = may_be_added(item) ? 1 : 0;
-        }
+    Counters counters = make_counters(ids);
+    if (settlement_mode == settlement_immediate) {
+        lock_counters(counters.states, counters.count);
+        return counters;
     }
-    taken.count = core::fold(taken.sums, taken.count);
-    taken.counters = allocate<SetCounter>(taken.count);
-    memset(taken.counters, 0, taken.count * sizeof(SetCounter));
+    hold_periods_open(ids.ids, ids.count);
+    if (settlement_mode == settlement_adaptive) {
+        (void)try_lock_counters(counters.states, counters.count);
+    }
+    read_counters(counters.states, counters.count, Snapshot::latest);
+    return counters;
+}
 
-    if (settlement == settlement_immediate) {
-        lock_counters(taken.sums, taken.counters, taken.count);
+/* The counters that replays answer from and that nothing is added to. */
+Counters read_replayed(const ItemList &list, const Counters &added)
+{
+    Counters counters = make_counters(counters_of(list, [&](const Item &item) {
+        return item.outcome == Outcome::replayed && find_counter(added, item) == nullptr;
+    }));
+    read_counters(counters.states, counters.count, Snapshot::transaction);
+    return counters;
+}
+
+/* Adds an item to its counter's usage, unless the counter refuses it. */
+void add_item(Item *item, const Counters &counters)
+{
+    CounterState *counter = find_counter(counters, *item);
+    Assert(counter != nullptr);
+    const core::Totals usage = core::usage_of(item->payload);
+    if (counter->is_closed) {
+        item->outcome = Outcome::closed;
+    } else if (counter->is_locked && core::fit(counter->totals, usage) != core::Fit::fits) {
+        item->outcome = Outcome::invalid;
     } else {
-        hold_all_open(taken.sums, taken.count);
-        if (settlement == settlement_adaptive) {
-            try_lock_counters(taken.sums, taken.counters, taken.count);
+        const size_t i = counter - counters.states;
+        (void)core::add(&counters.usage[i], usage);
+        counters.item_counts[i]++;
+        item->outcome = counter->is_locked ? Outcome::applied : Outcome::queued;
+        if (counter->is_locked) {
+            (void)core::add(&counter->totals, usage);
         }
-        read_latest_counters(taken.sums, taken.counters, taken.count);
-    }
-    read_counters(taken.sums, taken.counters, taken.count);
-    return taken;
-}
-
-bool is_counted(const Item &item)
-{
-    return item.verdict == Verdict::applied || item.verdict == Verdict::queued;
-}
-
-/* Adds an item to its counter's sum, unless the counter refuses it. */
-void add_item(Item *item, BatchCounters *counters)
-{
-    const core::Addition addition = addition_of(*item);
-    const size_t counter = counter_of(*counters, *item);
-    SetCounter *target = &counters->counters[counter];
-    if (target->is_closed) {
-        item->verdict = Verdict::closed;
         return;
     }
-    if (target->is_locked) {
-        if (core::fit(target->totals, addition) != core::Fit::fits) {
-            item->verdict = Verdict::invalid;
-            item->fault = core::Fault::counter_overflow;
-            return;
-        }
-        target->totals = core::sum_of(target->totals, addition);
-    }
-    core::Addition *sum = &counters->sums[counter];
-    sum->tokens += addition.tokens;
-    sum->reports += addition.reports;
-    sum->chats += addition.chats;
-    sum->row_count++;
-    item->verdict = target->is_locked ? Verdict::applied : Verdict::queued;
+    item->has_event = false;
 }
 
 /*
- * Decides a follower: a retry of its leader or, where that was refused, the next
- * leader. One whose period would have to be opened for that is left undecided, for
- * another round, and so are those that follow it.
+ * Decides the items in the order given, as far as their counters take them, and answers each
+ * from its counter as it is at that item.
  */
-void decide_follower(Item *item, BatchCounters *counters)
+void add_up(const ItemList &list, const Counters &added, const Counters &replayed)
 {
-    Item *const leader = item->leader->leader;
-    if (leader->verdict == Verdict::undecided) {
-        item->verdict = Verdict::undecided;
-    } else if (is_counted(*leader)) {
-        item->verdict = Verdict::undecided;
-        core::decide_counted(&item, 1, leader->payload, leader->period_start);
-    } else if (item->fault != core::Fault::none) {
-        item->verdict = Verdict::invalid;
-    } else if (item->period == core::ItemPeriod::closed) {
-        item->verdict = Verdict::closed;
-    } else if (item->period == core::ItemPeriod::open) {
-        add_item(item, counters);
-        item->leader->leader = item;
-    } else {
-        item->verdict = Verdict::undecided;
-        item->leader->leader = item;
-    }
-}
-
-/*
- * Adds the items up in the order given, as far as their counters take them, and
- * answers each from its counter as it is then.
- */
-void add_up(const ItemList &list, BatchCounters *counters)
-{
-    for (size_t i = 0; i < counters->count; i++) {
-        core::Addition *sum = &counters->sums[i];
-        sum->tokens = sum->reports = sum->chats = sum->row_count = 0;
-    }
     for (size_t i = 0; i < list.count; i++) {
         Item *item = list.items[i];
-        if (item->verdict == Verdict::leader) {
-            add_item(item, counters);
-        } else if (item->verdict == Verdict::follower) {
-            decide_follower(item, counters);
+        if (is_undecided(*item)) {
+            if (item->first == item) {
+                add_item(item, added);
+            } else {
+                core::share_fate(item);
+            }
         }
-        if (is_counted(*item) || item->verdict == Verdict::replayed) {
-            const SetCounter &counter = counters->counters[counter_of(*counters, *item)];
-            item->tokens_used = counter.totals.tokens;
-            item->period_end = counter.period_end;
+        if (item->outcome == Outcome::applied || item->outcome == Outcome::queued ||
+            item->outcome == Outcome::replayed) {
+            const CounterState *counter = find_counter(added, *item);
+            counter = counter != nullptr ? counter : find_counter(replayed, *item);
+            item->tokens_used = counter->totals.tokens;
+            item->period_end = counter->period_end;
         }
     }
 }
 
-/*
- * Where followers were left undecided because their periods are missing, opens those,
- * and leaves all that was to be counted to another round, so that every item is answered
- * from what the items before it come to. What was decided without a counter stays so: to
- * look for another session's key again could mean to wait for who voids its event, who
- * may wait for a counter that is locked here. False: there is nothing to open.
- */
-bool start_over(const Batch &batch, const ItemList &list, const ItemPointerData *rows_of_items)
+/* Adds the usage to the counters that are locked, and queues it for the others. */
+void write_usage(const Counters &counters)
 {
-    ItemList waiting = {allocate<Item *>(list.count), 0};
-    auto *rows = allocate<ItemPointerData>(list.count);
-    size_t row_count = 0;
-    for (size_t i = 0; i < list.count; i++) {
-        Item *item = list.items[i];
-        const ItemPointerData &row = rows_of_items[item - batch.items];
-        if (ItemPointerIsValid(&row)) {
-            rows[row_count++] = row;
-        }
-        /* Those that follow it may come to be its retries. */
-        if (item->verdict == Verdict::undecided && item->leader->leader == item) {
-            waiting.items[waiting.count++] = item;
-        }
-    }
-    if (!open_missing_periods(waiting)) {
-        return false;
-    }
-    delete_events(rows, row_count);
-    for (size_t i = 0; i < list.count; i++) {
-        if (list.items[i]->leader != nullptr) {
-            list.items[i]->verdict = Verdict::undecided;
-            list.items[i]->leader = nullptr;
-        }
-    }
-    return true;
-}
-
-/* Adds the sums to the counters that are locked, and queues the others. */
-void put_sums(const BatchCounters &counters)
-{
-    auto *applied = allocate<core::Addition>(counters.count);
-    auto *queued = allocate<core::Addition>(counters.count);
-    auto *locked = allocate<SetCounter>(counters.count);
-    size_t applied_count = 0, queued_count = 0;
+    auto *tids = allocate<ItemPointerData>(counters.count);
+    auto *ids = allocate<core::CounterId>(counters.count);
+    auto *added = allocate<core::Totals>(counters.count);
+    auto *queued = allocate<core::Totals>(counters.count);
+    size_t added_count = 0, queued_count = 0;
     for (size_t i = 0; i < counters.count; i++) {
-        if (counters.sums[i].row_count == 0) {
+        if (counters.item_counts[i] == 0) {
             continue;
         }
-        if (counters.counters[i].is_locked) {
-            locked[applied_count] = counters.counters[i];
-            applied[applied_count++] = counters.sums[i];
+        if (counters.states[i].is_locked) {
+            tids[added_count] = counters.states[i].tid;
+            added[added_count++] = counters.usage[i];
         } else {
-            queued[queued_count++] = counters.sums[i];
+            ids[queued_count] = counters.states[i].id;
+            queued[queued_count++] = counters.usage[i];
         }
     }
-    if (applied_count > 0) {
-        add_to_counters(applied, locked, applied_count);
+    if (added_count > 0) {
+        add_to_counters(tids, added, added_count);
     }
     if (queued_count > 0) {
-        enqueue_all(queued, queued_count);
+        enqueue_all(ids, queued, queued_count);
         note_queued_rows(queued_count);
     }
 }
 
-/*
- * Takes back the events of leaders that their counters have refused, and records
- * those of the followers that have taken their place.
- */
-void replace_refused(const Batch &batch, const ItemList &list, const ItemPointerData *rows_of_items)
+/* Deletes the events that were recorded and then refused by their counters. */
+void delete_refused(const Batch &batch, const ItemList &list, const ItemPointerData *tids_of_items)
 {
-    auto *rows = allocate<ItemPointerData>(list.count);
-    ItemList successors = {allocate<Item *>(list.count), 0};
-    size_t row_count = 0;
+    auto *tids = allocate<ItemPointerData>(list.count);
+    size_t count = 0;
     for (size_t i = 0; i < list.count; i++) {
-        const Item &item = *list.items[i];
-        const ItemPointerData &row = rows_of_items[list.items[i] - batch.items];
-        if (ItemPointerIsValid(&row) && !is_counted(item)) {
-            rows[row_count++] = row;
-            if (is_counted(*item.leader)) {
-                successors.items[successors.count++] = item.leader;
-            }
+        const ItemPointerData &tid = tids_of_items[list.items[i] - batch.items];
+        if (ItemPointerIsValid(&tid) && !list.items[i]->has_event) {
+            tids[count++] = tid;
         }
     }
-    if (row_count == 0) {
-        return;
+    if (count > 0) {
+        delete_events(tids, count);
     }
-    delete_events(rows, row_count);
-    if (successors.count == 0) {
-        return;
-    }
-    core::sort_by_key(successors.items, successors.count);
-    record(successors, rows);
 }
 
 } // namespace
 
-bool settle_items(const Batch &batch, const ItemList &list, const ItemPointerData *rows)
+void settle_items(const Batch &batch, const ItemList &list, const ItemPointerData *tids)
 {
-    BatchCounters counters = take_counters(list);
-    if (counters.count > 0) {
-        add_up(list, &counters);
-        if (start_over(batch, list, rows)) {
-            return false;
+    /* The other items of a key whose first item is decided. */
+    for (size_t i = 0; i < list.count; i++) {
+        Item *item = list.items[i];
+        if (is_undecided(*item) && !is_undecided(*item->first)) {
+            core::share_fate(item);
         }
-        put_sums(counters);
-        replace_refused(batch, list, rows);
     }
-    return true;
+    const Counters added = take_counters(counters_of(
+        list, [](const Item &item) { return is_undecided(item) && item.first == &item; }));
+    add_up(list, added, read_replayed(list, added));
+    write_usage(added);
+    delete_refused(batch, list, tids);
 }
 
 } // namespace usage_ledger

@@ -1,18 +1,17 @@
 /*
- * close.cpp: close_usage_period, which makes of a counter the number on an invoice.
+ * close.cpp: close_usage_period, which turns a counter into an invoice total.
  *
- * It waits for everybody who has added to the counter or queued usage for it, by
- * the counter's row and by who holds the period open (holds.hpp), and whoever comes
- * later waits for it and finds the period closed. So what was recorded is in the
- * invoice as a whole, or not at all. Other accounts' writers notice nothing.
+ * It waits for all transactions that have added to the counter or queued usage for it. Later
+ * calls wait for the close and then fail with UL003. So each event is on the invoice
+ * completely or not at all.
  */
 #include "pg/postgres.hpp"
 
+#include "pg/arguments.hpp"
 #include "pg/errors.hpp"
-#include "pg/events.hpp"
-#include "pg/holds.hpp"
+#include "pg/locks.hpp"
 #include "pg/pending.hpp"
-#include "pg/statements.hpp"
+#include "pg/spi.hpp"
 
 namespace usage_ledger
 {
@@ -20,63 +19,105 @@ namespace usage_ledger
 namespace
 {
 
-/* A period's row as close_usage_period returns it, once it is closed; 0 before. */
-Datum closed_period(Datum account_id, TimestampTz period_start)
+/* The row that close_usage_period returns, if the period is closed; otherwise 0. */
+Datum closed_period(const core::CounterId &counter)
 {
-    const Datum arguments[] = {account_id, TimestampTzGetDatum(period_start)};
-    return run(Statement::closed_period, arguments) == 0
-               ? 0
-               : SPI_datumTransfer(required_column(1), false, -1);
+    static Statement statement = {"usage_periods",
+                                  "SELECT period FROM %s AS period" WHERE_COUNTER
+                                  " AND closed_at IS NOT NULL",
+                                  {UUIDOID, TIMESTAMPTZOID}};
+    const Datum arguments[] = {account_of(counter), TimestampTzGetDatum(counter.period_start)};
+    return run(&statement, arguments) == 0 ? 0 : returned_row();
 }
 
-/* Locks a period against everybody, and reads its counter. False: it is closed. */
-bool lock_period(Datum account_id, TimestampTz period_start, core::Totals *totals)
+/* Locks a period against all other sessions, and reads its counter. False: it is closed. */
+bool lock_period(const core::CounterId &counter, core::Totals *totals)
 {
-    const Datum arguments[] = {account_id, TimestampTzGetDatum(period_start)};
-    shut_out_holders(account_id, period_start);
-    if (run(Statement::lock_period, arguments) == 0) {
-        raise_unknown_period(account_id, period_start);
+    static Statement statement = {
+        "usage_periods",
+        "SELECT closed_at, tokens_used, reports_used, chats_used FROM %s" WHERE_COUNTER
+        " FOR UPDATE",
+        {UUIDOID, TIMESTAMPTZOID}};
+    const Datum arguments[] = {account_of(counter), TimestampTzGetDatum(counter.period_start)};
+    wait_for_holders(counter);
+    if (run(&statement, arguments) == 0) {
+        ereport(ERROR,
+                (errcode(errcode_no_account_or_period), errmsg("billing period does not exist"),
+                 errdetail("%s.", period_text(counter)),
+                 errhint("Pass the account and period_start of a row of usage_totals.")));
     }
     *totals = {DatumGetInt64(required_column(2)), DatumGetInt64(required_column(3)),
                DatumGetInt64(required_column(4))};
-    const bool is_open = column_is_null(1);
-    let_holders_in(account_id, period_start);
-    return is_open;
+    return column_is_null(1);
 }
 
-/* The totals with all that is pending, which is pending no longer then. */
-core::Totals settle_period(Datum account_id, TimestampTz period_start, const core::Totals &totals)
+/* Adds what is pending to the totals of the counter, which it is pending for no longer. */
+core::Totals include_pending(const core::CounterId &counter, const core::Totals &totals)
 {
     core::WideTotals sum = {totals.tokens, totals.reports, totals.chats};
-    take_pending_of_period(account_id, period_start, &sum);
+    take_pending(counter, &sum);
     core::Totals settled;
-    if (!core::narrow(sum, &settled)) {
-        raise_pending_overflow(account_id, period_start);
+    if (!core::to_totals(sum, &settled)) {
+        ereport(ERROR, (errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE),
+                        errmsg("%s", message_counter_overflow),
+                        errdetail("%s: what is pending does not fit.", period_text(counter)),
+                        errhint("Void some events of the period, then close it.")));
     }
     return settled;
 }
 
-Datum close_period(Datum account_id, TimestampTz period_start)
+/* Checks a counter as verify_usage does. */
+void check_counter(const core::CounterId &counter, const core::Totals &totals)
 {
-    const Datum row = closed_period(account_id, period_start);
+    static Statement statement = {
+        "usage_events",
+        "SELECT COALESCE(pg_catalog.sum(tokens), 0)::bigint,"
+        " COALESCE(pg_catalog.sum(reports), 0), COALESCE(pg_catalog.sum(chats), 0)"
+        " FROM %s" WHERE_COUNTER " AND voided_at IS NULL",
+        {UUIDOID, TIMESTAMPTZOID}};
+    const Datum arguments[] = {account_of(counter), TimestampTzGetDatum(counter.period_start)};
+    run(&statement, arguments);
+    const core::Totals events = {DatumGetInt64(required_column(1)),
+                                 DatumGetInt64(required_column(2)),
+                                 DatumGetInt64(required_column(3))};
+    if (!(totals == events)) {
+        ereport(ERROR,
+                (errcode(ERRCODE_DATA_CORRUPTED),
+                 errmsg("counter of the billing period differs from its events"),
+                 errdetail("%s: counter %s; events %s.", period_text(counter), totals_text(totals),
+                           totals_text(events)),
+                 errhint("Run verify_usage, and check what else writes to the ledger's tables.")));
+    }
+}
+
+/* Stamps the period when all else is done, so its events were recorded before closed_at. */
+Datum stamp_closed(const core::CounterId &counter, const core::Totals &totals)
+{
+    static Statement statement = {
+        "usage_periods",
+        "UPDATE %s AS period SET tokens_used = $3, reports_used = $4, chats_used = $5,"
+        " closed_at = pg_catalog.clock_timestamp()" WHERE_COUNTER " RETURNING period",
+        {UUIDOID, TIMESTAMPTZOID, INT8OID, INT8OID, INT8OID}};
+    const Datum arguments[] = {account_of(counter), TimestampTzGetDatum(counter.period_start),
+                               Int64GetDatum(totals.tokens), Int64GetDatum(totals.reports),
+                               Int64GetDatum(totals.chats)};
+    run(&statement, arguments);
+    return returned_row();
+}
+
+Datum close_period(const core::CounterId &counter)
+{
+    const Datum row = closed_period(counter);
     if (row != 0) {
         return row;
     }
     core::Totals totals;
-    if (!lock_period(account_id, period_start, &totals)) {
-        return closed_period(account_id, period_start); /* by somebody else, meanwhile */
+    if (!lock_period(counter, &totals)) {
+        return closed_period(counter); /* another session has closed it in the meantime */
     }
-
-    totals = settle_period(account_id, period_start, totals);
-    const core::Totals expected = sum_of_events(account_id, period_start);
-    if (!(totals == expected)) {
-        raise_counter_unexplained(account_id, period_start, totals, expected);
-    }
-    const Datum arguments[] = {account_id, TimestampTzGetDatum(period_start),
-                               Int64GetDatum(totals.tokens), Int64GetDatum(totals.reports),
-                               Int64GetDatum(totals.chats)};
-    run(Statement::close_period, arguments);
-    return SPI_datumTransfer(required_column(1), false, -1);
+    totals = include_pending(counter, totals);
+    check_counter(counter, totals);
+    return stamp_closed(counter, totals);
 }
 
 } // namespace
@@ -92,14 +133,10 @@ Datum usage_ledger_close_usage_period(PG_FUNCTION_ARGS)
     using namespace usage_ledger;
 
     static const char *const names[] = {"account", "period start"};
-    for (int i = 0; i < static_cast<int>(lengthof(names)); i++) {
-        if (PG_ARGISNULL(i)) {
-            raise_null_argument(names[i], fcinfo->args[0]);
-        }
-    }
+    check_no_null(fcinfo, names, lengthof(names));
 
     SPI_connect();
-    const Datum row = close_period(PG_GETARG_DATUM(0), PG_GETARG_TIMESTAMPTZ(1));
+    const Datum row = close_period(counter_id(PG_GETARG_DATUM(0), PG_GETARG_TIMESTAMPTZ(1)));
     SPI_finish();
 
     PG_RETURN_DATUM(row);

@@ -2,10 +2,8 @@
 
 #include "pg/counters.hpp"
 
-#include "pg/arrays.hpp"
-#include "pg/errors.hpp"
 #include "pg/period_cache.hpp"
-#include "pg/statements.hpp"
+#include "pg/spi.hpp"
 
 namespace usage_ledger
 {
@@ -13,145 +11,201 @@ namespace usage_ledger
 namespace
 {
 
-/* What a statement sees: what its transaction does, or all that is committed by now. */
-enum class Seeing { transaction, latest };
+/*
+ * A statement on several counters, of which each is read or locked in one way. The columns
+ * are those that fill_in reads.
+ */
+#define SELECT_COUNTERS(locking)                                                                   \
+    "SELECT k.ordinal, c.ctid, c.period_end, c.closed_at,"                                         \
+    " c.tokens_used, c.reports_used, c.chats_used"                                                 \
+    " FROM unnest($1, $2) WITH ORDINALITY AS k (account_id, period_start, ordinal)"                \
+    " CROSS JOIN LATERAL"                                                                          \
+    " (SELECT p.ctid, p.period_end, p.closed_at, p.tokens_used, p.reports_used, p.chats_used"      \
+    " FROM %s AS p WHERE p.account_id OPERATOR(pg_catalog.=) k.account_id"                         \
+    " AND p.period_start OPERATOR(pg_catalog.=) k.period_start" locking ") AS c"
+
+void check_none_is_missing(uint64 missing_count)
+{
+    if (missing_count == 0) {
+        return;
+    }
+    clear_period_cache();
+    ereport(ERROR, (errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+                    errmsg("billing period was deleted by hand since it was found"),
+                    errdetail("usage_periods has no row for it."),
+                    errhint("Retry the transaction; it opens the period again.")));
+}
 
 /*
- * Runs a statement for those of a set that are chosen, and fills their counters
- * in from the rows that it returns; returns how many got none.
+ * Runs a statement for those of some counters that are not locked, and fills their state in.
+ * Returns how many these are.
  */
-template <typename Choice>
-size_t fill_in(Statement statement, Seeing seeing, const core::Addition *additions,
-               SetCounter *counters, size_t count, Choice is_chosen)
+size_t fill_in(Statement *statement, Snapshot snapshot, CounterState *counters, size_t count)
 {
-    auto *chosen = static_cast<size_t *>(palloc(count * sizeof(size_t)));
+    auto *chosen = static_cast<CounterState **>(palloc(count * sizeof(CounterState *)));
     size_t chosen_count = 0;
     for (size_t i = 0; i < count; i++) {
-        if (is_chosen(i)) {
-            chosen[chosen_count++] = i;
+        Assert(i == 0 || counters[i - 1].id < counters[i].id);
+        if (!counters[i].is_locked) {
+            chosen[chosen_count++] = &counters[i];
         }
     }
     if (chosen_count == 0) {
         return 0;
     }
-
     const Datum arguments[] = {
-        make_array(chosen_count, UUIDOID,
-                   [&](size_t i) { return account_of(additions[chosen[i]]); }),
-        make_array(
-            chosen_count, TIMESTAMPTZOID,
-            [&](size_t i) { return TimestampTzGetDatum(additions[chosen[i]].period_start); }),
+        make_array(chosen_count, UUIDOID, [&](size_t i) { return account_of(chosen[i]->id); }),
+        make_array(chosen_count, TIMESTAMPTZOID,
+                   [&](size_t i) { return TimestampTzGetDatum(chosen[i]->id.period_start); }),
     };
     const uint64 row_count =
-        seeing == Seeing::latest ? run_latest(statement, arguments) : run(statement, arguments);
+        snapshot == Snapshot::latest ? run_latest(statement, arguments) : run(statement, arguments);
+    check_none_is_missing(chosen_count - row_count);
     for (uint64 row = 0; row < row_count; row++) {
-        counters[chosen[DatumGetInt64(required_column(1, row)) - 1]] = {
-            statement == Statement::lock_counters,
-            !column_is_null(4, row),
-            *reinterpret_cast<ItemPointer>(DatumGetPointer(required_column(2, row))),
-            DatumGetTimestampTz(required_column(3, row)),
-            {DatumGetInt64(required_column(5, row)), DatumGetInt64(required_column(6, row)),
-             DatumGetInt64(required_column(7, row))}};
+        CounterState *counter = chosen[DatumGetInt64(required_column(1, row)) - 1];
+        counter->tid = tid_column(2, row);
+        counter->period_end = DatumGetTimestampTz(required_column(3, row));
+        counter->is_closed = !column_is_null(4, row);
+        counter->totals = {DatumGetInt64(required_column(5, row)),
+                           DatumGetInt64(required_column(6, row)),
+                           DatumGetInt64(required_column(7, row))};
     }
     pfree(chosen);
-    return chosen_count - row_count;
+    return chosen_count;
 }
 
-void check_none_is_missing(size_t missing_count)
+/*
+ * The server raises 22003 where an event is added to its counter. This error context callback
+ * says which event and counter it is about.
+ */
+struct OverflowSubject {
+    const EventName *event;
+    const core::CounterId *counter;
+};
+
+void describe_overflow(void *subject)
 {
-    if (missing_count > 0) {
-        clear_period_cache();
-        raise_period_deleted();
+    if (geterrcode() != ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE) {
+        return;
     }
-}
-
-/* Likewise, for all that there is something to add to, but for those that are locked. */
-void fill_in_added(Statement statement, Seeing seeing, const core::Addition *additions,
-                   SetCounter *counters, size_t count)
-{
-    check_none_is_missing(fill_in(statement, seeing, additions, counters, count, [&](size_t i) {
-        return !counters[i].is_locked && additions[i].row_count > 0;
-    }));
+    const auto *overflow = static_cast<const OverflowSubject *>(subject);
+    errmsg("%s", message_counter_overflow);
+    errdetail("%s: period from %s.", event_text(*overflow->event),
+              time_text(overflow->counter->period_start));
+    errhint("Count it in another period by passing another p_occurred_at.");
 }
 
 } // namespace
 
-Counter read_counter(Datum account_id, TimestampTz period_start)
+CounterState read_counter(const core::CounterId &counter, Snapshot snapshot)
 {
-    const Datum arguments[] = {account_id, TimestampTzGetDatum(period_start)};
-    check_none_is_missing(1 - run(Statement::counter_of_period, arguments));
-    return {DatumGetInt64(required_column(1)), DatumGetTimestampTz(required_column(2)),
-            !column_is_null(3)};
+    static Statement statement = {"usage_periods",
+                                  "SELECT tokens_used, period_end, closed_at FROM %s" WHERE_COUNTER,
+                                  {UUIDOID, TIMESTAMPTZOID}};
+    const Datum arguments[] = {account_of(counter), TimestampTzGetDatum(counter.period_start)};
+    check_none_is_missing(1 - (snapshot == Snapshot::latest ? run_latest(&statement, arguments)
+                                                            : run(&statement, arguments)));
+    CounterState state = {};
+    state.id = counter;
+    state.totals.tokens = DatumGetInt64(required_column(1));
+    state.period_end = DatumGetTimestampTz(required_column(2));
+    state.is_closed = !column_is_null(3);
+    return state;
 }
 
-bool try_lock_counter(Datum account_id, TimestampTz period_start)
+bool try_lock_counter(const core::CounterId &counter)
 {
-    const Datum arguments[] = {account_id, TimestampTzGetDatum(period_start)};
-    return run(Statement::try_lock_counter, arguments) == 1;
+    static Statement statement = {"usage_periods",
+                                  "SELECT FROM %s" WHERE_COUNTER " FOR NO KEY UPDATE SKIP LOCKED",
+                                  {UUIDOID, TIMESTAMPTZOID}};
+    const Datum arguments[] = {account_of(counter), TimestampTzGetDatum(counter.period_start)};
+    return run(&statement, arguments) == 1;
 }
 
-bool add_to_counter(const EventName &event, TimestampTz period_start, const core::Payload &payload,
-                    int64 *tokens_used)
+bool add_to_counter(const EventName &event, const core::CounterId &counter,
+                    const core::Payload &payload, int64 *tokens_used)
 {
-    const Datum arguments[] = {event.account_id.value, TimestampTzGetDatum(period_start),
+    /*
+     * Locks the row and adds, in one statement. After a wait it works on the newest version of
+     * the row. The condition does not name closed_at, because every session that has waited
+     * would have to prepare and evaluate it again while others wait for the lock. The CASE
+     * keeps a closed period from reporting an overflow instead.
+     */
+    static Statement statement = {
+        "usage_periods",
+        "UPDATE %s SET tokens_used = CASE WHEN closed_at IS NULL"
+        " THEN tokens_used OPERATOR(pg_catalog.+) $3 ELSE tokens_used END,"
+        " reports_used = reports_used OPERATOR(pg_catalog.+) $4,"
+        " chats_used = chats_used OPERATOR(pg_catalog.+) $5" WHERE_COUNTER
+        " RETURNING tokens_used, closed_at",
+        {UUIDOID, TIMESTAMPTZOID, INT8OID, INT4OID, INT4OID}};
+    const Datum arguments[] = {event.account_id.value, TimestampTzGetDatum(counter.period_start),
                                Int64GetDatum(payload.tokens), Int32GetDatum(payload.reports),
                                Int32GetDatum(payload.chats)};
-    OverflowSubject subject = {&event, period_start};
+    OverflowSubject subject = {&event, &counter};
     ErrorContextCallback callback = {error_context_stack, describe_overflow, &subject};
     error_context_stack = &callback;
-    check_none_is_missing(1 - run(Statement::add_to_counter, arguments));
+    check_none_is_missing(1 - run(&statement, arguments));
     error_context_stack = callback.previous;
 
     *tokens_used = DatumGetInt64(required_column(1));
     return column_is_null(2);
 }
 
-bool take_from_counter(Datum account_id, TimestampTz period_start, const core::Payload &payload,
-                       int64 *tokens_used)
+bool subtract_from_counter(const core::CounterId &counter, const core::Payload &payload,
+                           int64 *tokens_used)
 {
-    const Datum arguments[] = {account_id, TimestampTzGetDatum(period_start),
+    static Statement statement = {
+        "usage_periods",
+        "UPDATE %s SET tokens_used = tokens_used OPERATOR(pg_catalog.-) $3,"
+        " reports_used = reports_used OPERATOR(pg_catalog.-) $4,"
+        " chats_used = chats_used OPERATOR(pg_catalog.-) $5" WHERE_COUNTER
+        " AND closed_at IS NULL AND tokens_used OPERATOR(pg_catalog.>=) $3"
+        " AND reports_used OPERATOR(pg_catalog.>=) $4 AND chats_used OPERATOR(pg_catalog.>=) $5"
+        " RETURNING tokens_used",
+        {UUIDOID, TIMESTAMPTZOID, INT8OID, INT4OID, INT4OID}};
+    const Datum arguments[] = {account_of(counter), TimestampTzGetDatum(counter.period_start),
                                Int64GetDatum(payload.tokens), Int32GetDatum(payload.reports),
                                Int32GetDatum(payload.chats)};
-    if (run(Statement::take_from_counter, arguments) == 0) {
+    if (run(&statement, arguments) == 0) {
         return false;
     }
     *tokens_used = DatumGetInt64(required_column(1));
     return true;
 }
 
-bool period_is_closed_now(Datum account_id, TimestampTz period_start)
+void lock_counters(CounterState *counters, size_t count)
 {
-    const Datum arguments[] = {account_id, TimestampTzGetDatum(period_start)};
-    check_none_is_missing(1 - run_latest(Statement::counter_of_period, arguments));
-    return !column_is_null(3);
-}
-
-void lock_counters(const core::Addition *additions, SetCounter *counters, size_t count)
-{
-    fill_in_added(Statement::lock_counters, Seeing::transaction, additions, counters, count);
+    static Statement statement = {"usage_periods",
+                                  SELECT_COUNTERS(" FOR NO KEY UPDATE"),
+                                  {UUIDARRAYOID, TIMESTAMPTZARRAYOID}};
+    fill_in(&statement, Snapshot::transaction, counters, count);
+    for (size_t i = 0; i < count; i++) {
+        counters[i].is_locked = true;
+    }
 }
 
 /*
- * Not FOR NO KEY UPDATE SKIP LOCKED: where others hold a row FOR KEY SHARE, that can
- * follow its updates and then does wait for whoever makes the next one. The row is
- * locked where it was read instead, or else it has moved on, in other hands.
+ * Does not use FOR NO KEY UPDATE SKIP LOCKED: where others hold a row FOR KEY SHARE, that can
+ * follow the row's updates and then waits for the session that makes the next one. This locks
+ * the row version that it has read, or finds that the row has moved on in other hands.
  */
-size_t try_lock_counters(const core::Addition *additions, SetCounter *counters, size_t count)
+size_t try_lock_counters(CounterState *counters, size_t count)
 {
-    /* Keeps what is read from being vacuumed away before it is locked. */
+    /* Keeps the row versions that it reads from being vacuumed before they are locked. */
     PushActiveSnapshot(GetTransactionSnapshot());
-    fill_in_added(Statement::read_counters, Seeing::transaction, additions, counters, count);
+    read_counters(counters, count, Snapshot::transaction);
 
     size_t busy_count = 0;
     Relation periods = table_open(extension_table("usage_periods"), RowExclusiveLock);
     TupleTableSlot *slot = table_slot_create(periods, nullptr);
     for (size_t i = 0; i < count; i++) {
-        if (counters[i].is_locked || additions[i].row_count == 0) {
+        if (counters[i].is_locked) {
             continue;
         }
         TM_FailureData failure;
         counters[i].is_locked =
-            table_tuple_lock(periods, &counters[i].row, GetActiveSnapshot(), slot,
+            table_tuple_lock(periods, &counters[i].tid, GetActiveSnapshot(), slot,
                              GetCurrentCommandId(true), LockTupleNoKeyExclusive, LockWaitSkip, 0,
                              &failure) == TM_Ok;
         busy_count += counters[i].is_locked ? 0 : 1;
@@ -163,41 +217,42 @@ size_t try_lock_counters(const core::Addition *additions, SetCounter *counters, 
     return busy_count;
 }
 
-void hold_counter(Datum account_id, TimestampTz period_start)
+void read_counters(CounterState *counters, size_t count, Snapshot snapshot)
 {
-    const Datum arguments[] = {account_id, TimestampTzGetDatum(period_start)};
-    check_none_is_missing(1 - run(Statement::hold_counter, arguments));
+    static Statement statement = {
+        "usage_periods", SELECT_COUNTERS(" OFFSET 0"), {UUIDARRAYOID, TIMESTAMPTZARRAYOID}};
+    fill_in(&statement, snapshot, counters, count);
 }
 
-void hold_counters(const core::Addition *additions, size_t count)
+void hold_counters(const core::CounterId *counters, size_t count)
 {
-    auto *counters = static_cast<SetCounter *>(palloc0(count * sizeof(SetCounter)));
-    fill_in_added(Statement::hold_counters, Seeing::transaction, additions, counters, count);
-}
-
-void read_latest_counters(const core::Addition *additions, SetCounter *counters, size_t count)
-{
-    fill_in_added(Statement::read_counters, Seeing::latest, additions, counters, count);
-}
-
-void read_counters(const core::Addition *additions, SetCounter *counters, size_t count)
-{
-    check_none_is_missing(fill_in(Statement::read_counters, Seeing::transaction, additions,
-                                  counters, count,
-                                  [&](size_t i) { return additions[i].row_count == 0; }));
-}
-
-void add_to_counters(const core::Addition *additions, const SetCounter *counters, size_t count)
-{
+    static Statement statement = {
+        "usage_periods", SELECT_COUNTERS(" FOR KEY SHARE"), {UUIDARRAYOID, TIMESTAMPTZARRAYOID}};
     const Datum arguments[] = {
-        make_array(
-            count, TIDOID,
-            [&](size_t i) { return PointerGetDatum(const_cast<ItemPointer>(&counters[i].row)); }),
-        make_array(count, INT8OID, [&](size_t i) { return Int64GetDatum(additions[i].tokens); }),
-        make_array(count, INT8OID, [&](size_t i) { return Int64GetDatum(additions[i].reports); }),
-        make_array(count, INT8OID, [&](size_t i) { return Int64GetDatum(additions[i].chats); }),
+        make_array(count, UUIDOID, [&](size_t i) { return account_of(counters[i]); }),
+        make_array(count, TIMESTAMPTZOID,
+                   [&](size_t i) { return TimestampTzGetDatum(counters[i].period_start); }),
     };
-    const uint64 updated_count = run(Statement::add_to_counters, arguments);
+    check_none_is_missing(count - run(&statement, arguments));
+}
+
+void add_to_counters(const ItemPointerData *tids, const core::Totals *usage, size_t count)
+{
+    static Statement statement = {
+        "usage_periods",
+        "UPDATE %s AS p SET tokens_used = p.tokens_used OPERATOR(pg_catalog.+) k.tokens,"
+        " reports_used = p.reports_used OPERATOR(pg_catalog.+) k.reports,"
+        " chats_used = p.chats_used OPERATOR(pg_catalog.+) k.chats"
+        " FROM unnest($1, $2, $3, $4) AS k (row, tokens, reports, chats)"
+        " WHERE p.ctid OPERATOR(pg_catalog.=) k.row",
+        {TIDARRAYOID, INT8ARRAYOID, INT8ARRAYOID, INT8ARRAYOID}};
+    const Datum arguments[] = {
+        make_tid_array(tids, count),
+        make_array(count, INT8OID, [&](size_t i) { return Int64GetDatum(usage[i].tokens); }),
+        make_array(count, INT8OID, [&](size_t i) { return Int64GetDatum(usage[i].reports); }),
+        make_array(count, INT8OID, [&](size_t i) { return Int64GetDatum(usage[i].chats); }),
+    };
+    const uint64 updated_count = run(&statement, arguments);
     if (updated_count != count) {
         elog(ERROR, "added to " UINT64_FORMAT " counters instead of %zu", updated_count, count);
     }

@@ -1,89 +1,76 @@
 /*
- * counters.hpp: the counters, which are the rows of usage_periods: read, locked
- * and added to, one or many at once.
+ * counters.hpp: the counters, which are the rows of usage_periods: read, locked and added
+ * to, one or several at a time. locks.hpp says which row lock is for what.
  */
 #pragma once
 
 #include "pg/postgres.hpp"
 
-#include "core/addition.hpp"
+#include "core/counter.hpp"
 #include "core/event.hpp"
 #include "pg/errors.hpp"
 
 namespace usage_ledger
 {
 
-/* A counter as it is seen without its lock. */
-struct Counter {
-    int64 tokens_used;
-    TimestampTz period_end;
+/* A counter, as it was when it was read or locked. */
+struct CounterState {
+    core::CounterId id;
+    bool is_locked; /* until the end of the transaction; the row is at tid then */
     bool is_closed;
-};
-
-Counter read_counter(Datum account_id, TimestampTz period_start);
-
-/* Takes a counter's lock, unless another session holds it; never waits. */
-bool try_lock_counter(Datum account_id, TimestampTz period_start);
-
-/*
- * Adds to the counter that an event falls in, waiting for its lock, and reads it after
- * the addition; raises if it would overflow. False: the period is closed, and the
- * caller must raise, for the addition is made.
- */
-bool add_to_counter(const EventName &event, TimestampTz period_start, const core::Payload &payload,
-                    int64 *tokens_used);
-
-/*
- * Takes from a counter, waiting for its lock, and reads it afterwards. False, and
- * nothing is taken: the period is closed, or there is not as much in the counter.
- */
-bool take_from_counter(Datum account_id, TimestampTz period_start, const core::Payload &payload,
-                       int64 *tokens_used);
-
-inline Datum account_of(const core::Addition &addition)
-{
-    return PointerGetDatum(const_cast<uint8_t *>(addition.account_id));
-}
-
-/* One of a set of counters, each of which goes with the addition of the same index. */
-struct SetCounter {
-    bool is_locked; /* until the end of the transaction; the row is where it lies then */
-    bool is_closed;
-    ItemPointerData row;
+    ItemPointerData tid;
     TimestampTz period_end;
     core::Totals totals;
 };
 
-/*
- * Takes the locks of the counters that there is something to add to, in the order
- * given, waiting for them.
- */
-void lock_counters(const core::Addition *additions, SetCounter *counters, size_t count);
+/* What a statement sees: what its transaction sees, or all that is committed now. */
+enum class Snapshot { transaction, latest };
+
+/* Reads a counter without its lock. */
+CounterState read_counter(const core::CounterId &counter,
+                          Snapshot snapshot = Snapshot::transaction);
+
+/* Locks a counter FOR NO KEY UPDATE, unless another session holds it. Never waits. */
+bool try_lock_counter(const core::CounterId &counter);
 
 /*
- * Likewise, of those that are not locked yet, passing over those that another
- * session holds; returns how many these are.
+ * Adds an event to its counter, waiting for its lock, and reads the total after it. Raises if
+ * the counter would overflow. False: the period is closed, and the caller must raise, because
+ * the event has been added.
  */
-size_t try_lock_counters(const core::Addition *additions, SetCounter *counters, size_t count);
-
-/* Reads the counters that there is nothing to add to. */
-void read_counters(const core::Addition *additions, SetCounter *counters, size_t count);
+bool add_to_counter(const EventName &event, const core::CounterId &counter,
+                    const core::Payload &payload, int64 *tokens_used);
 
 /*
- * Takes the row locks that keep periods open but let others add to their counters:
- * one, or in the order given those that there is something to add to.
+ * Subtracts an event from its counter, waiting for its lock, and reads the total after it.
+ * False, and nothing is subtracted: the period is closed, or the counter is less than that.
  */
-void hold_counter(Datum account_id, TimestampTz period_start);
-void hold_counters(const core::Addition *additions, size_t count);
+bool subtract_from_counter(const core::CounterId &counter, const core::Payload &payload,
+                           int64 *tokens_used);
 
 /*
- * Reads the counters that are not locked and that there is something to add to, as
- * they are now, also where the transaction's snapshot is older.
+ * The functions below work on several counters, and read their state. Those that lock do so
+ * in the order given.
+ *
+ * REQUIRES: the counters are sorted by id, without duplicates.
  */
-void read_latest_counters(const core::Addition *additions, SetCounter *counters, size_t count);
-bool period_is_closed_now(Datum account_id, TimestampTz period_start);
 
-/* Adds to counters that are locked; no counter may come twice. */
-void add_to_counters(const core::Addition *additions, const SetCounter *counters, size_t count);
+/* Locks counters FOR NO KEY UPDATE, waiting for each. */
+void lock_counters(CounterState *counters, size_t count);
+
+/*
+ * Locks those counters that are not locked yet, unless another session holds them. Never
+ * waits. Returns how many are held by others.
+ */
+size_t try_lock_counters(CounterState *counters, size_t count);
+
+/* Reads those counters that are not locked. */
+void read_counters(CounterState *counters, size_t count, Snapshot snapshot);
+
+/* Holds periods open by their counters' rows, FOR KEY SHARE. Waits for a close. */
+void hold_counters(const core::CounterId *counters, size_t count);
+
+/* Adds usage[i] to the counter whose row is at tids[i]. REQUIRES: all are locked. */
+void add_to_counters(const ItemPointerData *tids, const core::Totals *usage, size_t count);
 
 } // namespace usage_ledger

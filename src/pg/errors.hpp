@@ -1,100 +1,67 @@
 /*
- * errors.hpp: every error that a caller can be told of, with its SQLSTATE, what
- * it is about (DETAIL) and the way out (HINT).
+ * errors.hpp: the SQLSTATEs of our own, the errors that several functions raise, and the
+ * texts of DETAIL. An error that one function raises is written there.
+ *
+ * Every error says what is wrong (message), with which account and key or period (DETAIL),
+ * and what to do (HINT).
  */
 #pragma once
 
 #include "pg/postgres.hpp"
 
-#include "core/addition.hpp"
+#include "core/counter.hpp"
 #include "core/event.hpp"
 
 namespace usage_ledger
 {
 
-/* The account and key that an error is about; either may be null. */
+constexpr int errcode_conflict = MAKE_SQLSTATE('U', 'L', '0', '0', '1');
+constexpr int errcode_no_account_or_period = MAKE_SQLSTATE('U', 'L', '0', '0', '2');
+constexpr int errcode_period_closed = MAKE_SQLSTATE('U', 'L', '0', '0', '3');
+constexpr int errcode_no_event = MAKE_SQLSTATE('U', 'L', '0', '0', '4');
+
+/* The account and key that an error is about. Either may be null. */
 struct EventName {
     NullableDatum account_id;
     NullableDatum idempotency_key;
 };
 
-/* What is wrong, without what it is about: also the detail of a batch's item. */
+/* Messages that are also the detail of a batch's item. */
 constexpr const char *message_conflict = "idempotency key was already used for another event";
 constexpr const char *message_unknown_account = "account is unknown";
 constexpr const char *message_no_period =
     "no billing period covers the event and none can be opened";
 constexpr const char *message_period_closed = "billing period of the event is closed";
-const char *message_of(core::Fault fault);
+constexpr const char *message_counter_overflow = "counter of the billing period would overflow";
+const char *message_of(core::InputError error);
 const char *conflict_text(const core::Payload &counted, const core::Payload &given);
 
-/* 22004 */
-[[noreturn]] void raise_null_argument(const char *argument, NullableDatum account_id);
-[[noreturn]] void raise_null_array(const char *argument);
-[[noreturn]] void raise_null_parameter(const char *argument, const char *parameter);
+constexpr const char *hint_null = "Pass a value for the argument.";
 
-/* 22004 and 22023: an argument of an event; 22023: of a batch, a cycle or a period */
-[[noreturn]] void raise_fault(core::Fault fault, const EventName &event, int64 tokens,
-                              TimestampTz occurred_at);
+/* 22004 and 22023: an argument of an event */
+[[noreturn]] void raise_input_error(core::InputError error, const EventName &event, int64 tokens,
+                                    TimestampTz occurred_at);
+
+/* 22004: an argument of any other call, of which detail says more */
+[[noreturn]] void raise_null(const char *argument, const char *detail);
+
+/* 22023: likewise */
 [[noreturn]] void raise_invalid_argument(Datum account_id, const char *what, const char *value,
                                          const char *hint);
 
-[[noreturn]] void raise_malformed_arrays(const char *detail);
+/* "Account ..., idempotency key ...", the start of a DETAIL about an event. */
+const char *event_text(const EventName &event);
 
-/* The argument p_max_rows of a call; 22004 and 22023 */
-int32 row_count_argument(FunctionCallInfo fcinfo, int number);
+/* "Account ..., period from ...", the start of a DETAIL about a period. */
+const char *period_text(const core::CounterId &counter);
 
-/* UL001 */
-[[noreturn]] void raise_conflict(const EventName &event, const core::Payload &counted,
-                                 const core::Payload &given);
-[[noreturn]] void raise_opening_key_taken(const EventName &event);
+const char *account_text(const NullableDatum &account_id);
+const char *totals_text(const core::Totals &totals);
 
-/* UL002 */
-[[noreturn]] void raise_unknown_account(const EventName &event);
-[[noreturn]] void raise_no_period(const EventName &event, TimestampTz time);
-[[noreturn]] void raise_unknown_period(Datum account_id, TimestampTz period_start);
-
-/* UL003 */
-[[noreturn]] void raise_period_closed(const EventName &event, TimestampTz period_start,
-                                      TimestampTz period_end);
-[[noreturn]] void raise_event_invoiced(const EventName &event, TimestampTz period_start);
-
-/* UL004 */
-[[noreturn]] void raise_unknown_event(const EventName &event);
-
-/*
- * 22003. The server raises it where an event is added to its counter; this error
- * context callback says what it is about.
- */
-struct OverflowSubject {
-    const EventName *event;
-    TimestampTz period_start;
-};
-void describe_overflow(void *subject);
-[[noreturn]] void raise_pending_overflow(Datum account_id, TimestampTz period_start);
-
-/* 23P01 */
-[[noreturn]] void raise_period_overlap(Datum account_id, TimestampTz existing_start,
-                                       TimestampTz existing_end);
-
-/* XX001: a counter that its events do not explain cannot be closed */
-[[noreturn]] void raise_counter_unexplained(Datum account_id, TimestampTz period_start,
-                                            const core::Totals &counter,
-                                            const core::Totals &events);
-
-/* 40001 */
-[[noreturn]] void raise_period_deleted();
-[[noreturn]] void raise_snapshot_too_old(Datum account_id, TimestampTz period_start);
-
-/* 55000: statistics are kept in shared memory */
-[[noreturn]] void raise_not_preloaded();
-
-/* Not an error: the account's usage stays pending, and nobody else's does. */
-void warn_cannot_settle(const core::Addition &addition, const char *reason);
-
-/* The bytes of a text, without fetching it, however long it is. */
+/* The bytes of a text, without fetching it, whatever its length. */
 int64 text_length(Datum value);
 
-/* A text in double quotes; of one longer than any key may be, the head and the length. */
+/* A text in double quotes. Of a text longer than any key, the head and the length. */
 const char *quoted_text(Datum value);
 
 /* A time in UTC and ISO 8601, whatever the session's DateStyle and TimeZone. */

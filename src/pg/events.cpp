@@ -2,14 +2,29 @@
 
 #include "pg/events.hpp"
 
-#include "pg/arrays.hpp"
-#include "pg/statements.hpp"
+#include <algorithm>
+
+#include "pg/spi.hpp"
 
 namespace usage_ledger
 {
 
 namespace
 {
+
+#define COUNTED_EVENT "tokens, reports, chats, period_start, voided_at"
+#define WHERE_KEY                                                                                  \
+    " WHERE account_id OPERATOR(pg_catalog.=) $1 AND idempotency_key OPERATOR(pg_catalog.=) $2"
+
+/* COUNTED_EVENT in a returned row, from a column on. */
+CountedEvent counted_event_of_row(uint64 row, int first_column)
+{
+    return {{DatumGetInt64(required_column(first_column, row)),
+             DatumGetInt32(required_column(first_column + 1, row)),
+             DatumGetInt32(required_column(first_column + 2, row))},
+            DatumGetTimestampTz(required_column(first_column + 3, row)),
+            !column_is_null(first_column + 4, row)};
+}
 
 template <typename Value> Datum array_of(const Event *events, size_t count, Oid type, Value value)
 {
@@ -35,20 +50,18 @@ bool has_name(const Event &event, Datum account_id, Datum key)
            memcmp(VARDATA_ANY(a), VARDATA_ANY(b), VARSIZE_ANY_EXHDR(a)) == 0;
 }
 
-/* COUNTED_EVENT as a statement returned it, from a column on. */
-CountedEvent counted_event_of_row(uint64 row, int first_column)
-{
-    return {{DatumGetInt64(required_column(first_column, row)),
-             DatumGetInt32(required_column(first_column + 1, row)),
-             DatumGetInt32(required_column(first_column + 2, row))},
-            DatumGetTimestampTz(required_column(first_column + 3, row)),
-            !column_is_null(first_column + 4, row)};
-}
-
 } // namespace
 
 bool record_event(const Event &event, TimestampTz period_start)
 {
+    /* No row: the key is taken, and the session that took it has committed. */
+    static Statement statement = {
+        "usage_events",
+        "INSERT INTO %s (account_id, idempotency_key, period_start, occurred_at,"
+        " tokens, reports, chats)"
+        " VALUES ($1, $2, $3, $4, $5, $6, $7)"
+        " ON CONFLICT (account_id, idempotency_key) DO NOTHING",
+        {UUIDOID, TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT8OID, INT4OID, INT4OID}};
     const Datum arguments[] = {event.account_id,
                                event.idempotency_key,
                                TimestampTzGetDatum(period_start),
@@ -56,49 +69,21 @@ bool record_event(const Event &event, TimestampTz period_start)
                                Int64GetDatum(event.payload.tokens),
                                Int32GetDatum(event.payload.reports),
                                Int32GetDatum(event.payload.chats)};
-    return run(Statement::record_event, arguments) == 1;
+    return run(&statement, arguments) == 1;
 }
 
-bool find_counted_event(Datum account_id, Datum idempotency_key, CountedEvent *counted)
-{
-    const Datum arguments[] = {account_id, idempotency_key};
-    if (run(Statement::event_of_key, arguments) == 0) {
-        return false;
-    }
-    *counted = counted_event_of_row(0, 1);
-    return true;
-}
-
-bool void_event(Datum account_id, Datum idempotency_key, NullableDatum reason, CountedEvent *voided)
-{
-    const Datum arguments[] = {account_id, idempotency_key, reason.value};
-    if (run(Statement::void_event, arguments, reason.isnull ? "  n" : nullptr) == 0) {
-        return false;
-    }
-    *voided = counted_event_of_row(0, 1);
-    return true;
-}
-
-core::Totals sum_of_events(Datum account_id, TimestampTz period_start)
-{
-    const Datum arguments[] = {account_id, TimestampTzGetDatum(period_start)};
-    run(Statement::sum_of_events, arguments);
-    return {DatumGetInt64(required_column(1)), DatumGetInt64(required_column(2)),
-            DatumGetInt64(required_column(3))};
-}
-
-int64 prune_events(Datum account_id, TimestampTz period_start, int64 row_count_max)
-{
-    const Datum arguments[] = {account_id, TimestampTzGetDatum(period_start)};
-    const uint64 row_count =
-        run(Statement::prune_events, arguments, nullptr, static_cast<uint64>(row_count_max));
-    free_rows();
-    return static_cast<int64>(row_count);
-}
-
-void record_events(const Event *events, const TimestampTz *period_starts, ItemPointerData *rows,
+void record_events(const Event *events, const TimestampTz *period_starts, ItemPointerData *tids,
                    size_t count)
 {
+    static Statement statement = {
+        "usage_events",
+        "INSERT INTO %s (account_id, idempotency_key, period_start, occurred_at,"
+        " tokens, reports, chats)"
+        " SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7)"
+        " ON CONFLICT (account_id, idempotency_key) DO NOTHING"
+        " RETURNING account_id, idempotency_key, ctid",
+        {UUIDARRAYOID, TEXTARRAYOID, TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID, INT8ARRAYOID,
+         INT4ARRAYOID, INT4ARRAYOID}};
     const Datum arguments[] = {
         account_ids_of(events, count),
         keys_of(events, count),
@@ -113,16 +98,15 @@ void record_events(const Event *events, const TimestampTz *period_starts, ItemPo
         array_of(events, count, INT4OID,
                  [](const Event &event) { return Int32GetDatum(event.payload.chats); }),
     };
-    const uint64 row_count = run(Statement::record_events, arguments);
+    const uint64 row_count = run(&statement, arguments);
 
     /* The rows come in the order of the events, without those whose key was taken. */
     uint64 row = 0;
     for (size_t i = 0; i < count; i++) {
-        ItemPointerSetInvalid(&rows[i]);
+        ItemPointerSetInvalid(&tids[i]);
         if (row < row_count &&
             has_name(events[i], required_column(1, row), required_column(2, row))) {
-            rows[i] = *reinterpret_cast<ItemPointer>(DatumGetPointer(required_column(3, row)));
-            row++;
+            tids[i] = tid_column(3, row++);
         }
     }
     if (row != row_count) {
@@ -130,23 +114,57 @@ void record_events(const Event *events, const TimestampTz *period_starts, ItemPo
     }
 }
 
-void delete_events(const ItemPointerData *rows, size_t count)
+void delete_events(const ItemPointerData *tids, size_t count)
 {
-    const Datum array = make_array(count, TIDOID, [&](size_t i) {
-        return PointerGetDatum(const_cast<ItemPointer>(&rows[i]));
-    });
-    run(Statement::delete_events, &array);
+    static Statement statement = {
+        "usage_events", "DELETE FROM %s WHERE ctid OPERATOR(pg_catalog.=) ANY ($1)", {TIDARRAYOID}};
+    const Datum array = make_tid_array(tids, count);
+    run(&statement, &array);
+}
+
+bool find_counted_event(Datum account_id, Datum idempotency_key, CountedEvent *counted)
+{
+    static Statement statement = {
+        "usage_events", "SELECT " COUNTED_EVENT " FROM %s" WHERE_KEY, {UUIDOID, TEXTOID}};
+    const Datum arguments[] = {account_id, idempotency_key};
+    if (run(&statement, arguments) == 0) {
+        return false;
+    }
+    *counted = counted_event_of_row(0, 1);
+    return true;
+}
+
+bool void_event(Datum account_id, Datum idempotency_key, NullableDatum reason, CountedEvent *voided)
+{
+    static Statement statement = {
+        "usage_events",
+        "UPDATE %s SET voided_at = pg_catalog.now(), void_reason = $3" WHERE_KEY
+        " AND voided_at IS NULL RETURNING " COUNTED_EVENT,
+        {UUIDOID, TEXTOID, TEXTOID}};
+    const Datum arguments[] = {account_id, idempotency_key, reason.value};
+    if (run(&statement, arguments, reason.isnull ? "  n" : nullptr) == 0) {
+        return false;
+    }
+    *voided = counted_event_of_row(0, 1);
+    return true;
 }
 
 void find_counted_events(const Event *events, CountedEvent *counted, bool *is_counted, size_t count)
 {
-    for (size_t i = 0; i < count; i++) {
-        is_counted[i] = false;
-    }
+    static Statement statement = {
+        "usage_events",
+        "SELECT k.ordinal, e.*"
+        " FROM unnest($1, $2) WITH ORDINALITY AS k (account_id, idempotency_key, ordinal)"
+        " CROSS JOIN LATERAL"
+        " (SELECT " COUNTED_EVENT " FROM %s AS e"
+        " WHERE e.account_id OPERATOR(pg_catalog.=) k.account_id"
+        " AND e.idempotency_key OPERATOR(pg_catalog.=) k.idempotency_key OFFSET 0) AS e",
+        {UUIDARRAYOID, TEXTARRAYOID}};
     const Datum arguments[] = {account_ids_of(events, count), keys_of(events, count)};
-    const uint64 row_count = run(Statement::events_of_keys, arguments);
+    std::fill_n(is_counted, count, false);
+    const uint64 row_count = run(&statement, arguments);
     for (uint64 row = 0; row < row_count; row++) {
-        const auto i = static_cast<size_t>(DatumGetInt64(required_column(1, row)) - 1);
+        const int64 i = DatumGetInt64(required_column(1, row)) - 1;
         is_counted[i] = true;
         counted[i] = counted_event_of_row(row, 2);
     }

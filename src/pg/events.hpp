@@ -1,11 +1,11 @@
 /*
- * events.hpp: events, each recorded once under its account and key.
+ * events.hpp: the events, each recorded once for its account and key.
  */
 #pragma once
 
 #include "pg/postgres.hpp"
 
-#include "core/addition.hpp"
+#include "core/counter.hpp"
 #include "core/event.hpp"
 #include "pg/errors.hpp"
 
@@ -25,20 +25,22 @@ inline EventName name_of(const Event &event)
 }
 
 /*
- * Records an event in a period, unless its key is taken; waits for a session
- * that has taken the key and not yet committed. False: the key was taken.
+ * Records an event in a period, unless its key is taken. Waits for a session that has taken
+ * the key and not yet committed. False: the key was taken.
  */
 bool record_event(const Event &event, TimestampTz period_start);
 
 /*
- * Records events, sorted by key, each in the period that goes with it; rows[i]
- * becomes the place of events[i], invalid where its key was taken.
+ * Records events, each in the period of the same index, as record_event does. tids[i] becomes
+ * the place of events[i], or invalid where its key was taken.
+ *
+ * REQUIRES: events are sorted by account and key, without duplicates.
  */
-void record_events(const Event *events, const TimestampTz *period_starts, ItemPointerData *rows,
+void record_events(const Event *events, const TimestampTz *period_starts, ItemPointerData *tids,
                    size_t count);
 
-/* Takes events back that this transaction has recorded. */
-void delete_events(const ItemPointerData *rows, size_t count);
+/* Deletes events that this transaction has recorded. */
+void delete_events(const ItemPointerData *tids, size_t count);
 
 /* What was counted under a key, and in which period. */
 struct CountedEvent {
@@ -51,19 +53,13 @@ struct CountedEvent {
 bool find_counted_event(Datum account_id, Datum idempotency_key, CountedEvent *counted);
 
 /*
- * Voids an event, waiting for others that do, and says what it was. False: there is
- * none under this key that is not voided.
+ * Marks an event as voided, waiting for other sessions that do, and reads what it had counted.
+ * False: no event has this key, or it is voided already.
  */
 bool void_event(Datum account_id, Datum idempotency_key, NullableDatum reason,
                 CountedEvent *voided);
 
-/* What the events of a period that are not voided come to. */
-core::Totals sum_of_events(Datum account_id, TimestampTz period_start);
-
-/* Deletes events of a period, row_count_max at most; returns how many. */
-int64 prune_events(Datum account_id, TimestampTz period_start, int64 row_count_max);
-
-/* Finds what was counted under the keys of events: counted[i], where is_counted[i]. */
+/* Finds what was counted under the keys of events: counted[i], if is_counted[i]. */
 void find_counted_events(const Event *events, CountedEvent *counted, bool *is_counted,
                          size_t count);
 

@@ -1,32 +1,27 @@
 /*
- * increment.cpp: increment_usage, one event counted once.
+ * increment.cpp: increment_usage, which counts one event once.
  *
- * A call finds the period, records the event, and adds to the counter (or, if
- * usage_ledger.settlement says so, leaves that to a settler), in that order:
+ * A call finds the period, records the event, and adds to the counter or leaves that to a
+ * settler, in that order:
  *
- * - The insert into usage_events comes before the counter's lock. It is where
- *   two calls with one key meet, so the loser learns that it is a replay before
- *   it has locked or written anything. And whoever waits for a hot counter has
- *   its event in place already: the lock is held for one update and the commit.
+ * - The insert into usage_events comes before the counter's lock. Two calls with one key meet
+ *   there, so the second one learns that it is a replay before it has locked or written
+ *   anything. And a session that waits for a hot counter has recorded its event already: it
+ *   holds the lock for one update and the commit.
  *
- * - The insert is also the lookup of the key. A fresh event, the common case,
- *   is not looked up a second time; and since a unique check reads no snapshot,
- *   SERIALIZABLE sees no conflict between different keys.
- *
- * - Every call takes what it needs in the order account, key, counter, and
- *   nobody who holds a counter waits for anything but the commit. So single
- *   calls cannot deadlock; transactions of several calls can, if they touch the
- *   same accounts in different orders.
+ * - The insert is also the lookup of the key. A new event, the common case, needs no second
+ *   lookup. And since a unique check reads no snapshot, SERIALIZABLE sees no conflict between
+ *   different keys.
  */
 #include "pg/postgres.hpp"
 
-#include "core/event.hpp"
-#include "pg/apply.hpp"
 #include "pg/counters.hpp"
 #include "pg/errors.hpp"
 #include "pg/events.hpp"
 #include "pg/periods.hpp"
 #include "pg/settings.hpp"
+#include "pg/settlement.hpp"
+#include "pg/spi.hpp"
 #include "pg/stats.hpp"
 
 namespace usage_ledger
@@ -36,17 +31,39 @@ namespace
 {
 
 struct Answer {
-    const char *outcome;
-    bool is_queued; /* there is no tokens_used yet */
-    int64 tokens_used;
+    core::Outcome outcome;
+    int64 tokens_used; /* unless the usage is queued */
     TimestampTz period_start;
     TimestampTz period_end;
 };
 
+[[noreturn]] void raise_conflict(const Event &event, const core::Payload &counted)
+{
+    ereport(
+        ERROR,
+        (errcode(errcode_conflict), errmsg("%s", message_conflict),
+         errdetail("%s: %s.", event_text(name_of(event)), conflict_text(counted, event.payload)),
+         errhint("Send the first call's tokens and flags with a retry, and a new key with a "
+                 "new event.")));
+    pg_unreachable();
+}
+
+[[noreturn]] void raise_period_closed(const Event &event, const Period &period)
+{
+    /* A period can be closed before it has ended. Then now is still in it. */
+    const bool has_ended = period.end <= GetCurrentTransactionStartTimestamp();
+    ereport(ERROR, (errcode(errcode_period_closed), errmsg("%s", message_period_closed),
+                    errdetail("%s: period from %s to %s.", event_text(name_of(event)),
+                              time_text(period.start), time_text(period.end)),
+                    has_ended ? errhint("Count it in the open period by passing no p_occurred_at.")
+                              : errhint("Count it once the period has ended, by passing no "
+                                        "p_occurred_at.")));
+    pg_unreachable();
+}
+
 /*
- * Answers from the first call with this key, if there was one: a retry never gets
- * another verdict than its first call, whatever has become of the clock, the
- * account or the period since.
+ * Answers from the first call with this key, if there was one. A retry never gets another
+ * answer than its first call, whatever has happened to the clock, the account or the period.
  */
 bool answer_replay(const Event &event, Answer *answer)
 {
@@ -55,28 +72,22 @@ bool answer_replay(const Event &event, Answer *answer)
         return false;
     }
     if (!(counted.payload == event.payload)) {
-        raise_conflict(name_of(event), counted.payload, event.payload);
+        raise_conflict(event, counted.payload);
     }
-    const Counter counter = read_counter(event.account_id, counted.period_start);
-    count(Stat::replayed);
-    *answer = {"replayed", false, counter.tokens_used, counted.period_start, counter.period_end};
+    const CounterState counter = read_counter(counter_id(event.account_id, counted.period_start));
+    *answer = {core::Outcome::replayed, counter.totals.tokens, counted.period_start,
+               counter.period_end};
     return true;
 }
 
-Answer apply_event(const Event &event, const Period &period, bool is_first_write)
+Answer settle_event(const Event &event, const Period &period, bool is_first_write)
 {
-    const Applied applied = apply(name_of(event), period.start, event.payload, is_first_write);
-    switch (applied.result) {
-    case ApplyResult::applied:
-        break;
-    case ApplyResult::queued:
-        count(Stat::queued);
-        return {"queued", true, 0, period.start, period.end};
-    case ApplyResult::closed:
-        raise_period_closed(name_of(event), period.start, period.end);
+    const Settlement settlement = add_usage(
+        name_of(event), counter_id(event.account_id, period.start), event.payload, is_first_write);
+    if (settlement.outcome == core::Outcome::closed) {
+        raise_period_closed(event, period);
     }
-    count(Stat::applied);
-    return {"applied", false, applied.tokens_used, period.start, period.end};
+    return {settlement.outcome, settlement.tokens_used, period.start, period.end};
 }
 
 Answer count_event(const Event &event)
@@ -84,44 +95,44 @@ Answer count_event(const Event &event)
     const bool is_first_write = !TransactionIdIsValid(GetTopTransactionIdIfAny());
     Answer replay;
 
-    core::Fault fault = core::check_time(
+    const core::InputError error = core::check_time(
         {event.occurred_at, GetCurrentTransactionStartTimestamp(), event_age_max_us()});
     Period period;
-    bool is_found = find_period(event.account_id, event.occurred_at, &period);
+    const bool is_found = find_period(event.account_id, event.occurred_at, &period);
 
-    if (fault != core::Fault::none || !is_found || period.is_closed) {
-        /* Not a verdict yet: it may be a retry. */
+    if (error != core::InputError::none || !is_found || period.is_closed) {
+        /* Not an answer yet: it may be a retry. */
         if (answer_replay(event, &replay)) {
             return replay;
         }
-        if (fault != core::Fault::none) {
-            raise_fault(fault, name_of(event), event.payload.tokens, event.occurred_at);
+        if (error != core::InputError::none) {
+            raise_input_error(error, name_of(event), event.payload.tokens, event.occurred_at);
         }
         if (is_found) {
-            raise_period_closed(name_of(event), period.start, period.end);
+            raise_period_closed(event, period);
         }
         period = open_period_covering(name_of(event), event.occurred_at);
     }
 
-    /* Taken, yet not to be found: the event was deleted in between, so the key is free again. */
+    /* If the key is taken but not found, its event was deleted in between. The key is free. */
     while (!record_event(event, period.start)) {
         if (answer_replay(event, &replay)) {
             return replay;
         }
         CHECK_FOR_INTERRUPTS();
     }
-    return apply_event(event, period, is_first_write);
+    return settle_event(event, period, is_first_write);
 }
 
-/* Reads the arguments of increment_usage; raises if one is outside its limits. */
+/* Reads the arguments, and raises if one is outside its limits. */
 Event event_of_arguments(FunctionCallInfo fcinfo)
 {
     const EventName name = {fcinfo->args[0], fcinfo->args[2]};
-    static const core::Fault null_faults[] = {core::Fault::account_null, core::Fault::tokens_null,
-                                              core::Fault::key_null};
-    for (int i = 0; i < static_cast<int>(lengthof(null_faults)); i++) {
+    static const core::InputError null_errors[] = {
+        core::InputError::account_null, core::InputError::tokens_null, core::InputError::key_null};
+    for (size_t i = 0; i < lengthof(null_errors); i++) {
         if (PG_ARGISNULL(i)) {
-            raise_fault(null_faults[i], name, 0, 0);
+            raise_input_error(null_errors[i], name, 0, 0);
         }
     }
 
@@ -131,20 +142,29 @@ Event event_of_arguments(FunctionCallInfo fcinfo)
     const TimestampTz occurred_at =
         PG_ARGISNULL(5) ? GetCurrentTransactionStartTimestamp() : PG_GETARG_TIMESTAMPTZ(5);
 
-    const core::Fault fault =
+    const core::InputError error =
         core::check_arguments(tokens, text_length(PG_GETARG_DATUM(2)), occurred_at);
-    if (fault != core::Fault::none) {
-        raise_fault(fault, name, tokens, occurred_at);
+    if (error != core::InputError::none) {
+        raise_input_error(error, name, tokens, occurred_at);
     }
-
     return {PG_GETARG_DATUM(0),
             PointerGetDatum(PG_GETARG_TEXT_PP(2)),
             {tokens, is_report ? 1 : 0, is_chat ? 1 : 0},
             occurred_at};
 }
 
+Answer increment(FunctionCallInfo fcinfo)
+{
+    const Event event = event_of_arguments(fcinfo);
+
+    SPI_connect();
+    const Answer answer = count_event(event);
+    SPI_finish();
+    return answer;
+}
+
 /*
- * The row type of increment_usage, which is fixed: made once per backend, where
+ * The row type of increment_usage. It never changes, so it is made once per backend:
  * get_call_result_type would look it up in the catalogs at every call.
  */
 TupleDesc answer_type()
@@ -165,10 +185,11 @@ TupleDesc answer_type()
 
 Datum datum_of_answer(const Answer &answer)
 {
-    const Datum values[] = {CStringGetTextDatum(answer.outcome), Int64GetDatum(answer.tokens_used),
-                            TimestampTzGetDatum(answer.period_start),
-                            TimestampTzGetDatum(answer.period_end)};
-    const bool nulls[lengthof(values)] = {false, answer.is_queued, false, false};
+    const Datum values[] = {
+        CStringGetTextDatum(core::name_of(answer.outcome)), Int64GetDatum(answer.tokens_used),
+        TimestampTzGetDatum(answer.period_start), TimestampTzGetDatum(answer.period_end)};
+    const bool nulls[lengthof(values)] = {false, answer.outcome == core::Outcome::queued, false,
+                                          false};
     return HeapTupleGetDatum(
         heap_form_tuple(answer_type(), const_cast<Datum *>(values), const_cast<bool *>(nulls)));
 }
@@ -185,12 +206,8 @@ Datum usage_ledger_increment_usage(PG_FUNCTION_ARGS)
 {
     using namespace usage_ledger;
 
-    const Event event = event_of_arguments(fcinfo);
-
-    SPI_connect();
-    const Answer answer = count_event(event);
-    SPI_finish();
-
+    const Answer answer = count_if_refused([fcinfo] { return increment(fcinfo); });
+    count_outcome(answer.outcome);
     PG_RETURN_DATUM(datum_of_answer(answer));
 }
 }

@@ -1,39 +1,72 @@
 /*
- * locks.hpp: our locks in the server's lock table, where they are advisory locks of
- * classes that pg_advisory_lock does not have (it has 1 and 2).
+ * locks.hpp: the order of all locks, and those of them that are not a row's.
+ *
+ * Every call takes the locks that it needs in this order, and several of one kind in the
+ * order of core::compare_counters or core::compare_keys. All are held until the end of the
+ * transaction, unless said otherwise.
+ *
+ * 1. Account: the row of usage_accounts, FOR UPDATE. Sessions that open periods or set a
+ *    cycle; others that do so for that account wait.
+ * 2. Key: the unique index entry of usage_events, and the event's row. A session that
+ *    counts, voids or prunes an event; a second one of that key waits for the first.
+ * 3. Hold lock: advisory, of a period or, beyond 32 periods in a transaction, of all of
+ *    them. Sessions that queue usage share it. They never wait for it: a session that
+ *    cannot share it immediately, or that finds a close announced, gives it back and holds
+ *    the period by the counter's row (5). A close takes each of the two exclusively, to
+ *    wait for the sessions that share it, and gives it back immediately.
+ * 4. Waiter lock: advisory, of a counter, exclusive. One session waits for the counter's
+ *    row; the others wait here. Only the first write of a transaction takes it, so that its
+ *    holder has no row yet (compare LockTuple() in PostgreSQL's README.tuplock, which has
+ *    the same exception for sessions that hold the row already).
+ * 5. Counter: the row of usage_periods. FOR NO KEY UPDATE to add to it or to mark it as
+ *    pruned; FOR KEY SHARE to hold its period open; FOR UPDATE to close it. KEY SHARE
+ *    waits only for a close, so sessions that add and sessions that hold do not wait for
+ *    each other.
+ * 6. Page range of usage_pending: the lock of its first page, taken only if it is free. One
+ *    settler works there. A pending row is deleted only under its counter's row lock.
+ *
+ * Settling and pruning wait for no lock of these: they pass over what another session
+ * has locked. A close announces itself by one more lock, which no session waits for.
+ *
+ * So a call that waits holds only locks that come earlier in the order than the one that it
+ * waits for, and there is no circle among calls that are each a transaction of their own.
+ * The one exception, a close that waits for a hold lock, holds no lock that a session with
+ * a hold lock could wait for: the announcement makes such sessions give theirs back first.
+ * Transactions of several calls can deadlock if they use the same accounts in different
+ * orders (README.md, Errors).
  */
 #pragma once
 
 #include "pg/postgres.hpp"
 
-#include "core/addition.hpp"
+#include "core/counter.hpp"
 
 namespace usage_ledger
 {
 
-enum LockClass : uint16 {
-    lock_period_held_open = 0x554C, /* a period's: shared by who holds it open */
-    lock_periods_held_open, /* the ledger's: shared by who holds more than it has locks for */
-    lock_closing,           /* the ledger's: shared by who closes periods */
-    lock_turn,              /* a period's: of whose turn it is to wait for the counter */
-};
+/*
+ * Shares the hold lock of a period, if it is free and no close is announced. False: the
+ * caller must hold the period by its row.
+ *
+ * REQUIRES: has_hold_locks_left().
+ */
+bool try_hold_period(const core::CounterId &counter);
 
-inline LOCKTAG period_lock(LockClass lock_class, const uint8_t *account_id,
-                           TimestampTz period_start)
-{
-    const uint64 hash =
-        hash_bytes_extended(account_id, core::account_id_size, static_cast<uint64>(period_start));
-    LOCKTAG tag;
-    SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, static_cast<uint32>(hash >> 32),
-                         static_cast<uint32>(hash), lock_class);
-    return tag;
-}
+/* Whether the transaction may take more hold locks of single periods. */
+bool has_hold_locks_left();
 
-inline LOCKTAG ledger_lock(LockClass lock_class)
-{
-    LOCKTAG tag;
-    SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, 0, 0, lock_class);
-    return tag;
-}
+/* Shares the hold lock of all periods, on the same conditions. */
+bool try_hold_all_periods();
+
+/* For a close, before it locks the counter: announces it and waits for the holders. */
+void wait_for_holders(const core::CounterId &counter);
+
+/* Takes a counter's waiter lock. REQUIRES: the transaction has written nothing before. */
+void lock_waiter(const core::CounterId &counter);
+bool try_lock_waiter(const core::CounterId &counter);
+void unlock_waiter(const core::CounterId &counter);
+
+/* To be called once, when the library is loaded. */
+void register_lock_callbacks();
 
 } // namespace usage_ledger

@@ -2,9 +2,8 @@
 
 #include "pg/pending.hpp"
 
-#include "pg/arrays.hpp"
 #include "pg/errors.hpp"
-#include "pg/statements.hpp"
+#include "pg/spi.hpp"
 
 namespace usage_ledger
 {
@@ -13,34 +12,31 @@ namespace
 {
 
 /*
- * Settlers share the queue by stretches of pages: whoever holds the lock of a
- * stretch's first page, until its transaction ends, is the only one to settle there.
- * Long enough that the locks of a huge backlog are few, short enough for several
- * settlers to help with a large one: some 120,000 rows.
+ * Settlers share the queue by page ranges: the session that holds the lock of a range's first
+ * page is the only one to settle there. A range is long enough that a huge backlog needs few
+ * locks, and short enough for several settlers to share a large one: some 120,000 rows.
  */
-constexpr BlockNumber stretch_block_count = 1024;
+constexpr BlockNumber page_range_size = 1024;
 
-/* A pending row's usage, from a column of the statement's result on. */
-core::Addition addition_of_row(uint64 row, int first_column)
+core::Totals usage_of_row(uint64 row, int first_column)
 {
-    core::Addition addition = {};
-    memcpy(addition.account_id, DatumGetUUIDP(required_column(first_column, row))->data,
-           core::account_id_size);
-    addition.period_start = DatumGetTimestampTz(required_column(first_column + 1, row));
-    addition.tokens = DatumGetInt64(required_column(first_column + 2, row));
-    addition.reports = DatumGetInt32(required_column(first_column + 3, row));
-    addition.chats = DatumGetInt32(required_column(first_column + 4, row));
-    addition.row_count = 1;
-    return addition;
+    return {DatumGetInt64(required_column(first_column, row)),
+            DatumGetInt32(required_column(first_column + 1, row)),
+            DatumGetInt32(required_column(first_column + 2, row))};
 }
 
-void read_stretch(BlockNumber first_block, PendingRows *pending)
+void read_page_range(BlockNumber first_block, PendingRows *pending)
 {
+    static Statement statement = {
+        "usage_pending",
+        "SELECT ctid, account_id, period_start, tokens, reports, chats FROM %s"
+        " WHERE ctid OPERATOR(pg_catalog.>=) $1 AND ctid OPERATOR(pg_catalog.<) $2",
+        {TIDOID, TIDOID}};
     ItemPointerData first, end;
     ItemPointerSet(&first, first_block, 0);
-    ItemPointerSet(&end, first_block + stretch_block_count, 0);
+    ItemPointerSet(&end, first_block + page_range_size, 0);
     const Datum arguments[] = {PointerGetDatum(&first), PointerGetDatum(&end)};
-    const uint64 row_count = run(Statement::read_pending, arguments);
+    const uint64 row_count = run(&statement, arguments);
 
     const Size size = Max((pending->count + row_count) * sizeof(PendingRow), 1);
     pending->rows = static_cast<PendingRow *>(
@@ -48,37 +44,46 @@ void read_stretch(BlockNumber first_block, PendingRows *pending)
                                  : repalloc_huge(pending->rows, size));
     for (uint64 row = 0; row < row_count; row++) {
         pending->rows[pending->count++] = {
-            addition_of_row(row, 2),
-            *reinterpret_cast<ItemPointer>(DatumGetPointer(required_column(1, row)))};
+            counter_id(required_column(2, row), DatumGetTimestampTz(required_column(3, row))),
+            usage_of_row(row, 4), tid_column(1, row)};
     }
     free_rows();
 }
 
 } // namespace
 
-void enqueue(Datum account_id, TimestampTz period_start, const core::Payload &payload)
+void enqueue(const core::CounterId &counter, const core::Totals &usage)
 {
-    const Datum arguments[] = {account_id, TimestampTzGetDatum(period_start),
-                               Int64GetDatum(payload.tokens), Int32GetDatum(payload.reports),
-                               Int32GetDatum(payload.chats)};
-    run(Statement::enqueue, arguments);
+    static Statement statement = {
+        "usage_pending",
+        "INSERT INTO %s (account_id, period_start, tokens, reports, chats)"
+        " VALUES ($1, $2, $3, $4, $5)",
+        {UUIDOID, TIMESTAMPTZOID, INT8OID, INT4OID, INT4OID}};
+    const Datum arguments[] = {account_of(counter), TimestampTzGetDatum(counter.period_start),
+                               Int64GetDatum(usage.tokens),
+                               Int32GetDatum(static_cast<int32>(usage.reports)),
+                               Int32GetDatum(static_cast<int32>(usage.chats))};
+    run(&statement, arguments);
 }
 
-void enqueue_all(const core::Addition *additions, size_t count)
+void enqueue_all(const core::CounterId *counters, const core::Totals *usage, size_t count)
 {
+    static Statement statement = {
+        "usage_pending",
+        "INSERT INTO %s (account_id, period_start, tokens, reports, chats)"
+        " SELECT * FROM unnest($1, $2, $3, $4, $5)",
+        {UUIDARRAYOID, TIMESTAMPTZARRAYOID, INT8ARRAYOID, INT4ARRAYOID, INT4ARRAYOID}};
     const Datum arguments[] = {
-        make_array(count, UUIDOID,
-                   [&](size_t i) { return PointerGetDatum(additions[i].account_id); }),
+        make_array(count, UUIDOID, [&](size_t i) { return account_of(counters[i]); }),
         make_array(count, TIMESTAMPTZOID,
-                   [&](size_t i) { return TimestampTzGetDatum(additions[i].period_start); }),
-        make_array(count, INT8OID, [&](size_t i) { return Int64GetDatum(additions[i].tokens); }),
-        make_array(
-            count, INT4OID,
-            [&](size_t i) { return Int32GetDatum(static_cast<int32>(additions[i].reports)); }),
+                   [&](size_t i) { return TimestampTzGetDatum(counters[i].period_start); }),
+        make_array(count, INT8OID, [&](size_t i) { return Int64GetDatum(usage[i].tokens); }),
         make_array(count, INT4OID,
-                   [&](size_t i) { return Int32GetDatum(static_cast<int32>(additions[i].chats)); }),
+                   [&](size_t i) { return Int32GetDatum(static_cast<int32>(usage[i].reports)); }),
+        make_array(count, INT4OID,
+                   [&](size_t i) { return Int32GetDatum(static_cast<int32>(usage[i].chats)); }),
     };
-    run(Statement::enqueue_all, arguments);
+    run(&statement, arguments);
 }
 
 PendingRows read_pending(BlockNumber *block, size_t row_count)
@@ -89,9 +94,9 @@ PendingRows read_pending(BlockNumber *block, size_t row_count)
     while (*block < block_count && pending.count < row_count) {
         CHECK_FOR_INTERRUPTS();
         if (ConditionalLockPage(queue, *block, ExclusiveLock)) {
-            read_stretch(*block, &pending);
+            read_page_range(*block, &pending);
         }
-        *block += stretch_block_count;
+        *block += page_range_size;
     }
     if (*block >= block_count) {
         *block = InvalidBlockNumber;
@@ -100,35 +105,44 @@ PendingRows read_pending(BlockNumber *block, size_t row_count)
     return pending;
 }
 
-void delete_pending(const ItemPointerData *rows, size_t count)
+void delete_pending(const ItemPointerData *tids, size_t count)
 {
-    const Datum array = make_array(count, TIDOID, [&](size_t i) {
-        return PointerGetDatum(const_cast<ItemPointer>(&rows[i]));
-    });
-    const uint64 deleted_count = run(Statement::delete_pending, &array);
+    static Statement statement = {"usage_pending",
+                                  "DELETE FROM %s WHERE ctid OPERATOR(pg_catalog.=) ANY ($1)",
+                                  {TIDARRAYOID}};
+    const Datum array = make_tid_array(tids, count);
+    const uint64 deleted_count = run(&statement, &array);
     if (deleted_count != count) {
-        elog(ERROR, "took " UINT64_FORMAT " pending rows instead of %zu", deleted_count, count);
+        elog(ERROR, "deleted " UINT64_FORMAT " pending rows instead of %zu", deleted_count, count);
     }
 }
 
-bool has_pending(Datum account_id, TimestampTz period_start)
+bool has_pending(const core::CounterId &counter)
 {
-    const Datum arguments[] = {account_id, TimestampTzGetDatum(period_start)};
-    return run_latest(Statement::pending_of_period, arguments) > 0;
+    static Statement statement = {
+        "usage_pending", "SELECT FROM %s" WHERE_COUNTER " LIMIT 1", {UUIDOID, TIMESTAMPTZOID}};
+    const Datum arguments[] = {account_of(counter), TimestampTzGetDatum(counter.period_start)};
+    return run_latest(&statement, arguments) > 0;
 }
 
-void take_pending_of_period(Datum account_id, TimestampTz period_start, core::WideTotals *sum)
+void take_pending(const core::CounterId &counter, core::WideTotals *sum)
 {
-    const Datum arguments[] = {account_id, TimestampTzGetDatum(period_start)};
-    const uint64 row_count = run(Statement::take_pending_of_period, arguments);
+    static Statement statement = {"usage_pending",
+                                  "DELETE FROM %s" WHERE_COUNTER
+                                  " RETURNING tokens, reports, chats",
+                                  {UUIDOID, TIMESTAMPTZOID}};
+    const Datum arguments[] = {account_of(counter), TimestampTzGetDatum(counter.period_start)};
+    const uint64 row_count = run(&statement, arguments);
     for (uint64 row = 0; row < row_count; row++) {
-        core::add(sum, addition_of_row(row, 1));
+        core::add(sum, usage_of_row(row, 1));
     }
     free_rows();
 
-    /* What the transaction's snapshot is too old to see. */
-    if (IsolationUsesXactSnapshot() && has_pending(account_id, period_start)) {
-        raise_snapshot_too_old(account_id, period_start);
+    /* Rows that are too new for the transaction's snapshot. */
+    if (IsolationUsesXactSnapshot() && has_pending(counter)) {
+        ereport(ERROR, (errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+                        errmsg("could not serialize access due to concurrently queued usage"),
+                        errdetail("%s.", period_text(counter)), errhint("Retry the transaction.")));
     }
 }
 

@@ -1,26 +1,26 @@
 /*
- * pending.hpp: usage that is recorded but not yet in its counter, a queue in
- * usage_pending. A row leaves the queue only by who has its counter's row locked.
+ * pending.hpp: usage that is recorded but not yet in its counter, a queue in usage_pending.
+ * A row is removed only by a session that holds its counter's row lock.
  */
 #pragma once
 
 #include "pg/postgres.hpp"
 
-#include "core/addition.hpp"
-#include "core/event.hpp"
+#include "core/counter.hpp"
 
 namespace usage_ledger
 {
 
-/* Puts one event's usage into the queue. */
-void enqueue(Datum account_id, TimestampTz period_start, const core::Payload &payload);
+/* Queues usage for a counter. */
+void enqueue(const core::CounterId &counter, const core::Totals &usage);
 
-/* Puts sums into the queue, a row each. */
-void enqueue_all(const core::Addition *additions, size_t count);
+/* Queues usage[i] for counters[i], a row each. */
+void enqueue_all(const core::CounterId *counters, const core::Totals *usage, size_t count);
 
 struct PendingRow {
-    core::Addition addition;
-    ItemPointerData row;
+    core::CounterId counter;
+    core::Totals usage;
+    ItemPointerData tid;
 };
 struct PendingRows {
     PendingRow *rows;
@@ -28,19 +28,19 @@ struct PendingRows {
 };
 
 /*
- * Reads the queue from a block on, as far as it takes to have so many rows; what
- * other sessions are settling is passed over, and they pass over this until the end
- * of the transaction. The block becomes the next one, InvalidBlockNumber at the end.
+ * Reads the queue from a block on, until it has row_count rows or more. Passes over page
+ * ranges that other sessions are settling. They pass over those that it reads until the end
+ * of the transaction. The block becomes the next one, or InvalidBlockNumber at the end.
  */
 PendingRows read_pending(BlockNumber *block, size_t row_count);
 
-/* Takes rows that were read out of the queue. */
-void delete_pending(const ItemPointerData *rows, size_t count);
+/* Removes rows that were read. */
+void delete_pending(const ItemPointerData *tids, size_t count);
 
-/* Whether anything is pending for a period now, also where the transaction's snapshot is older. */
-bool has_pending(Datum account_id, TimestampTz period_start);
+/* Whether anything is pending now, also where the transaction's snapshot is older. */
+bool has_pending(const core::CounterId &counter);
 
-/* Takes all that is pending for a period out of the queue, and adds it to a sum. */
-void take_pending_of_period(Datum account_id, TimestampTz period_start, core::WideTotals *sum);
+/* Removes all that is pending for a counter, and adds it to a sum. */
+void take_pending(const core::CounterId &counter, core::WideTotals *sum);
 
 } // namespace usage_ledger

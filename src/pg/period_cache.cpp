@@ -1,17 +1,16 @@
 /*
- * period_cache.cpp: a hash table of periods, one for each of the accounts that were
- * found last.
+ * period_cache.cpp: a hash table with one period for each of the accounts used last.
  *
- * It is thrown away when anything happens to usage_periods: the extension is dropped,
- * the table is truncated. It is not when rows are deleted by hand, which nothing of
- * ours does; a call that then finds its period's row missing throws it away, and
- * fails once.
+ * It is discarded when anything happens to usage_periods: the extension is dropped, the
+ * table is truncated. Rows that somebody deletes by hand are not noticed, and no function
+ * deletes any. A call that then finds its period's row missing discards the cache and fails
+ * once.
  */
 #include "pg/postgres.hpp"
 
 #include "pg/period_cache.hpp"
 
-#include "pg/statements.hpp"
+#include "pg/spi.hpp"
 
 namespace usage_ledger
 {
@@ -21,20 +20,19 @@ namespace
 
 struct CachedPeriod {
     pg_uuid_t account_id; /* the key */
-    TimestampTz start;
-    TimestampTz end;
+    core::Span period;
 };
 
-/* About 1 MB; full, the table is made anew. */
+/* About 1 MB. A full cache is emptied. */
 constexpr long cached_periods_max = 16384;
 
 HTAB *cached_periods;
-Oid cached_table; /* InvalidOid: what is cached is out of date */
+Oid cached_table; /* InvalidOid: the cache is out of date */
 bool is_suspended;
 
 void make_empty_cache()
 {
-    cached_table = InvalidOid; /* there is no cache, should making one fail */
+    cached_table = InvalidOid; /* in case hash_create fails */
     if (cached_periods != nullptr) {
         hash_destroy(cached_periods);
         cached_periods = nullptr;
@@ -63,23 +61,23 @@ void resume(XactEvent event, void *)
 
 } // namespace
 
-bool find_cached_period(Datum account_id, TimestampTz time, Period *period)
+bool find_cached_period(Datum account_id, TimestampTz time, core::Span *period)
 {
     if (cached_table == InvalidOid) {
         return false;
     }
     const auto *cached = static_cast<CachedPeriod *>(
         hash_search(cached_periods, DatumGetUUIDP(account_id), HASH_FIND, nullptr));
-    if (cached == nullptr || time < cached->start || time >= cached->end) {
+    if (cached == nullptr || time < cached->period.start || time >= cached->period.end) {
         return false;
     }
-    *period = {cached->start, cached->end, false};
+    *period = cached->period;
     return true;
 }
 
-void cache_period(Datum account_id, const Period &period)
+void cache_period(Datum account_id, const core::Span &period)
 {
-    if (is_suspended || period.is_closed) {
+    if (is_suspended) {
         return;
     }
     if (cached_table == InvalidOid || hash_get_num_entries(cached_periods) >= cached_periods_max) {
@@ -87,8 +85,7 @@ void cache_period(Datum account_id, const Period &period)
     }
     auto *cached = static_cast<CachedPeriod *>(
         hash_search(cached_periods, DatumGetUUIDP(account_id), HASH_ENTER, nullptr));
-    cached->start = period.start;
-    cached->end = period.end;
+    cached->period = period;
 }
 
 void suspend_period_cache()
@@ -101,7 +98,7 @@ void clear_period_cache()
     cached_table = InvalidOid;
 }
 
-void watch_period_cache()
+void register_period_cache_callbacks()
 {
     CacheRegisterRelcacheCallback(forget_table, Datum(0));
     RegisterXactCallback(resume, nullptr);

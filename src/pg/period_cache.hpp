@@ -1,32 +1,32 @@
 /*
- * period_cache.hpp: the periods that this session has found last, so that a call
- * need not look up what the one before it has seen.
+ * period_cache.hpp: the periods that this session has found last, so that a call need not
+ * look up what the previous one has found.
  *
- * A period's bounds never change once it is committed. Whether it is closed does,
- * so that is not kept: who adds to its counter or queues usage for it finds out.
+ * A period's bounds never change after commit, so they are cached. Its closed state can
+ * change, so it is checked on use.
  */
 #pragma once
 
 #include "pg/postgres.hpp"
 
-#include "pg/periods.hpp"
+#include "core/period.hpp"
 
 namespace usage_ledger
 {
 
-/* A period that covers a time, taken to be open. */
-bool find_cached_period(Datum account_id, TimestampTz time, Period *period);
+/* Finds a cached period that covers a time. It was open when it was cached. */
+bool find_cached_period(Datum account_id, TimestampTz time, core::Span *period);
 
-/* Keeps a period that was found open, unless this transaction may have opened it itself. */
-void cache_period(Datum account_id, const Period &period);
+/* Caches an open period, unless the cache is suspended. */
+void cache_period(Datum account_id, const core::Span &period);
 
-/* For who opens periods: nothing is kept for the rest of the transaction. */
+/* Before a session opens periods: nothing is cached for the rest of the transaction. */
 void suspend_period_cache();
 
-/* For who has found a period missing that may have been taken from here. */
+/* After a period turns out to be missing: it may be in the cache. */
 void clear_period_cache();
 
 /* To be called once, when the library is loaded. */
-void watch_period_cache();
+void register_period_cache_callbacks();
 
 } // namespace usage_ledger

@@ -1,5 +1,5 @@
 /*
- * periods.hpp: an account's billing periods, which never overlap.
+ * periods.hpp: finding and opening an account's billing periods, which never overlap.
  */
 #pragma once
 
@@ -17,36 +17,37 @@ struct Period {
 };
 
 /*
- * Finds the period that covers a time, taking no lock. One that this session has seen
- * before is taken to be open, as it was then; who adds to its counter, or queues usage
- * for it, finds out.
+ * Finds the period that covers a time, and takes no lock. A cached period is assumed to be
+ * still open: adding to its counter, or queueing usage for it, detects that it was closed.
  */
 bool find_period(Datum account_id, TimestampTz time, Period *period);
 
-/* A time whose period is wanted, and what became of that. */
+/* Finds the last period that starts at a time or before it, the only one that may cover it. */
+bool find_period_at_or_before(Datum account_id, TimestampTz time, Period *period);
+
+/* A time whose period is wanted, and the result. */
 enum class PeriodState { missing, found, unknown_account, no_cycle };
-struct WantedPeriod {
+struct PeriodLookup {
     Datum account_id;
     TimestampTz time;
     PeriodState state;
     Period period;            /* if it was found */
-    TimestampTz previous_end; /* if it is missing: where the gap around the time begins */
-    bool is_opened;           /* if it is missing: by open_periods, which leaves others so */
+    TimestampTz previous_end; /* if it is missing: the start of the gap around the time */
 };
 
-/* Likewise, for the periods that cover times; those that do not exist are missing. */
-void find_periods(WantedPeriod *wanted, size_t count);
+/* Finds the periods that cover several times, as find_period does. */
+void find_periods(PeriodLookup *lookups, size_t count);
 
 /*
- * Opens missing periods of a list that is sorted by account and time, each as the
- * account's cycle has it, clipped to the gap that it falls in. Registers unknown
- * accounts if that is the setting. Waits for other sessions that open periods of
- * the same accounts, and uses theirs; until the end of the transaction no other can
- * open any, so that those which stay missing are opened later without a wait.
+ * Opens missing periods as the account's cycle says, each clipped to the gap around its
+ * time. Registers unknown accounts if that is the setting. Locks the accounts, so it waits
+ * for other sessions that open periods of the same accounts, and then uses theirs.
+ *
+ * REQUIRES: lookups are sorted by account and time.
  */
-void open_periods(WantedPeriod *wanted, size_t count);
+void open_periods(PeriodLookup *lookups, size_t count);
 
-/* Opens the period of an event, or raises. */
+/* Opens the period of an event, or raises UL002. */
 Period open_period_covering(const EventName &event, TimestampTz time);
 
 } // namespace usage_ledger

@@ -1,16 +1,20 @@
 /*
- * prune.cpp: prune_usage_events, which forgets the events of closed periods.
+ * prune.cpp: prune_usage_events, which deletes the events of closed periods, those closed
+ * first coming first.
  *
- * The periods that were closed first come first. From the first event that is
- * deleted, the period's counter is no longer explained by its events, so the same
- * transaction stamps pruned_at: with infinity while events are left, for the next
- * call to go on, and with the time when none is.
+ * From the first deleted event on, the period's events no longer explain its counter. So the
+ * same transaction stamps pruned_at: with infinity while events are left, which lets the next
+ * call go on, and with the time when none is.
+ *
+ * Pruning waits for no lock. It holds counters, and a session that holds an event's lock may
+ * wait for one of them: so it passes over such events.
  */
 #include "pg/postgres.hpp"
 
+#include "core/counter.hpp"
+#include "pg/arguments.hpp"
 #include "pg/errors.hpp"
-#include "pg/events.hpp"
-#include "pg/statements.hpp"
+#include "pg/spi.hpp"
 
 namespace usage_ledger
 {
@@ -18,56 +22,85 @@ namespace usage_ledger
 namespace
 {
 
-/* Periods are looked up by so many at once, for each look passes those of this call again. */
-constexpr int64 periods_at_once = 1000;
-
-struct PrunedPeriod {
-    pg_uuid_t account_id;
-    TimestampTz period_start;
-};
+/* Periods are fetched in chunks of this size. Each fetch passes over those that are done. */
+constexpr int64 chunk_period_count = 1000;
 
 /*
- * Locks periods that can be pruned, none that another session is pruning, and no
- * more than can be needed for so many rows.
+ * Locks periods that can be pruned and that no other session is pruning. Passes over the first
+ * ones, which this call has tried already.
  */
-uint64 lock_prunable_periods(TimestampTz closed_before, int64 row_count_max, PrunedPeriod *periods)
+uint64 lock_prunable_periods(TimestampTz closed_before, int64 tried_count, int64 period_count_max,
+                             core::CounterId *periods)
 {
-    const Datum arguments[] = {TimestampTzGetDatum(closed_before),
-                               Int64GetDatum(Min(row_count_max, periods_at_once))};
-    const uint64 count = run(Statement::prunable_periods, arguments);
+    /* The condition is the predicate of index usage_periods_prunable. */
+    static Statement statement = {
+        "usage_periods",
+        "SELECT account_id, period_start FROM %s"
+        " WHERE closed_at OPERATOR(pg_catalog.<) $1"
+        " AND (pruned_at IS NULL OR pruned_at OPERATOR(pg_catalog.=) 'infinity')"
+        " ORDER BY closed_at OFFSET $2 LIMIT $3 FOR NO KEY UPDATE SKIP LOCKED",
+        {TIMESTAMPTZOID, INT8OID, INT8OID}};
+    const Datum arguments[] = {TimestampTzGetDatum(closed_before), Int64GetDatum(tried_count),
+                               Int64GetDatum(period_count_max)};
+    const uint64 count = run(&statement, arguments);
     for (uint64 row = 0; row < count; row++) {
-        periods[row] = {*DatumGetUUIDP(required_column(1, row)),
-                        DatumGetTimestampTz(required_column(2, row))};
+        periods[row] =
+            counter_id(required_column(1, row), DatumGetTimestampTz(required_column(2, row)));
     }
     free_rows();
     return count;
 }
 
-int64 prune_period(const PrunedPeriod &period, int64 row_count_max)
+/* Deletes events that no other session has locked. Returns how many. */
+int64 delete_events(const core::CounterId &period, int64 row_count_max)
 {
-    const Datum account_id = UUIDPGetDatum(&period.account_id);
-    const int64 row_count = prune_events(account_id, period.period_start, row_count_max);
-    const TimestampTz pruned_at =
-        row_count < row_count_max ? GetCurrentTransactionStartTimestamp() : DT_NOEND;
-    const Datum arguments[] = {account_id, TimestampTzGetDatum(period.period_start),
+    static Statement statement = {"usage_events",
+                                  "DELETE FROM %1$s WHERE ctid OPERATOR(pg_catalog.=) ANY (ARRAY("
+                                  "SELECT ctid FROM %1$s" WHERE_COUNTER
+                                  " LIMIT $3 FOR UPDATE SKIP LOCKED))",
+                                  {UUIDOID, TIMESTAMPTZOID, INT8OID}};
+    const Datum arguments[] = {account_of(period), TimestampTzGetDatum(period.period_start),
+                               Int64GetDatum(row_count_max)};
+    return static_cast<int64>(run(&statement, arguments));
+}
+
+bool has_events(const core::CounterId &period)
+{
+    static Statement statement = {
+        "usage_events", "SELECT FROM %s" WHERE_COUNTER " LIMIT 1", {UUIDOID, TIMESTAMPTZOID}};
+    const Datum arguments[] = {account_of(period), TimestampTzGetDatum(period.period_start)};
+    return run(&statement, arguments) > 0;
+}
+
+void stamp_pruned(const core::CounterId &period, TimestampTz pruned_at)
+{
+    static Statement statement = {"usage_periods",
+                                  "UPDATE %s SET pruned_at = $3" WHERE_COUNTER,
+                                  {UUIDOID, TIMESTAMPTZOID, TIMESTAMPTZOID}};
+    const Datum arguments[] = {account_of(period), TimestampTzGetDatum(period.period_start),
                                TimestampTzGetDatum(pruned_at)};
-    run(Statement::mark_pruned, arguments);
-    return row_count;
+    run(&statement, arguments);
 }
 
 int64 prune(TimestampTz closed_before, int64 row_count_max)
 {
-    auto *periods = static_cast<PrunedPeriod *>(palloc(periods_at_once * sizeof(PrunedPeriod)));
-    int64 row_count = 0;
+    auto *periods =
+        static_cast<core::CounterId *>(palloc(chunk_period_count * sizeof(core::CounterId)));
+    int64 rows_left = row_count_max, unfinished_count = 0;
     uint64 period_count;
     do {
-        period_count = lock_prunable_periods(closed_before, row_count_max - row_count, periods);
-        for (uint64 i = 0; i < period_count && row_count < row_count_max; i++) {
+        period_count = lock_prunable_periods(closed_before, unfinished_count,
+                                             Min(rows_left, chunk_period_count), periods);
+        for (uint64 i = 0; i < period_count && rows_left > 0; i++) {
             CHECK_FOR_INTERRUPTS();
-            row_count += prune_period(periods[i], row_count_max - row_count);
+            rows_left -= delete_events(periods[i], rows_left);
+            const bool is_finished = !has_events(periods[i]);
+            stamp_pruned(periods[i],
+                         is_finished ? GetCurrentTransactionStartTimestamp() : DT_NOEND);
+            unfinished_count += is_finished ? 0 : 1;
         }
-    } while (period_count > 0 && row_count < row_count_max);
-    return row_count;
+    } while (period_count > 0 && rows_left > 0);
+    return row_count_max - rows_left;
 }
 
 } // namespace
@@ -83,7 +116,7 @@ Datum usage_ledger_prune_usage_events(PG_FUNCTION_ARGS)
     using namespace usage_ledger;
 
     if (PG_ARGISNULL(0)) {
-        raise_null_parameter("time", "p_closed_before");
+        raise_null("time", "Argument p_closed_before is null");
     }
     const int64 row_count_max = row_count_argument(fcinfo, 1);
 

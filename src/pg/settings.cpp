@@ -8,7 +8,7 @@ namespace usage_ledger
 {
 
 int unknown_account = unknown_account_register;
-int settlement = settlement_immediate;
+int settlement_mode = settlement_immediate;
 char *settle_databases;
 int settle_interval_ms;
 int settle_row_count;
@@ -56,8 +56,8 @@ void define_settings()
                              "immediate: in its transaction, waiting for the counter's lock. "
                              "adaptive: so if the lock is free, otherwise as deferred. "
                              "deferred: by a pending row, to be settled later.",
-                             &settlement, settlement_immediate, settlement_options, PGC_USERSET, 0,
-                             nullptr, nullptr, nullptr);
+                             &settlement_mode, settlement_immediate, settlement_options,
+                             PGC_USERSET, 0, nullptr, nullptr, nullptr);
 
     DefineCustomStringVariable("usage_ledger.settle_databases",
                                "Databases that the background worker settles, separated by commas.",

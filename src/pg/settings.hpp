@@ -10,10 +10,10 @@ namespace usage_ledger
 
 enum UnknownAccount : int { unknown_account_register, unknown_account_reject };
 
-enum Settlement : int { settlement_immediate, settlement_adaptive, settlement_deferred };
+enum SettlementMode : int { settlement_immediate, settlement_adaptive, settlement_deferred };
 
 extern int unknown_account;
-extern int settlement;
+extern int settlement_mode;
 
 /* The background worker's. */
 extern char *settle_databases;

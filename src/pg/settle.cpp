@@ -1,14 +1,13 @@
 /*
- * settle.cpp: settle_usage, and what the background worker does in a round.
+ * settle.cpp: settle_usage, and what a settler of the background worker does in a round.
  *
- * Pending rows are read and summed by counter; the sums go to those counters that
- * are free and can take them, and their rows leave the queue. All in one
- * transaction, so every snapshot sees a row either in the queue or in its counter.
+ * Pending rows are read and summed by counter. The sums are added to those counters that are
+ * free and can take them, and their rows are deleted, in one transaction: every snapshot sees
+ * a row either in the queue or in its counter.
  *
- * Settling waits for no lock: not for another settler's stretch of the queue, nor
- * for a counter that a worker holds. So it can be part of no deadlock, whatever
- * order workers take their counters in. And no row is taken before its counter is
- * locked, so nobody else who has a counter locked has to look for such rows.
+ * Settling waits for no lock, neither of another settler's page range nor of a counter. No row
+ * is deleted before its counter is locked, so a session that has a counter locked need not
+ * wait for settlers.
  */
 #include "pg/postgres.hpp"
 
@@ -16,11 +15,11 @@
 
 #include <algorithm>
 
-#include "core/addition.hpp"
-#include "core/limits.hpp"
+#include "pg/arguments.hpp"
 #include "pg/counters.hpp"
 #include "pg/errors.hpp"
 #include "pg/pending.hpp"
+#include "pg/spi.hpp"
 #include "pg/stats.hpp"
 
 namespace usage_ledger
@@ -29,126 +28,143 @@ namespace usage_ledger
 namespace
 {
 
-/* Of a huge backlog, so many rows are in memory at once: some 60 MB. */
-constexpr int64 rows_at_once = 1000000;
+/* Pending rows in memory at a time: some 60 MB. */
+constexpr int64 chunk_row_count = 1000000;
 
 /*
- * The counter of a hot account is free for moments only, between one worker's
- * commit and the next one's call, so a call tries that often before it leaves a
- * counter to the next one.
+ * The counter of a hot account is free for moments only, between the commit of one session and
+ * the call of the next. So settling tries this often before it leaves a counter for the next
+ * round.
  */
 constexpr int attempt_count_max = 20;
 constexpr long attempt_interval_us = 1000;
 
-bool takes_back(const core::Addition &addition)
+bool is_reversal(const core::Totals &usage)
 {
-    return addition.tokens < 0 || addition.reports < 0 || addition.chats < 0;
+    return usage.tokens < 0 || usage.reports < 0 || usage.chats < 0;
 }
 
-/* By counter; what takes back last, so that no part of a counter's rows falls below zero. */
+/* By counter. Reversals come last, so that no partial sum of a counter falls below zero. */
 bool comes_before(const PendingRow &a, const PendingRow &b)
 {
-    const int order = core::compare_counters(a.addition, b.addition);
-    return order != 0 ? order < 0 : takes_back(a.addition) < takes_back(b.addition);
+    const int order = core::compare_counters(a.counter, b.counter);
+    return order != 0 ? order < 0 : is_reversal(a.usage) < is_reversal(b.usage);
 }
 
-/* Sums of rows, one for each of some counters, and where the rows of each begin. */
+/* The pending rows of some counters, summed. */
+struct Sum {
+    const PendingRow *rows; /* the first of row_count rows */
+    int64 row_count;
+    core::Totals usage;
+};
 struct Sums {
-    core::Addition *sums;
-    const PendingRow **rows;
+    Sum *sums;
+    CounterState *counters; /* of the same index */
     size_t count;
 };
 
 /*
- * Sums the rows of one counter after the other, from a row on, until there are
- * row_count_max of them; the row becomes the first one of the next counter.
+ * Sums the rows of one counter after the other, from a row on, until they are row_count_max.
+ * The row becomes the first one of the next counter.
+ *
+ * REQUIRES: the rows are sorted by comes_before.
  */
 Sums sum_up(const PendingRows &pending, size_t *next, int64 row_count_max)
 {
     const size_t sum_count_max = Min(pending.count - *next, static_cast<size_t>(row_count_max));
-    Sums sums = {static_cast<core::Addition *>(palloc(sum_count_max * sizeof(core::Addition))),
-                 static_cast<const PendingRow **>(palloc(sum_count_max * sizeof(PendingRow *))), 0};
+    Sums sums = {static_cast<Sum *>(palloc(sum_count_max * sizeof(Sum))),
+                 static_cast<CounterState *>(palloc0(sum_count_max * sizeof(CounterState))), 0};
     while (*next < pending.count && row_count_max > 0) {
         const PendingRow *row = &pending.rows[*next];
-        const PendingRow *const end =
-            std::upper_bound(row, const_cast<const PendingRow *>(pending.rows + pending.count),
-                             *row, [](const PendingRow &a, const PendingRow &b) {
-                                 return core::compare_counters(a.addition, b.addition) < 0;
-                             });
+        const PendingRow *const end = std::upper_bound(
+            row, const_cast<const PendingRow *>(pending.rows + pending.count), *row,
+            [](const PendingRow &a, const PendingRow &b) { return a.counter < b.counter; });
         *next = end - pending.rows;
 
-        core::Addition sum = row->addition;
-        sums.rows[sums.count] = row;
-        while (++row < end && sum.row_count < row_count_max && core::add(&sum, row->addition)) {
+        Sum sum = {row, 1, row->usage};
+        while (++row < end && sum.row_count < row_count_max && core::add(&sum.usage, row->usage)) {
+            sum.row_count++;
         }
         row_count_max -= sum.row_count;
+        sums.counters[sums.count].id = sum.rows->counter;
         sums.sums[sums.count++] = sum;
     }
     return sums;
 }
 
-SetCounter *lock_free_counters(const Sums &sums, int *attempts_left)
+void lock_free_counters(const Sums &sums, int *attempts_left)
 {
-    auto *counters = static_cast<SetCounter *>(palloc0(sums.count * sizeof(SetCounter)));
-    while (try_lock_counters(sums.sums, counters, sums.count) > 0 && --*attempts_left > 0) {
+    while (try_lock_counters(sums.counters, sums.count) > 0 && --*attempts_left > 0) {
         pg_usleep(attempt_interval_us);
         CHECK_FOR_INTERRUPTS();
     }
-    return counters;
 }
 
-/* Whether a counter can take a sum now; warns if it never will. */
-bool can_settle(const core::Addition &sum, const SetCounter &counter)
+/* Not an error: the counter's usage stays pending, and others are settled. */
+void warn_cannot_settle(const Sum &sum, const char *reason)
+{
+    ereport(WARNING, (errmsg("pending usage cannot be settled: %s", reason),
+                      errdetail("%s: %s.", period_text(sum.rows->counter), totals_text(sum.usage)),
+                      errhint("It stays pending and is part of usage_totals.")));
+}
+
+/* Whether a counter can take a sum now. Warns if it never will. */
+bool can_settle(const Sum &sum, const CounterState &counter)
 {
     if (!counter.is_locked) {
         return false;
     }
     if (counter.is_closed) {
-        /* Whoever closed it since the rows were read has taken them. */
-        if (has_pending(account_of(sum), sum.period_start)) {
+        /* A close since the rows were read has taken them. */
+        if (has_pending(counter.id)) {
             warn_cannot_settle(sum, "billing period is closed");
         }
         return false;
     }
-    switch (core::fit(counter.totals, sum)) {
+    switch (core::fit(counter.totals, sum.usage)) {
     case core::Fit::fits:
         return true;
     case core::Fit::falls_below_zero:
-        break; /* until what it takes back is settled with it */
+        break; /* until the usage that it reverses is settled with it */
     case core::Fit::overflows:
         warn_cannot_settle(sum, "counter would overflow");
     }
     return false;
 }
 
-/* Adds sums to their counters, as far as these can take them; returns how many rows that is. */
+/* Folds those sums that their counters can take. Returns how many rows that is. */
 int64 settle_sums(const Sums &sums, int *attempts_left)
 {
-    SetCounter *counters = lock_free_counters(sums, attempts_left);
+    lock_free_counters(sums, attempts_left);
+
+    auto *counter_tids =
+        static_cast<ItemPointerData *>(palloc(sums.count * sizeof(ItemPointerData)));
+    auto *usage = static_cast<core::Totals *>(palloc(sums.count * sizeof(core::Totals)));
+    size_t folded_count = 0;
     int64 row_count = 0;
-    size_t settled_count = 0;
     for (size_t i = 0; i < sums.count; i++) {
-        if (can_settle(sums.sums[i], counters[i])) {
-            sums.sums[settled_count] = sums.sums[i];
-            sums.rows[settled_count] = sums.rows[i];
-            counters[settled_count++] = counters[i];
-            row_count += sums.sums[i].row_count;
+        if (!can_settle(sums.sums[i], sums.counters[i])) {
+            sums.sums[i].row_count = 0;
+            continue;
         }
+        counter_tids[folded_count] = sums.counters[i].tid;
+        usage[folded_count++] = sums.sums[i].usage;
+        row_count += sums.sums[i].row_count;
     }
     if (row_count == 0) {
         return 0;
     }
 
-    auto *rows = static_cast<ItemPointerData *>(
+    auto *row_tids = static_cast<ItemPointerData *>(
         MemoryContextAllocHuge(CurrentMemoryContext, row_count * sizeof(ItemPointerData)));
-    size_t deleted_count = 0;
-    for (size_t i = 0; i < settled_count; i++) {
+    size_t tid_count = 0;
+    for (size_t i = 0; i < sums.count; i++) {
         for (int64 k = 0; k < sums.sums[i].row_count; k++) {
-            rows[deleted_count++] = sums.rows[i][k].row;
+            row_tids[tid_count++] = sums.sums[i].rows[k].tid;
         }
     }
-    delete_pending(rows, deleted_count);
-    add_to_counters(sums.sums, counters, settled_count);
+    delete_pending(row_tids, tid_count);
+    add_to_counters(counter_tids, usage, folded_count);
     return row_count;
 }
 
@@ -156,12 +172,13 @@ int64 settle_sums(const Sums &sums, int *attempts_left)
 
 int64 settle(int64 row_count_max)
 {
+    Assert(row_count_max > 0);
     int64 settled_row_count = 0;
     int attempts_left = attempt_count_max;
     BlockNumber block = 0;
     while (block != InvalidBlockNumber && settled_row_count < row_count_max) {
         PendingRows pending =
-            read_pending(&block, Min(row_count_max - settled_row_count, rows_at_once));
+            read_pending(&block, Min(row_count_max - settled_row_count, chunk_row_count));
         std::sort(pending.rows, pending.rows + pending.count, comes_before);
         size_t next = 0;
         while (next < pending.count && settled_row_count < row_count_max) {
@@ -172,8 +189,8 @@ int64 settle(int64 row_count_max)
             pfree(pending.rows);
         }
     }
-    count(Stat::settle_rounds);
-    count(Stat::settled_rows, static_cast<uint64>(settled_row_count));
+    count_stat(Stat::settle_rounds);
+    count_stat(Stat::settled_rows, static_cast<uint64>(settled_row_count));
     return settled_row_count;
 }
 

@@ -1,5 +1,5 @@
 /*
- * settle.hpp: folding what is pending into counters.
+ * settle.hpp: folding pending rows into their counters.
  */
 #pragma once
 
@@ -8,7 +8,7 @@
 namespace usage_ledger
 {
 
-/* Settles row_count_max pending rows at most, inside SPI; returns how many it did. */
+/* Settles at most row_count_max pending rows, inside SPI. Returns how many. */
 int64 settle(int64 row_count_max);
 
 } // namespace usage_ledger

@@ -1,5 +1,5 @@
 /*
- * stats.cpp: the statistics in shared memory, kept in a file over a clean restart.
+ * stats.cpp: the statistics in shared memory, which a file keeps over a clean restart.
  */
 #include "pg/postgres.hpp"
 
@@ -7,10 +7,13 @@
 
 #include <algorithm>
 
+#include "pg/arguments.hpp"
 #include "pg/errors.hpp"
 
 namespace usage_ledger
 {
+
+Shared *shared;
 
 namespace
 {
@@ -18,17 +21,15 @@ namespace
 constexpr const char *file_name = PGSTAT_STAT_PERMANENT_DIRECTORY "/usage_ledger.stat";
 constexpr const char *temporary_file_name = PGSTAT_STAT_PERMANENT_DIRECTORY "/usage_ledger.tmp";
 
-/* What is in the file; another version of it is ignored. */
+/* The content of the file. A file of another version is ignored. */
 struct Saved {
     uint32 version;
     uint64 stats[stat_count];
-    TimestampTz stats_reset_at;
-    TimestampTz worker_error_at;
-    char worker_error[worker_error_length_max + 1];
+    WorkerStatus worker_status;
 };
-constexpr uint32 saved_version = 0x554C0001;
+constexpr uint32 saved_version = 0x554C0002;
 
-/* The worker's message may be in the encoding of another database, and no text in ours. */
+/* The worker's message may be in another database's encoding, and no text in this one's. */
 Datum text_of_worker_error(char *message)
 {
     const int length = static_cast<int>(strlen(message));
@@ -39,24 +40,12 @@ Datum text_of_worker_error(char *message)
     return PointerGetDatum(cstring_to_text_with_len(message, length));
 }
 
-/* What can be read of the shared memory under its lock. */
-struct Noted {
-    TimestampTz stats_reset_at;
-    TimestampTz worker_error_at;
-    char worker_error[worker_error_length_max + 1];
-    pid_t launcher_pid;
-};
-
-Noted read_noted()
+WorkerStatus read_worker_status()
 {
-    Noted noted;
     SpinLockAcquire(&shared->mutex);
-    noted.stats_reset_at = shared->stats_reset_at;
-    noted.worker_error_at = shared->worker_error_at;
-    memcpy(noted.worker_error, shared->worker_error, sizeof(noted.worker_error));
-    noted.launcher_pid = shared->launcher_pid;
+    const WorkerStatus status = shared->worker_status;
     SpinLockRelease(&shared->mutex);
-    return noted;
+    return status;
 }
 
 void load()
@@ -72,7 +61,7 @@ void load()
     Saved saved;
     const bool is_read = fread(&saved, sizeof(saved), 1, file) == 1;
     FreeFile(file);
-    (void)unlink(file_name); /* or a crash would bring old figures back */
+    (void)unlink(file_name); /* a restart after a crash must not read it again */
     if (!is_read || saved.version != saved_version) {
         ereport(LOG, (errmsg("ignoring statistics in \"%s\"", file_name)));
         return;
@@ -80,9 +69,8 @@ void load()
     for (int i = 0; i < stat_count; i++) {
         pg_atomic_write_u64(&shared->stats[i], saved.stats[i]);
     }
-    shared->stats_reset_at = saved.stats_reset_at;
-    shared->worker_error_at = saved.worker_error_at;
-    strlcpy(shared->worker_error, saved.worker_error, sizeof(shared->worker_error));
+    shared->worker_status = saved.worker_status;
+    shared->worker_status.launcher_pid = 0;
 }
 
 void save(int code, Datum)
@@ -90,15 +78,12 @@ void save(int code, Datum)
     if (code != 0) {
         return;
     }
-    const Noted noted = read_noted();
     Saved saved = {};
     saved.version = saved_version;
     for (int i = 0; i < stat_count; i++) {
         saved.stats[i] = pg_atomic_read_u64(&shared->stats[i]);
     }
-    saved.stats_reset_at = noted.stats_reset_at;
-    saved.worker_error_at = noted.worker_error_at;
-    strlcpy(saved.worker_error, noted.worker_error, sizeof(saved.worker_error));
+    saved.worker_status = read_worker_status();
 
     FILE *file = AllocateFile(temporary_file_name, PG_BINARY_W);
     bool is_written = file != nullptr && fwrite(&saved, sizeof(saved), 1, file) == 1;
@@ -114,43 +99,111 @@ void save(int code, Datum)
     (void)durable_rename(temporary_file_name, file_name, LOG);
 }
 
+shmem_request_hook_type previous_shmem_request_hook;
+shmem_startup_hook_type previous_shmem_startup_hook;
+
+void request()
+{
+    if (previous_shmem_request_hook != nullptr) {
+        previous_shmem_request_hook();
+    }
+    RequestAddinShmemSpace(sizeof(Shared));
+}
+
+/* Reads what a clean shutdown has saved, and registers this server's own saving. */
+void init()
+{
+    memset(shared, 0, sizeof(Shared));
+    SpinLockInit(&shared->mutex);
+    pg_atomic_init_u64(&shared->queued_row_count, 0);
+    for (int i = 0; i < stat_count; i++) {
+        pg_atomic_init_u64(&shared->stats[i], 0);
+    }
+    shared->worker_status.stats_reset_at = GetCurrentTimestamp();
+    if (!IsUnderPostmaster) {
+        on_shmem_exit(save, Datum(0));
+        load();
+    }
+}
+
+void attach()
+{
+    if (previous_shmem_startup_hook != nullptr) {
+        previous_shmem_startup_hook();
+    }
+    bool is_found;
+    LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
+    shared = static_cast<Shared *>(ShmemInitStruct("usage_ledger", sizeof(Shared), &is_found));
+    if (!is_found) {
+        init();
+    }
+    LWLockRelease(AddinShmemInitLock);
+}
+
 } // namespace
 
-void note_worker_error(const char *message)
+void count_outcome(core::Outcome outcome)
+{
+    switch (outcome) {
+    case core::Outcome::applied:
+        return count_stat(Stat::applied);
+    case core::Outcome::queued:
+        return count_stat(Stat::queued);
+    case core::Outcome::replayed:
+        return count_stat(Stat::replayed);
+    case core::Outcome::conflict:
+        return count_stat(Stat::conflicts);
+    default:
+        return count_stat(Stat::refused);
+    }
+}
+
+void count_refusal(int sqlstate)
+{
+    switch (sqlstate) {
+    case errcode_conflict:
+        count_stat(Stat::conflicts);
+        break;
+    case errcode_no_account_or_period:
+    case errcode_period_closed:
+    case errcode_no_event:
+    case ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE:
+    case ERRCODE_NULL_VALUE_NOT_ALLOWED:
+    case ERRCODE_INVALID_PARAMETER_VALUE:
+        count_stat(Stat::refused);
+    }
+}
+
+void set_worker_error(const char *message)
 {
     const int length =
         pg_mbcliplen(message, static_cast<int>(strlen(message)), worker_error_length_max);
     const TimestampTz now = GetCurrentTimestamp();
     SpinLockAcquire(&shared->mutex);
-    shared->worker_error_at = now;
-    memcpy(shared->worker_error, message, static_cast<size_t>(length));
-    shared->worker_error[length] = '\0';
+    shared->worker_status.error_at = now;
+    memcpy(shared->worker_status.error, message, static_cast<size_t>(length));
+    shared->worker_status.error[length] = '\0';
     SpinLockRelease(&shared->mutex);
 }
 
 bool has_worker_error_since(TimestampTz time)
 {
-    return read_noted().worker_error_at >= time;
+    return read_worker_status().error_at >= time;
 }
 
-void note_launcher(pid_t pid)
+void set_launcher(pid_t pid)
 {
     SpinLockAcquire(&shared->mutex);
-    shared->launcher_pid = pid;
+    shared->worker_status.launcher_pid = pid;
     SpinLockRelease(&shared->mutex);
 }
 
-void init_stats()
+void request_shared_memory()
 {
-    SpinLockInit(&shared->mutex);
-    for (int i = 0; i < stat_count; i++) {
-        pg_atomic_init_u64(&shared->stats[i], 0);
-    }
-    shared->stats_reset_at = GetCurrentTimestamp();
-    if (!IsUnderPostmaster) {
-        on_shmem_exit(save, Datum(0));
-        load();
-    }
+    previous_shmem_request_hook = shmem_request_hook;
+    shmem_request_hook = request;
+    previous_shmem_startup_hook = shmem_startup_hook;
+    shmem_startup_hook = attach;
 }
 
 } // namespace usage_ledger
@@ -164,32 +217,26 @@ Datum usage_ledger_stats(PG_FUNCTION_ARGS)
 {
     using namespace usage_ledger;
 
-    TupleDesc type;
-    if (get_call_result_type(fcinfo, nullptr, &type) != TYPEFUNC_COMPOSITE) {
-        elog(ERROR, "usage_ledger_stats must return a row");
-    }
-
     Datum values[stat_count + 4];
     bool nulls[lengthof(values)];
-    memset(nulls, true, sizeof(nulls)); /* not preloaded: nothing is known */
+    memset(nulls, true, sizeof(nulls)); /* the library was not preloaded */
     if (shared != nullptr) {
-        Noted noted = read_noted();
-        const bool has_error = noted.worker_error_at != 0;
+        WorkerStatus status = read_worker_status();
         for (int i = 0; i < stat_count; i++) {
             values[i] = Int64GetDatum(static_cast<int64>(pg_atomic_read_u64(&shared->stats[i])));
             nulls[i] = false;
         }
-        values[stat_count] = Int32GetDatum(noted.launcher_pid);
-        nulls[stat_count] = noted.launcher_pid == 0;
-        if (has_error) {
-            values[stat_count + 1] = text_of_worker_error(noted.worker_error);
-            values[stat_count + 2] = TimestampTzGetDatum(noted.worker_error_at);
+        values[stat_count] = Int32GetDatum(status.launcher_pid);
+        nulls[stat_count] = status.launcher_pid == 0;
+        if (status.error_at != 0) {
+            values[stat_count + 1] = text_of_worker_error(status.error);
+            values[stat_count + 2] = TimestampTzGetDatum(status.error_at);
             nulls[stat_count + 1] = nulls[stat_count + 2] = false;
         }
-        values[stat_count + 3] = TimestampTzGetDatum(noted.stats_reset_at);
+        values[stat_count + 3] = TimestampTzGetDatum(status.stats_reset_at);
         nulls[stat_count + 3] = false;
     }
-    PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(type, values, nulls)));
+    PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(result_type(fcinfo), values, nulls)));
 }
 
 Datum usage_ledger_stats_reset(PG_FUNCTION_ARGS)
@@ -197,16 +244,19 @@ Datum usage_ledger_stats_reset(PG_FUNCTION_ARGS)
     using namespace usage_ledger;
 
     if (shared == nullptr) {
-        raise_not_preloaded();
+        ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+                        errmsg("usage_ledger must be loaded via shared_preload_libraries"),
+                        errdetail("Without that no statistics are kept."),
+                        errhint("Add it to shared_preload_libraries and restart the server.")));
     }
     for (int i = 0; i < stat_count; i++) {
         pg_atomic_write_u64(&shared->stats[i], 0);
     }
     const TimestampTz now = GetCurrentTimestamp();
     SpinLockAcquire(&shared->mutex);
-    shared->stats_reset_at = now;
-    shared->worker_error_at = 0;
-    shared->worker_error[0] = '\0';
+    shared->worker_status.stats_reset_at = now;
+    shared->worker_status.error_at = 0;
+    shared->worker_status.error[0] = '\0';
     SpinLockRelease(&shared->mutex);
     PG_RETURN_VOID();
 }

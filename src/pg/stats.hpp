@@ -1,35 +1,96 @@
 /*
- * stats.hpp: what the view usage_ledger_stats shows of all sessions and the worker.
+ * stats.hpp: what all sessions and the worker share, when the library is in
+ * shared_preload_libraries: the statistics that view usage_ledger_stats shows, the
+ * worker's status and its mailbox.
  *
- * Calls are counted when they are made, so one whose transaction rolls back is in.
+ * Entry points count what they answer, when they answer it. So calls of a transaction that
+ * rolls back are counted too.
  */
 #pragma once
 
 #include "pg/postgres.hpp"
 
-#include "pg/shared_memory.hpp"
+#include "core/batch.hpp"
 
 namespace usage_ledger
 {
 
-inline void count(Stat stat, uint64 n = 1)
+/* Over all databases, since the statistics were reset. */
+enum class Stat {
+    applied,
+    queued,
+    replayed,
+    conflicts,
+    refused,
+    lock_waits,
+    settle_rounds,
+    settled_rows,
+};
+constexpr int stat_count = 8;
+
+constexpr int worker_error_length_max = 255;
+
+/* What can be read and written under the mutex. */
+struct WorkerStatus {
+    TimestampTz stats_reset_at;
+    TimestampTz error_at; /* 0: none */
+    char error[worker_error_length_max + 1];
+    pid_t launcher_pid; /* 0: none */
+};
+
+struct Shared {
+    /* worker.cpp's */
+    pg_atomic_uint64 queued_row_count; /* since the last round, in all databases */
+    Latch *launcher_latch;             /* null while there is no launcher */
+    bool has_settler_succeeded;        /* the last settler; read when it has stopped */
+
+    /* stats.cpp's */
+    pg_atomic_uint64 stats[stat_count];
+    slock_t mutex; /* of worker_status */
+    WorkerStatus worker_status;
+};
+
+/* Null: the library was not preloaded. */
+extern Shared *shared;
+
+inline void count_stat(Stat stat, uint64 n = 1)
 {
     if (shared != nullptr) {
         pg_atomic_fetch_add_u64(&shared->stats[static_cast<int>(stat)], static_cast<int64>(n));
     }
 }
 
-/* For the worker: why it could not settle. */
-void note_worker_error(const char *message);
+/* Counts the answer of a call or item. */
+void count_outcome(core::Outcome outcome);
+
+/* Counts a call that was refused with an SQLSTATE; others, such as 40001, are no refusals. */
+void count_refusal(int sqlstate);
+
+/* Makes the answer of a call, and counts the refusal if that raises. */
+template <typename MakeAnswer> auto count_if_refused(MakeAnswer make_answer)
+{
+    decltype(make_answer()) answer = {};
+    PG_TRY();
+    {
+        answer = make_answer();
+    }
+    PG_CATCH();
+    {
+        count_refusal(geterrcode());
+        PG_RE_THROW();
+    }
+    PG_END_TRY();
+    return answer;
+}
+
+/* Why the worker could not settle. */
+void set_worker_error(const char *message);
 bool has_worker_error_since(TimestampTz time);
 
-/* For the launcher: its process, or 0 when it ends. */
-void note_launcher(pid_t pid);
+/* The launcher's process, or 0 when it ends. */
+void set_launcher(pid_t pid);
 
-/*
- * For the shared memory's first attachment: takes up what a clean shutdown has left, and
- * sees to it that the next one leaves it.
- */
-void init_stats();
+/* For _PG_init, while preloading. */
+void request_shared_memory();
 
 } // namespace usage_ledger

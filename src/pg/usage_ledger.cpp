@@ -1,13 +1,13 @@
 /*
- * usage_ledger.cpp: what the server calls when it loads the library.
+ * usage_ledger.cpp: the function that the server calls when it loads the library.
  */
 #include "pg/postgres.hpp"
 
-#include "pg/holds.hpp"
+#include "pg/locks.hpp"
 #include "pg/period_cache.hpp"
 #include "pg/settings.hpp"
-#include "pg/shared_memory.hpp"
-#include "pg/statements.hpp"
+#include "pg/spi.hpp"
+#include "pg/stats.hpp"
 #include "pg/worker.hpp"
 
 extern "C" {
@@ -19,9 +19,9 @@ void _PG_init(void);
 void _PG_init(void)
 {
     usage_ledger::define_settings();
-    usage_ledger::watch_transactions();
-    usage_ledger::watch_holds();
-    usage_ledger::watch_period_cache();
+    usage_ledger::register_plan_callbacks();
+    usage_ledger::register_lock_callbacks();
+    usage_ledger::register_period_cache_callbacks();
     if (process_shared_preload_libraries_in_progress) {
         usage_ledger::request_shared_memory();
         usage_ledger::register_launcher();

@@ -1,13 +1,11 @@
 /*
  * worker.cpp: the launcher, and the settlers that it starts.
  *
- * The launcher runs as long as the server does, but not on a standby, connected
- * to no database. At every interval, or at once when much is pending, it starts a
- * settler for each database that it serves, one after the other. A settler lives
- * for as long as there is something to settle. So nothing of ours holds a
- * database that somebody wants to drop, nothing has to be cleaned up after an
- * error but to note that the settler failed, and a setting that changes holds
- * from the next round.
+ * The launcher runs as long as the server does, except on a standby, and is connected to no
+ * database. At every interval, or sooner when many rows are pending, it starts a settler for
+ * each database that it serves, one after the other. A settler runs until nothing is left to
+ * settle. So no process of ours keeps a database from being dropped, an error needs no cleanup,
+ * and a changed setting takes effect in the next round.
  */
 #include "pg/postgres.hpp"
 
@@ -15,7 +13,6 @@
 
 #include "pg/settings.hpp"
 #include "pg/settle.hpp"
-#include "pg/shared_memory.hpp"
 #include "pg/stats.hpp"
 
 extern "C" {
@@ -29,19 +26,19 @@ namespace usage_ledger
 namespace
 {
 
-/* The launcher comes back this long after it was terminated. */
+/* The launcher restarts this long after it has ended. */
 constexpr int launcher_restart_s = 5;
 
-/* A database whose settler failed is left alone for the interval, doubled each time, up to this. */
+/* After a failure, a database is retried after the interval, doubled each time, up to this. */
 constexpr long backoff_max_ms = 300000;
 
 /*
- * Without news of pending rows a database is visited this often: there may be
- * some from before a restart, or some that could not be settled then.
+ * A database is visited this often even if no session has announced pending rows: some may
+ * date from before a restart, or could not be settled then.
  */
 constexpr long idle_visit_interval_ms = 10000;
 
-/* ---- what a writer does ---- */
+/* ---- in a session that queues usage ---- */
 
 /* Rows that this transaction has queued. */
 uint64 queued_row_count;
@@ -51,9 +48,9 @@ void publish_queued_rows(XactEvent event, void *)
     if (event == XACT_EVENT_COMMIT && queued_row_count > 0) {
         const uint64 before = pg_atomic_fetch_add_u64(&shared->queued_row_count,
                                                       static_cast<int64>(queued_row_count));
-        const auto much = static_cast<uint64>(settle_row_count);
+        const auto full_round = static_cast<uint64>(settle_row_count);
         Latch *latch = shared->launcher_latch;
-        if (before < much && before + queued_row_count >= much && latch != nullptr) {
+        if (before < full_round && before + queued_row_count >= full_round && latch != nullptr) {
             SetLatch(latch);
         }
     }
@@ -62,7 +59,7 @@ void publish_queued_rows(XactEvent event, void *)
     }
 }
 
-/* ---- what the launcher does ---- */
+/* ---- in the launcher ---- */
 
 struct ServedDatabase {
     char name[NAMEDATALEN];
@@ -89,7 +86,7 @@ ServedDatabase *served_database(const char *name)
     return database;
 }
 
-/* Brings the list in line with usage_ledger.settle_databases. */
+/* Reads usage_ledger.settle_databases into the list. */
 void read_databases()
 {
     ListCell *cell;
@@ -110,7 +107,7 @@ void read_databases()
     pfree(names);
 }
 
-/* Starts a settler and waits until it has stopped; returns whether it did its work. */
+/* Starts a settler and waits until it has stopped. Returns whether it succeeded. */
 bool run_settler(const ServedDatabase &database)
 {
     BackgroundWorker settler = {};
@@ -140,10 +137,10 @@ bool run_settler(const ServedDatabase &database)
     return shared->has_settler_succeeded;
 }
 
-bool is_due(const ServedDatabase &database, bool has_news, TimestampTz now)
+bool is_due(const ServedDatabase &database, bool has_pending, TimestampTz now)
 {
     const long wait_ms = database.backoff_ms > 0 ? database.backoff_ms
-                         : has_news              ? 0
+                         : has_pending           ? 0
                                                  : idle_visit_interval_ms;
     return database.is_served &&
            TimestampDifferenceExceeds(database.last_visit_at, now, static_cast<int>(wait_ms));
@@ -163,7 +160,7 @@ void visit(ServedDatabase *database)
             char message[NAMEDATALEN + 64];
             snprintf(message, sizeof(message), "no settler for database \"%s\" could start",
                      database->name);
-            note_worker_error(message);
+            set_worker_error(message);
         }
         database->backoff_ms =
             Min(Max(2 * database->backoff_ms, 2L * settle_interval_ms), backoff_max_ms);
@@ -175,19 +172,19 @@ void visit(ServedDatabase *database)
 
 void run_round()
 {
-    const bool has_news = pg_atomic_exchange_u64(&shared->queued_row_count, 0) > 0;
+    const bool has_pending = pg_atomic_exchange_u64(&shared->queued_row_count, 0) > 0;
     ListCell *cell;
     foreach (cell, databases) {
         auto *database = static_cast<ServedDatabase *>(lfirst(cell));
-        if (is_due(*database, has_news, GetCurrentTimestamp())) {
+        if (is_due(*database, has_pending, GetCurrentTimestamp())) {
             visit(database);
         }
     }
     pgstat_report_activity(STATE_IDLE, "waiting for pending usage");
 }
 
-/* The latch may have been set, and reset, while the launcher waited for a settler. */
-bool is_much_pending()
+/* The latch may have been set and reset while the launcher waited for a settler. */
+bool is_round_full()
 {
     return pg_atomic_read_u64(&shared->queued_row_count) >= static_cast<uint64>(settle_row_count);
 }
@@ -195,12 +192,12 @@ bool is_much_pending()
 void forget_launcher(int, Datum)
 {
     shared->launcher_latch = nullptr;
-    note_launcher(0);
+    set_launcher(0);
 }
 
-/* ---- what a settler does ---- */
+/* ---- in a settler ---- */
 
-/* Settles a round's rows in a transaction of their own; returns how many they were. */
+/* Settles the rows of a round in one transaction. Returns how many. */
 int64 settle_round()
 {
     int64 settled_row_count = 0;
@@ -217,7 +214,7 @@ int64 settle_round()
     return settled_row_count;
 }
 
-/* Shows an error in usage_ledger_stats, before it ends the settler. */
+/* An error ends the settler; usage_ledger_stats shows it. */
 void settle_all()
 {
     PG_TRY();
@@ -229,7 +226,7 @@ void settle_all()
     PG_CATCH();
     {
         MemoryContextSwitchTo(TopMemoryContext);
-        note_worker_error(CopyErrorData()->message);
+        set_worker_error(CopyErrorData()->message);
         PG_RE_THROW();
     }
     PG_END_TRY();
@@ -242,8 +239,8 @@ void register_launcher()
     RegisterXactCallback(publish_queued_rows, nullptr);
 
     /*
-     * pg_upgrade has read the old cluster's next transaction id before it starts the
-     * server, so what anybody writes after that is lost in the new cluster.
+     * pg_upgrade reads the old cluster's next transaction id before it starts the server. What
+     * is written after that is lost in the new cluster.
      */
     if (IsBinaryUpgrade) {
         return;
@@ -280,14 +277,14 @@ void usage_ledger_launcher_main(Datum)
     BackgroundWorkerInitializeConnection(nullptr, nullptr, 0);
 
     shared->launcher_latch = MyLatch;
-    note_launcher(MyProcPid);
+    set_launcher(MyProcPid);
     before_shmem_exit(forget_launcher, Datum(0));
     read_databases();
 
     for (;;) {
         run_round();
         (void)WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-                        is_much_pending() ? 0 : settle_interval_ms, PG_WAIT_EXTENSION);
+                        is_round_full() ? 0 : settle_interval_ms, PG_WAIT_EXTENSION);
         ResetLatch(MyLatch);
         CHECK_FOR_INTERRUPTS();
         if (ConfigReloadPending) {

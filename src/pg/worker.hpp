@@ -1,5 +1,5 @@
 /*
- * worker.hpp: the background worker that settles, when the library is in
+ * worker.hpp: the background worker that settles pending rows, when the library is in
  * shared_preload_libraries.
  */
 #pragma once

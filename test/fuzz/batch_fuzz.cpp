@@ -1,7 +1,7 @@
 /*
- * A batch comes to what its items would have come to one after the other: whatever
- * the items, grouping them by key and deciding group by group gives the verdicts of a
- * plain loop in the order given. And the groups are what they are said to be.
+ * Whatever the items, deciding the first item of each key and letting the others share its
+ * fate gives the outcomes of a plain loop in the order given, in which a refused key stays
+ * refused.
  */
 #include "core/batch.hpp"
 
@@ -21,7 +21,6 @@ namespace
 {
 
 using Key = std::pair<std::string, std::string>;
-using Counted = std::map<Key, Payload>;
 
 struct Given {
     std::string account_id, key;
@@ -41,7 +40,8 @@ std::vector<Given> any_items(FuzzedDataProvider &input)
         g.item = {};
         g.item.payload = {input.ConsumeIntegralInRange<int64_t>(0, 2),
                           input.ConsumeIntegralInRange(0, 1), input.ConsumeIntegralInRange(0, 1)};
-        g.item.fault = input.ConsumeIntegralInRange(0, 5) > 0 ? Fault::none : Fault::time_too_old;
+        g.item.error =
+            input.ConsumeIntegralInRange(0, 5) > 0 ? InputError::none : InputError::time_too_old;
         g.item.period = static_cast<ItemPeriod>(
             input.ConsumeIntegralInRange(0, static_cast<int>(ItemPeriod::no_cycle)));
     }
@@ -59,63 +59,83 @@ Key key_of(const Item &item)
             std::string(item.key, static_cast<size_t>(item.key_length))};
 }
 
-/* One item by itself, as increment_usage decides it; what is counted is remembered. */
-Verdict verdict_alone(const Item &item, Counted *counted)
+/* What a loop remembers of a key: the event, or the refusal of its first item. */
+struct Memory {
+    std::map<Key, Payload> counted;
+    std::map<Key, Outcome> refused;
+};
+
+Outcome refusal_of(const Item &item)
 {
-    const auto found = counted->find(key_of(item));
-    if (found != counted->end()) {
-        return item.payload == found->second ? Verdict::replayed : Verdict::conflict;
-    }
-    if (item.fault != Fault::none) {
-        return Verdict::invalid;
+    if (item.error != InputError::none) {
+        return Outcome::invalid;
     }
     switch (item.period) {
     case ItemPeriod::closed:
-        return Verdict::closed;
+        return Outcome::closed;
     case ItemPeriod::unknown_account:
     case ItemPeriod::no_cycle:
-        return Verdict::unknown_account;
+        return Outcome::unknown_account;
     case ItemPeriod::open:
-    case ItemPeriod::missing: /* is opened then */
+    case ItemPeriod::missing: /* it is opened then */
         break;
     }
-    (*counted)[key_of(item)] = item.payload;
-    return Verdict::applied;
+    return Outcome::undecided;
 }
 
-void check_order(const std::vector<Item *> &sorted)
+/* The outcome of an item in a loop. */
+Outcome outcome_in_loop(const Item &item, Memory *memory)
 {
-    for (size_t i = 1; i < sorted.size(); i++) {
-        const Key before = key_of(*sorted[i - 1]), key = key_of(*sorted[i]);
-        EXPECT(before <= key);
-        EXPECT(before != key || sorted[i - 1] < sorted[i]); /* in the order given */
-        EXPECT((compare_keys(*sorted[i - 1], *sorted[i]) == 0) == (before == key));
-        EXPECT(compare_keys(*sorted[i], *sorted[i - 1]) >= 0);
+    const Key key = key_of(item);
+    const auto counted = memory->counted.find(key);
+    if (counted != memory->counted.end()) {
+        return item.payload == counted->second ? Outcome::replayed : Outcome::conflict;
+    }
+    const auto refused = memory->refused.find(key);
+    if (refused != memory->refused.end()) {
+        return refused->second;
+    }
+    const Outcome refusal = refusal_of(item);
+    if (refusal != Outcome::undecided) {
+        memory->refused[key] = refusal;
+        return refusal;
+    }
+    memory->counted[key] = item.payload;
+    return Outcome::applied;
+}
+
+void check_first_items(const std::vector<Item *> &list, size_t first_count)
+{
+    for (size_t i = 0; i < list.size(); i++) {
+        const Item *first = list[i]->first;
+        EXPECT((i < first_count) == (first == list[i]));
+        EXPECT(key_of(*first) == key_of(*list[i]) && first <= list[i]);
+    }
+    for (size_t i = 1; i < first_count; i++) {
+        EXPECT(key_of(*list[i - 1]) < key_of(*list[i]));
+        EXPECT(compare_keys(*list[i - 1], *list[i]) < 0);
+        EXPECT(compare_keys(*list[i], *list[i - 1]) > 0);
     }
 }
 
-/* As the extension decides a group whose leader's counter takes it. */
-void decide_group(Item *const *group, size_t size, const Counted &counted_before)
+/* Decides a first item as the extension does, whose counter takes it. */
+void decide_first(Item *first, const Memory &before)
 {
-    const auto found = counted_before.find(key_of(*group[0]));
-    if (found != counted_before.end()) {
-        decide_counted(group, size, found->second, 0);
+    const auto counted = before.counted.find(key_of(*first));
+    if (counted != before.counted.end()) {
+        set_event(first, counted->second, 0);
+        replay(first);
         return;
     }
-    Item *leader = find_leader(group, size);
-    if (leader == nullptr) {
+    if (first->period == ItemPeriod::missing) {
+        first->period = ItemPeriod::open;
+    }
+    if (needs_key_lookup(*first)) {
+        refuse(first);
         return;
     }
-    follow(group, size, leader);
-    for (size_t i = 0; i < size; i++) {
-        EXPECT(group[i]->verdict != Verdict::undecided);
-        if (group[i]->verdict == Verdict::follower) {
-            EXPECT(group[i]->leader == leader && group[i] > leader);
-            group[i]->verdict = Verdict::undecided;
-            decide_counted(group + i, 1, leader->payload, leader->period_start);
-        }
-    }
-    leader->verdict = Verdict::applied;
+    set_event(first, first->payload, 0);
+    first->outcome = Outcome::applied;
 }
 
 } // namespace
@@ -126,35 +146,35 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     const std::vector<Given> given = any_items(input);
 
     std::vector<Item> items;
-    Counted counted;
+    Memory memory;
     for (const Given &g : given) {
         items.push_back(g.item);
         if (input.ConsumeIntegralInRange(0, 7) == 0) { /* by an earlier call */
-            counted[key_of(g.item)] = g.item.payload;
+            memory.counted[key_of(g.item)] = g.item.payload;
         }
     }
-    const Counted counted_before = counted;
-    std::vector<Verdict> expected;
+    const Memory before = memory;
+    std::vector<Outcome> expected;
     for (const Item &item : items) {
-        expected.push_back(verdict_alone(item, &counted));
+        expected.push_back(outcome_in_loop(item, &memory));
     }
 
-    std::vector<Item *> sorted;
+    std::vector<Item *> list;
     for (Item &item : items) {
-        sorted.push_back(&item);
+        list.push_back(&item);
     }
-    sort_by_key(sorted.data(), sorted.size());
-    check_order(sorted);
-    for (size_t i = 0, group; i < sorted.size(); i += group) {
-        group = group_size(&sorted[i], sorted.size() - i);
-        EXPECT(group >= 1 && i + group <= sorted.size());
-        EXPECT(key_of(*sorted[i]) == key_of(*sorted[i + group - 1]));
-        EXPECT(i + group == sorted.size() || key_of(*sorted[i]) != key_of(*sorted[i + group]));
-        decide_group(&sorted[i], group, counted_before);
+    const size_t first_count = find_first_items(list.data(), list.size());
+    check_first_items(list, first_count);
+    for (size_t i = 0; i < list.size(); i++) {
+        if (i < first_count) {
+            decide_first(list[i], before);
+        } else {
+            share_fate(list[i]);
+        }
     }
     for (size_t i = 0; i < items.size(); i++) {
-        EXPECT(items[i].verdict == expected[i]);
-        EXPECT(outcome_of(items[i].verdict) != nullptr);
+        EXPECT(items[i].outcome == expected[i]);
+        EXPECT(name_of(items[i].outcome) != nullptr);
     }
     return 0;
 }

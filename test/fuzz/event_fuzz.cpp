@@ -28,13 +28,13 @@ void check_arguments_by_their_limits(FuzzedDataProvider &input)
     const bool is_key_good = key_length >= 1 && key_length <= key_length_max;
     const bool are_tokens_good = tokens >= 0 && tokens <= event_tokens_max;
     const bool is_time_finite = occurred_at != INT64_MIN && occurred_at != INT64_MAX;
-    const Fault fault = check_arguments(tokens, key_length, occurred_at);
-    EXPECT((fault == Fault::none) == (is_key_good && are_tokens_good && is_time_finite));
+    const InputError fault = check_arguments(tokens, key_length, occurred_at);
+    EXPECT((fault == InputError::none) == (is_key_good && are_tokens_good && is_time_finite));
 
-    EXPECT((fault == Fault::key_empty || fault == Fault::key_too_long) == !is_key_good);
-    EXPECT(fault != Fault::tokens_negative || tokens < 0);
-    EXPECT(fault != Fault::tokens_too_many || tokens > event_tokens_max);
-    EXPECT(fault != Fault::time_not_finite || !is_time_finite);
+    EXPECT((fault == InputError::key_empty || fault == InputError::key_too_long) == !is_key_good);
+    EXPECT(fault != InputError::tokens_negative || tokens < 0);
+    EXPECT(fault != InputError::tokens_too_many || tokens > event_tokens_max);
+    EXPECT(fault != InputError::time_not_finite || !is_time_finite);
 }
 
 void check_time_by_the_window(FuzzedDataProvider &input)
@@ -50,13 +50,13 @@ void check_time_by_the_window(FuzzedDataProvider &input)
     }
 
     switch (check_time({occurred_at, now, age_max_us})) {
-    case Fault::none:
+    case InputError::none:
         EXPECT(occurred_at >= now - age_max_us && occurred_at <= now + clock_skew_max_us);
         break;
-    case Fault::time_too_old:
+    case InputError::time_too_old:
         EXPECT(occurred_at < now - age_max_us);
         break;
-    case Fault::time_too_far_ahead:
+    case InputError::time_too_far_ahead:
         EXPECT(occurred_at > now + clock_skew_max_us);
         break;
     default:

@@ -76,7 +76,14 @@ Answer violation(const std::string &what)
     return {"violation: " + what, {}};
 }
 
-/* What an item of a batch comes to where a call of its own would fail. */
+/* Whether an event is acceptable, apart from its time. */
+bool has_valid_arguments(const Report &report)
+{
+    return report.account && report.tokens && report.key && is_key(*report.key) &&
+           *report.tokens >= 0 && *report.tokens <= event_tokens_max;
+}
+
+/* The outcome of a batch item whose own call would fail. */
 std::string item_outcome(const std::string &sqlstate)
 {
     return sqlstate == "UL001"   ? "conflict"
@@ -149,8 +156,18 @@ Answer Model::increment_usage_batch(const Transaction &transaction,
 {
     Queue queue;
     Answer answer;
+    std::map<std::pair<std::string, std::string>, Outcome> refusals; /* by account and key */
     for (size_t i = 0; i < reports.size(); i++) {
-        const Outcome outcome = count(transaction, reports[i], &queue);
+        const Report &report = reports[i];
+        const bool is_valid = has_valid_arguments(report);
+        const auto name = std::make_pair(report.account.value_or(""), report.key.value_or(""));
+        const auto refusal = refusals.find(name);
+        const Outcome outcome = is_valid && refusal != refusals.end()
+                                    ? refusal->second
+                                    : count(transaction, report, &queue);
+        if (is_valid && !outcome.sqlstate.empty() && outcome.sqlstate != "UL001") {
+            refusals[name] = outcome;
+        }
         const std::string item = std::to_string(i + 1);
         if (!outcome.sqlstate.empty()) {
             answer.rows.push_back({item, item_outcome(outcome.sqlstate), {}, {}, {}, "t"});
@@ -171,7 +188,7 @@ Model::Outcome Model::count(const Transaction &transaction, const Report &report
     if (!report.account || !report.tokens || !report.key) {
         return refuse("22004");
     }
-    if (!is_key(*report.key) || *report.tokens < 0 || *report.tokens > event_tokens_max) {
+    if (!has_valid_arguments(report)) {
         return refuse("22023");
     }
     const Usage payload = {*report.tokens, report.is_report ? 1 : 0, report.is_chat ? 1 : 0};
@@ -402,8 +419,7 @@ Answer Model::prune_usage_events(const Transaction &transaction, std::optional<T
         if (deleted_count != std::min(event_count, rows_wanted)) {
             return violation("not the events that come first");
         }
-        /* Which of a period's events is the last is not known before one more is looked for. */
-        period->pruned_at = deleted_count < rows_wanted ? text_of(transaction.now) : "infinity";
+        period->pruned_at = deleted_count == event_count ? text_of(transaction.now) : "infinity";
         rows_wanted -= deleted_count;
     }
 

@@ -21,6 +21,7 @@ Item item(const uint8_t *account_id, const char *key, int64_t tokens)
     made.key = key;
     made.key_length = static_cast<int64_t>(std::strlen(key));
     made.payload = {tokens, 0, 0};
+    made.period = ItemPeriod::open;
     return made;
 }
 
@@ -33,96 +34,142 @@ std::vector<Item *> pointers(std::vector<Item> &items)
     return made;
 }
 
-TEST(SortByKey, GoesByAccountThenKeyThenOrderGiven)
+/* Items of one key, of which the first is their first item. */
+std::vector<Item> items_of_key(size_t count)
+{
+    return std::vector<Item>(count, item(account_a, "k", 5));
+}
+
+void link(std::vector<Item> &items)
+{
+    std::vector<Item *> list = pointers(items);
+    ASSERT_EQ(find_first_items(list.data(), list.size()), 1U);
+}
+
+TEST(FindFirstItems, PutsTheFirstItemOfEachKeyInOrderOfKey)
 {
     std::vector<Item> items = {item(account_b, "a", 0), item(account_a, "bb", 1),
                                item(account_a, "b", 2), item(account_a, "b", 3),
-                               item(account_a, "", 4)};
-    std::vector<Item *> sorted = pointers(items);
-    sort_by_key(sorted.data(), sorted.size());
+                               item(account_a, "", 4),  item(account_b, "a", 5)};
+    std::vector<Item *> list = pointers(items);
+    ASSERT_EQ(find_first_items(list.data(), list.size()), 4U);
     std::string order;
-    for (const Item *i : sorted) {
-        order += std::to_string(i->payload.tokens);
+    for (size_t i = 0; i < 4; i++) {
+        EXPECT_EQ(list[i]->first, list[i]);
+        order += std::to_string(list[i]->payload.tokens);
     }
-    EXPECT_EQ(order, "42310");
+    EXPECT_EQ(order, "4210");
 }
 
-TEST(GroupSize, CountsTheSameKeyOfTheSameAccount)
+TEST(FindFirstItems, LinksEveryItemToTheFirstOfItsKey)
 {
-    std::vector<Item> items = {item(account_a, "k", 0), item(account_a, "k", 1),
-                               item(account_b, "k", 2)};
-    const std::vector<Item *> sorted = pointers(items);
-    EXPECT_EQ(group_size(sorted.data(), 3), 2U);
-    EXPECT_EQ(group_size(sorted.data() + 2, 1), 1U);
+    std::vector<Item> items = {item(account_a, "k", 0), item(account_b, "k", 1),
+                               item(account_a, "k", 2), item(account_b, "k", 3),
+                               item(account_a, "k", 4)};
+    std::vector<Item *> list = pointers(items);
+    ASSERT_EQ(find_first_items(list.data(), list.size()), 2U);
+    for (size_t i = 0; i < items.size(); i++) {
+        EXPECT_EQ(items[i].first, &items[i % 2]);
+    }
 }
 
-TEST(DecideCounted, TellsReplaysFromConflictsAndLeavesVerdictsAlone)
+TEST(FindFirstItems, OfNothingIsNothing)
 {
-    std::vector<Item> items = {item(account_a, "k", 5), item(account_a, "k", 6),
-                               item(account_a, "k", 5)};
-    items[2].verdict = Verdict::invalid;
-    const std::vector<Item *> group = pointers(items);
-    decide_counted(group.data(), group.size(), {5, 0, 0}, 77);
-    EXPECT_EQ(items[0].verdict, Verdict::replayed);
-    EXPECT_EQ(items[0].period_start, 77);
-    EXPECT_EQ(items[1].verdict, Verdict::conflict);
-    EXPECT_EQ(items[1].counted.tokens, 5);
-    EXPECT_EQ(items[2].verdict, Verdict::invalid);
+    EXPECT_EQ(find_first_items(nullptr, 0), 0U);
 }
 
-TEST(FindLeader, IsTheFirstThatCanBeCounted)
+TEST(Refuse, NamesTheTimeThenThePeriod)
 {
-    std::vector<Item> items(5, item(account_a, "k", 5));
-    items[0].fault = Fault::time_too_old;
-    items[1].period = ItemPeriod::closed;
-    items[2].period = ItemPeriod::unknown_account;
-    items[3].period = ItemPeriod::missing;
-    const std::vector<Item *> group = pointers(items);
-    EXPECT_EQ(find_leader(group.data(), group.size()), &items[3]);
-    EXPECT_EQ(items[0].verdict, Verdict::invalid);
-    EXPECT_EQ(items[1].verdict, Verdict::closed);
-    EXPECT_EQ(items[2].verdict, Verdict::unknown_account);
-    EXPECT_EQ(items[3].verdict, Verdict::leader);
-    EXPECT_EQ(items[4].verdict, Verdict::undecided);
-
-    /* Its period could not be opened: the next one is tried. */
-    items[3].verdict = Verdict::undecided;
-    items[3].period = ItemPeriod::unknown_account;
-    EXPECT_EQ(find_leader(group.data(), group.size()), &items[4]);
+    struct Case {
+        InputError error;
+        ItemPeriod period;
+        Outcome outcome;
+    };
+    const Case cases[] = {
+        {InputError::time_too_old, ItemPeriod::open, Outcome::invalid},
+        {InputError::time_too_old, ItemPeriod::closed, Outcome::invalid},
+        {InputError::none, ItemPeriod::closed, Outcome::closed},
+        {InputError::none, ItemPeriod::unknown_account, Outcome::unknown_account},
+        {InputError::none, ItemPeriod::no_cycle, Outcome::unknown_account},
+    };
+    for (const Case &c : cases) {
+        Item refused = item(account_a, "k", 5);
+        refused.error = c.error;
+        refused.period = c.period;
+        EXPECT_TRUE(needs_key_lookup(refused));
+        refuse(&refused);
+        EXPECT_EQ(refused.outcome, c.outcome);
+    }
+    EXPECT_FALSE(needs_key_lookup(item(account_a, "k", 5)));
 }
 
-TEST(FindLeader, IsNobodyWhenNoneCanBeCounted)
+TEST(Replay, IsDecidedByThePayloadOfTheEvent)
 {
-    std::vector<Item> items(2, item(account_a, "k", 5));
-    items[0].fault = Fault::tokens_negative;
-    items[1].period = ItemPeriod::closed;
-    const std::vector<Item *> group = pointers(items);
-    EXPECT_EQ(find_leader(group.data(), group.size()), nullptr);
+    std::vector<Item> items = items_of_key(3);
+    items[1].payload.tokens = 6;
+    items[2].payload.chats = 1;
+    link(items);
+    set_event(&items[0], {6, 0, 0}, 77);
+    for (Item &i : items) {
+        replay(&i);
+        EXPECT_EQ(i.period_start, 77);
+        EXPECT_EQ(i.counted.tokens, 6);
+    }
+    EXPECT_EQ(items[0].outcome, Outcome::conflict);
+    EXPECT_EQ(items[1].outcome, Outcome::replayed);
+    EXPECT_EQ(items[2].outcome, Outcome::conflict);
 }
 
-TEST(Follow, TakesTheUndecidedOnly)
+TEST(ShareFate, OfAnEventThatWasCounted)
 {
-    std::vector<Item> items(3, item(account_a, "k", 5));
-    items[0].verdict = Verdict::invalid;
-    const std::vector<Item *> group = pointers(items);
-    Item *leader = find_leader(group.data(), group.size());
-    follow(group.data(), group.size(), leader);
-    EXPECT_EQ(leader, &items[1]);
-    EXPECT_EQ(leader->leader, leader);
-    EXPECT_EQ(items[0].verdict, Verdict::invalid);
-    EXPECT_EQ(items[2].verdict, Verdict::follower);
-    EXPECT_EQ(items[2].leader, leader);
+    for (const Outcome outcome : {Outcome::applied, Outcome::queued}) {
+        std::vector<Item> items = items_of_key(3);
+        items[2].payload.tokens = 6;
+        link(items);
+        items[0].outcome = outcome;
+        set_event(&items[0], items[0].payload, 77);
+        share_fate(&items[1]);
+        share_fate(&items[2]);
+        EXPECT_EQ(items[1].outcome, Outcome::replayed);
+        EXPECT_EQ(items[1].period_start, 77);
+        EXPECT_EQ(items[2].outcome, Outcome::conflict);
+    }
+}
+
+TEST(ShareFate, OfAConflictIsDecidedByTheEventThatWasCountedBefore)
+{
+    std::vector<Item> items = items_of_key(2);
+    items[1].payload.tokens = 6;
+    link(items);
+    set_event(&items[0], {6, 0, 0}, 77);
+    replay(&items[0]);
+    share_fate(&items[1]);
+    EXPECT_EQ(items[0].outcome, Outcome::conflict);
+    EXPECT_EQ(items[1].outcome, Outcome::replayed);
+}
+
+TEST(ShareFate, OfARefusalIsTheSameRefusal)
+{
+    std::vector<Item> items = items_of_key(2);
+    items[0].error = InputError::time_too_old;
+    items[0].period = ItemPeriod::no_cycle;
+    link(items);
+    refuse(&items[0]);
+    share_fate(&items[1]);
+    EXPECT_EQ(items[1].outcome, Outcome::invalid);
+    EXPECT_EQ(items[1].error, InputError::time_too_old);
+    EXPECT_EQ(items[1].period, ItemPeriod::no_cycle);
 }
 
 TEST(Outcome, HasTheContractsNames)
 {
-    EXPECT_STREQ(outcome_of(Verdict::applied), "applied");
-    EXPECT_STREQ(outcome_of(Verdict::queued), "queued");
-    EXPECT_STREQ(outcome_of(Verdict::replayed), "replayed");
-    EXPECT_STREQ(outcome_of(Verdict::conflict), "conflict");
-    EXPECT_STREQ(outcome_of(Verdict::invalid), "invalid");
-    EXPECT_STREQ(outcome_of(Verdict::unknown_account), "unknown_account");
-    EXPECT_STREQ(outcome_of(Verdict::closed), "closed");
+    EXPECT_STREQ(name_of(Outcome::applied), "applied");
+    EXPECT_STREQ(name_of(Outcome::queued), "queued");
+    EXPECT_STREQ(name_of(Outcome::replayed), "replayed");
+    EXPECT_STREQ(name_of(Outcome::conflict), "conflict");
+    EXPECT_STREQ(name_of(Outcome::invalid), "invalid");
+    EXPECT_STREQ(name_of(Outcome::unknown_account), "unknown_account");
+    EXPECT_STREQ(name_of(Outcome::closed), "closed");
 }
 
 } // namespace

@@ -15,29 +15,29 @@ constexpr int64_t some_time = 850000000000000;
 
 TEST(CheckArguments, AcceptsBothEndsOfEveryLimit)
 {
-    EXPECT_EQ(check_arguments(0, 1, some_time), Fault::none);
-    EXPECT_EQ(check_arguments(1000000000000, 255, some_time), Fault::none);
+    EXPECT_EQ(check_arguments(0, 1, some_time), InputError::none);
+    EXPECT_EQ(check_arguments(1000000000000, 255, some_time), InputError::none);
 }
 
 TEST(CheckArguments, RefusesTheFirstValueBeyondEveryLimit)
 {
-    EXPECT_EQ(check_arguments(0, 0, some_time), Fault::key_empty);
-    EXPECT_EQ(check_arguments(0, 256, some_time), Fault::key_too_long);
-    EXPECT_EQ(check_arguments(-1, 1, some_time), Fault::tokens_negative);
-    EXPECT_EQ(check_arguments(1000000000001, 1, some_time), Fault::tokens_too_many);
+    EXPECT_EQ(check_arguments(0, 0, some_time), InputError::key_empty);
+    EXPECT_EQ(check_arguments(0, 256, some_time), InputError::key_too_long);
+    EXPECT_EQ(check_arguments(-1, 1, some_time), InputError::tokens_negative);
+    EXPECT_EQ(check_arguments(1000000000001, 1, some_time), InputError::tokens_too_many);
 }
 
 TEST(CheckArguments, RefusesExtremes)
 {
-    EXPECT_EQ(check_arguments(INT64_MIN, 1, some_time), Fault::tokens_negative);
-    EXPECT_EQ(check_arguments(INT64_MAX, 1, some_time), Fault::tokens_too_many);
-    EXPECT_EQ(check_arguments(0, INT64_MAX, some_time), Fault::key_too_long);
+    EXPECT_EQ(check_arguments(INT64_MIN, 1, some_time), InputError::tokens_negative);
+    EXPECT_EQ(check_arguments(INT64_MAX, 1, some_time), InputError::tokens_too_many);
+    EXPECT_EQ(check_arguments(0, INT64_MAX, some_time), InputError::key_too_long);
 }
 
 TEST(CheckArguments, RefusesInfiniteTimes)
 {
-    EXPECT_EQ(check_arguments(0, 1, INT64_MIN), Fault::time_not_finite);
-    EXPECT_EQ(check_arguments(0, 1, INT64_MAX), Fault::time_not_finite);
+    EXPECT_EQ(check_arguments(0, 1, INT64_MIN), InputError::time_not_finite);
+    EXPECT_EQ(check_arguments(0, 1, INT64_MAX), InputError::time_not_finite);
 }
 
 class CheckTime : public testing::Test
@@ -46,7 +46,7 @@ protected:
     static constexpr int64_t now = some_time;
     static constexpr int64_t age_max = 35 * microseconds_per_day;
 
-    static Fault check(int64_t occurred_at, int64_t event_age_max_us = age_max)
+    static InputError check(int64_t occurred_at, int64_t event_age_max_us = age_max)
     {
         return check_time({occurred_at, now, event_age_max_us});
     }
@@ -54,28 +54,28 @@ protected:
 
 TEST_F(CheckTime, AcceptsNowAndBothEndsOfTheWindow)
 {
-    EXPECT_EQ(check(now), Fault::none);
-    EXPECT_EQ(check(now - age_max), Fault::none);
-    EXPECT_EQ(check(now + 300 * microseconds_per_second), Fault::none);
+    EXPECT_EQ(check(now), InputError::none);
+    EXPECT_EQ(check(now - age_max), InputError::none);
+    EXPECT_EQ(check(now + 300 * microseconds_per_second), InputError::none);
 }
 
 TEST_F(CheckTime, RefusesOneMicrosecondBeyondTheWindow)
 {
-    EXPECT_EQ(check(now - age_max - 1), Fault::time_too_old);
-    EXPECT_EQ(check(now + 300 * microseconds_per_second + 1), Fault::time_too_far_ahead);
+    EXPECT_EQ(check(now - age_max - 1), InputError::time_too_old);
+    EXPECT_EQ(check(now + 300 * microseconds_per_second + 1), InputError::time_too_far_ahead);
 }
 
 TEST_F(CheckTime, AcceptsNoPastAtAgeZero)
 {
-    EXPECT_EQ(check(now, 0), Fault::none);
-    EXPECT_EQ(check(now - 1, 0), Fault::time_too_old);
+    EXPECT_EQ(check(now, 0), InputError::none);
+    EXPECT_EQ(check(now - 1, 0), InputError::time_too_old);
 }
 
 TEST_F(CheckTime, DoesNotOverflowAtTheEndsOfTheRange)
 {
     const int64_t longest_age = INT32_MAX * microseconds_per_second;
-    EXPECT_EQ(check(INT64_MIN + 1, longest_age), Fault::time_too_old);
-    EXPECT_EQ(check(INT64_MAX - 1, longest_age), Fault::time_too_far_ahead);
+    EXPECT_EQ(check(INT64_MIN + 1, longest_age), InputError::time_too_old);
+    EXPECT_EQ(check(INT64_MAX - 1, longest_age), InputError::time_too_far_ahead);
 }
 
 TEST(Payload, AgreesOnlyWhenEveryPartDoes)

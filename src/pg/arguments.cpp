@@ -1,0 +1,45 @@
+#include "pg/postgres.hpp"
+
+#include "pg/arguments.hpp"
+
+#include "core/limits.hpp"
+#include "pg/errors.hpp"
+
+namespace usage_ledger
+{
+
+void check_no_null(FunctionCallInfo fcinfo, const char *const *names, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (names[i] != nullptr && PG_ARGISNULL(i)) {
+            raise_null(names[i], psprintf("Account %s", account_text(fcinfo->args[0])));
+        }
+    }
+}
+
+int32 row_count_argument(FunctionCallInfo fcinfo, int number)
+{
+    if (PG_ARGISNULL(number)) {
+        raise_null("number of rows", "Argument p_max_rows is null");
+    }
+    const int32 row_count = PG_GETARG_INT32(number);
+    if (row_count < 1 || row_count > core::call_rows_max) {
+        ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+                        errmsg("number of rows is outside its limits"),
+                        errdetail("Argument p_max_rows is %d.", row_count),
+                        errhint("Pass 1 to %d, and call again while rows are left.",
+                                core::call_rows_max)));
+    }
+    return row_count;
+}
+
+TupleDesc result_type(FunctionCallInfo fcinfo)
+{
+    TupleDesc type;
+    if (get_call_result_type(fcinfo, nullptr, &type) != TYPEFUNC_COMPOSITE) {
+        elog(ERROR, "function %u must return a row", fcinfo->flinfo->fn_oid);
+    }
+    return type;
+}
+
+} // namespace usage_ledger

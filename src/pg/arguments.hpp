@@ -1,0 +1,23 @@
+/*
+ * arguments.hpp: checks of arguments that several functions share.
+ */
+#pragma once
+
+#include "pg/postgres.hpp"
+
+namespace usage_ledger
+{
+
+/*
+ * Raises 22004 for the first NULL among the leading arguments, of which the first is the
+ * account. A null pointer among the names stands for an argument that may be NULL.
+ */
+void check_no_null(FunctionCallInfo fcinfo, const char *const *names, size_t count);
+
+/* The argument p_max_rows. Raises 22004 and 22023. */
+int32 row_count_argument(FunctionCallInfo fcinfo, int number);
+
+/* The row type that a function with OUT arguments returns. */
+TupleDesc result_type(FunctionCallInfo fcinfo);
+
+} // namespace usage_ledger

@@ -1,0 +1,98 @@
+/*
+ * spi.hpp: running SQL statements whose plans are kept.
+ *
+ * Every statement is defined in the one function that runs it. It runs between
+ * SPI_connect and SPI_finish, and sees all that was committed when it starts and the
+ * transaction's own work.
+ */
+#pragma once
+
+#include "pg/postgres.hpp"
+
+#include "core/counter.hpp"
+
+namespace usage_ledger
+{
+
+constexpr int statement_argument_count_max = 7;
+
+/*
+ * Names of tables and operators are qualified, so the caller's search path decides nothing
+ * (unnest of several arrays is the server's own, whatever the path). A statement reads one
+ * table: simple enough for a sharding planner to route.
+ *
+ * A statement on arrays does for each element what its singular does, in their order. Its
+ * subquery locks, limits or offsets, so the planner does not pull it up: the arrays drive
+ * the plan, by a unique key, whatever the size of the table.
+ */
+struct Statement {
+    const char *table;
+    const char *sql;                                  /* %s stands for the table's qualified name */
+    Oid argument_types[statement_argument_count_max]; /* the rest is InvalidOid */
+    SPIPlanPtr plan = nullptr;                        /* spi.cpp's */
+};
+
+/* The condition of statements on one counter. */
+#define WHERE_COUNTER                                                                              \
+    " WHERE account_id OPERATOR(pg_catalog.=) $1 AND period_start OPERATOR(pg_catalog.=) $2"
+
+/*
+ * Runs a statement and returns the number of rows that it processed, at most row_count_max
+ * unless that is 0. The rows that it returned are read with the functions below, until the
+ * next statement runs. Raises whatever the statement raises.
+ */
+uint64 run(Statement *statement, const Datum *arguments, const char *nulls = nullptr,
+           uint64 row_count_max = 0);
+
+/*
+ * Runs a statement that only reads, in a snapshot of now, also in a transaction whose own
+ * snapshot is older.
+ */
+uint64 run_latest(Statement *statement, const Datum *arguments);
+
+/* Columns, numbered from 1, of the returned rows, numbered from 0. */
+Datum required_column(int number, uint64 row = 0);
+bool column_is_null(int number, uint64 row = 0);
+ItemPointerData tid_column(int number, uint64 row);
+
+/* A returned row type in column 1 of row 0, copied for the caller of SPI_connect. */
+Datum returned_row();
+
+/* Frees the returned rows early, where they are many. SPI_finish frees all others. */
+void free_rows();
+
+core::CounterId counter_id(Datum account_id, TimestampTz period_start);
+
+inline Datum account_of(const core::CounterId &counter)
+{
+    return PointerGetDatum(counter.account_id);
+}
+
+/* An array of count values of a type; value(i) is element i, and never null. */
+template <typename Value> Datum make_array(size_t count, Oid type, Value value)
+{
+    auto *values =
+        static_cast<Datum *>(MemoryContextAllocHuge(CurrentMemoryContext, count * sizeof(Datum)));
+    for (size_t i = 0; i < count; i++) {
+        values[i] = value(i);
+    }
+
+    int16 length;
+    bool is_by_value;
+    char alignment;
+    get_typlenbyvalalign(type, &length, &is_by_value, &alignment);
+    ArrayType *array =
+        construct_array(values, static_cast<int>(count), type, length, is_by_value, alignment);
+    pfree(values);
+    return PointerGetDatum(array);
+}
+
+Datum make_tid_array(const ItemPointerData *rows, size_t count);
+
+/* The OID of one of the extension's tables. */
+Oid extension_table(const char *name);
+
+/* To be called once, when the library is loaded. */
+void register_plan_callbacks();
+
+} // namespace usage_ledger

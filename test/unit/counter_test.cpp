@@ -1,0 +1,85 @@
+#include "core/counter.hpp"
+
+#include <cstdint>
+
+#include <gtest/gtest.h>
+
+namespace usage_ledger::core
+{
+namespace
+{
+
+CounterId counter(uint8_t account, int64_t period_start)
+{
+    CounterId made = {{}, period_start};
+    made.account_id[0] = account;
+    return made;
+}
+
+TEST(CompareCounters, GoesByTheBytesOfTheAccountThenByThePeriod)
+{
+    EXPECT_LT(compare_counters(counter(1, 9), counter(200, 1)), 0);
+    EXPECT_GT(compare_counters(counter(200, 1), counter(1, 9)), 0);
+    EXPECT_LT(compare_counters(counter(1, -5), counter(1, 5)), 0);
+    EXPECT_GT(compare_counters(counter(1, INT64_MAX), counter(1, INT64_MIN)), 0);
+    EXPECT_EQ(compare_counters(counter(1, 5), counter(1, 5)), 0);
+    EXPECT_TRUE(counter(1, 5) == counter(1, 5));
+    EXPECT_TRUE(counter(1, 5) < counter(1, 6));
+}
+
+TEST(Add, SumsUsageAndItsReversal)
+{
+    Totals sum = {-INT64_MAX, -INT32_MAX, -1};
+    EXPECT_TRUE(add(&sum, {INT64_MAX, INT32_MAX, 1}));
+    EXPECT_EQ(sum, (Totals{0, 0, 0}));
+}
+
+TEST(Add, LeavesASumThatWouldOverflowUnchanged)
+{
+    Totals sum = {INT64_MAX - 1, 5, INT64_MIN};
+    EXPECT_FALSE(add(&sum, {2, 0, 0}));
+    EXPECT_FALSE(add(&sum, {0, INT64_MAX, 0}));
+    EXPECT_FALSE(add(&sum, {0, 0, -1}));
+    EXPECT_EQ(sum, (Totals{INT64_MAX - 1, 5, INT64_MIN}));
+    EXPECT_TRUE(add(&sum, {1, 1, 1}));
+    EXPECT_EQ(sum, (Totals{INT64_MAX, 6, INT64_MIN + 1}));
+}
+
+TEST(Fits, UpToTheLastTokenAndNotAbove)
+{
+    EXPECT_EQ(fit({INT64_MAX - 5, 0, 0}, {5, 0, 0}), Fit::fits);
+    EXPECT_EQ(fit({INT64_MAX - 5, 0, 0}, {6, 0, 0}), Fit::overflows);
+    EXPECT_EQ(fit({0, INT64_MAX, 0}, {0, 1, 0}), Fit::overflows);
+    EXPECT_EQ(fit({0, 0, INT64_MAX}, {0, 0, 1}), Fit::overflows);
+    EXPECT_EQ(fit({INT64_MAX, INT64_MAX, INT64_MAX}, {0, 0, 0}), Fit::fits);
+}
+
+TEST(Fits, DownToZeroAndNotBelow)
+{
+    EXPECT_EQ(fit({5, 5, 5}, {-5, -5, -5}), Fit::fits);
+    EXPECT_EQ(fit({5, 5, 5}, {-6, 0, 0}), Fit::falls_below_zero);
+    EXPECT_EQ(fit({5, 5, 5}, {0, -6, 0}), Fit::falls_below_zero);
+    EXPECT_EQ(fit({5, 5, 5}, {0, 0, -6}), Fit::falls_below_zero);
+    EXPECT_EQ(fit({0, 0, 0}, {-INT64_MAX, 0, 0}), Fit::falls_below_zero);
+    /* More usage can lift a total above zero, so that answer takes precedence. */
+    EXPECT_EQ(fit({0, INT64_MAX, 0}, {-1, 1, 0}), Fit::falls_below_zero);
+}
+
+TEST(WideTotals, FitByTheirFinalSumWhateverTheOrder)
+{
+    WideTotals sum = {INT64_MAX, 0, 0};
+    Totals totals;
+    for (const int64_t tokens : {INT64_MAX, int64_t{5}, -INT64_MAX, -INT64_MAX, int64_t{-5}}) {
+        add(&sum, {tokens, 2, -1});
+    }
+    ASSERT_TRUE(to_totals(sum, &totals));
+    EXPECT_EQ(totals, (Totals{0, 10, -5}));
+
+    add(&sum, {INT64_MAX, 0, 0});
+    EXPECT_TRUE(to_totals(sum, &totals));
+    add(&sum, {1, 0, 0});
+    EXPECT_FALSE(to_totals(sum, &totals));
+}
+
+} // namespace
+} // namespace usage_ledger::core
