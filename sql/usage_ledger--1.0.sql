@@ -535,29 +535,27 @@ DECLARE
     revoke_command pg_catalog.text;
 BEGIN
     FOR revoke_command IN
-        SELECT pg_catalog.format('REVOKE ALL ON %s %s FROM %s', object.kind, object.name,
-                                 CASE WHEN acl.grantee OPERATOR(pg_catalog.=) 0 THEN 'PUBLIC'
-                                      ELSE acl.grantee::pg_catalog.regrole::pg_catalog.text END)
-          FROM (SELECT oid, 'TABLE' AS kind, oid::pg_catalog.regclass::pg_catalog.text AS name,
-                       relowner AS owner,
-                       COALESCE(relacl, pg_catalog.acldefault('r', relowner)) AS rights
-                  FROM pg_catalog.pg_class
-                UNION ALL
-                SELECT oid, 'FUNCTION', oid::pg_catalog.regprocedure::pg_catalog.text, proowner,
-                       COALESCE(proacl, pg_catalog.acldefault('f', proowner))
-                  FROM pg_catalog.pg_proc) AS object
+        SELECT DISTINCT pg_catalog.format(
+                   'REVOKE ALL ON %s FROM %s',
+                   CASE WHEN c.oid IS NULL
+                        THEN pg_catalog.format('FUNCTION %s', p.oid::pg_catalog.regprocedure)
+                        ELSE pg_catalog.format('TABLE %s', c.oid::pg_catalog.regclass) END,
+                   CASE WHEN acl.grantee OPERATOR(pg_catalog.=) 0 THEN 'PUBLIC'
+                        ELSE acl.grantee::pg_catalog.regrole::pg_catalog.text END)
+          FROM pg_catalog.pg_extension AS e
           JOIN pg_catalog.pg_depend AS d
-            ON d.objid OPERATOR(pg_catalog.=) object.oid
-           AND d.classid OPERATOR(pg_catalog.=)
-               CASE WHEN object.kind OPERATOR(pg_catalog.=) 'TABLE' THEN 'pg_catalog.pg_class'::pg_catalog.regclass
-                                ELSE 'pg_catalog.pg_proc'::pg_catalog.regclass END
-           AND d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_extension'::pg_catalog.regclass
-          JOIN pg_catalog.pg_extension AS e
-            ON e.oid OPERATOR(pg_catalog.=) d.refobjid
-           AND e.extname OPERATOR(pg_catalog.=) 'usage_ledger'
-         CROSS JOIN LATERAL pg_catalog.aclexplode(object.rights) AS acl
-         WHERE acl.grantee OPERATOR(pg_catalog.<>) object.owner
-         GROUP BY object.kind, object.name, acl.grantee
+            ON d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_extension'::pg_catalog.regclass
+           AND d.refobjid OPERATOR(pg_catalog.=) e.oid
+          LEFT JOIN pg_catalog.pg_class AS c
+            ON d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass
+           AND d.objid OPERATOR(pg_catalog.=) c.oid
+          LEFT JOIN pg_catalog.pg_proc AS p
+            ON d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_proc'::pg_catalog.regclass
+           AND d.objid OPERATOR(pg_catalog.=) p.oid
+         CROSS JOIN LATERAL pg_catalog.aclexplode(
+               COALESCE(c.relacl, p.proacl, pg_catalog.acldefault('f', p.proowner))) AS acl
+         WHERE e.extname OPERATOR(pg_catalog.=) 'usage_ledger'
+           AND acl.grantee OPERATOR(pg_catalog.<>) COALESCE(c.relowner, p.proowner)
     LOOP
         EXECUTE revoke_command;
     END LOOP;
