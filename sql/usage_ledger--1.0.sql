@@ -369,12 +369,7 @@ LANGUAGE plpgsql STABLE PARALLEL SAFE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $function$
 DECLARE
-    ledger pg_catalog.text := (
-        SELECT n.nspname
-          FROM pg_catalog.pg_extension AS e
-          JOIN pg_catalog.pg_namespace AS n ON n.oid OPERATOR(pg_catalog.=) e.extnamespace
-         WHERE e.extname OPERATOR(pg_catalog.=) 'usage_ledger');
-    usage record;
+    usage pg_catalog.record;
 BEGIN
     IF p_account_id IS NULL THEN
         RAISE EXCEPTION 'account must not be null'
@@ -385,11 +380,13 @@ BEGIN
 
     EXECUTE pg_catalog.format($query$
         SELECT t.*
-          FROM %I.usage_totals AS t
+          FROM %s.usage_totals AS t
          WHERE t.account_id OPERATOR(pg_catalog.=) $1
            AND t.period_start OPERATOR(pg_catalog.<=) pg_catalog.now()
            AND t.period_end OPERATOR(pg_catalog.>) pg_catalog.now()
-        $query$, ledger)
+        $query$, (SELECT extnamespace::pg_catalog.regnamespace
+                    FROM pg_catalog.pg_extension
+                   WHERE extname OPERATOR(pg_catalog.=) 'usage_ledger'))
        INTO usage
       USING p_account_id;
 
@@ -411,12 +408,6 @@ RETURNS TABLE (account_id uuid, period_start timestamptz, counter text, recorded
 LANGUAGE plpgsql STABLE PARALLEL SAFE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $function$
-DECLARE
-    ledger pg_catalog.text := (
-        SELECT n.nspname
-          FROM pg_catalog.pg_extension AS e
-          JOIN pg_catalog.pg_namespace AS n ON n.oid OPERATOR(pg_catalog.=) e.extnamespace
-         WHERE e.extname OPERATOR(pg_catalog.=) 'usage_ledger');
 BEGIN
     RETURN QUERY EXECUTE pg_catalog.format($query$
         SELECT COALESCE(t.account_id, e.account_id),
@@ -425,14 +416,14 @@ BEGIN
                c.recorded::bigint,
                c.expected::bigint
           FROM (SELECT *
-                  FROM %1$I.usage_totals
+                  FROM %1$s.usage_totals
                  WHERE $1 IS NULL OR account_id OPERATOR(pg_catalog.=) $1) AS t
           FULL JOIN (SELECT account_id,
                             period_start,
                             pg_catalog.sum(tokens) AS tokens,
                             pg_catalog.sum(reports) AS reports,
                             pg_catalog.sum(chats) AS chats
-                       FROM %1$I.usage_events
+                       FROM %1$s.usage_events
                       WHERE voided_at IS NULL
                         AND ($1 IS NULL OR account_id OPERATOR(pg_catalog.=) $1)
                       GROUP BY account_id, period_start) AS e
@@ -446,7 +437,9 @@ BEGIN
          WHERE t.pruned_at IS NULL
            AND (c.recorded IS NULL OR c.recorded OPERATOR(pg_catalog.<>) c.expected)
          ORDER BY 1, 2, c.ordinal
-        $query$, ledger)
+        $query$, (SELECT extnamespace::pg_catalog.regnamespace
+                    FROM pg_catalog.pg_extension
+                   WHERE extname OPERATOR(pg_catalog.=) 'usage_ledger'))
     USING p_account_id;
 END
 $function$;
