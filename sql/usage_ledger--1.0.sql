@@ -1,7 +1,7 @@
 \echo Use "CREATE EXTENSION usage_ledger" to load this file. \quit
 
--- Every built-in function and operator below is qualified, so that nothing a
--- hostile user has planted in the target schema can be picked up.
+-- All built-in functions and operators are qualified, so that nothing that a hostile
+-- user has created in the target schema can take their place.
 
 ------------------------------------------------------------------------------
 -- Tables
@@ -9,9 +9,9 @@
 -- Each leads with account_id, and every unique key contains it, so that the
 -- ledger can be sharded by account. Fixed-width columns come first.
 --
--- usage_periods and usage_events carry no CHECK and no foreign key: the executor
--- would set them up again on every call, and the functions below are the only
--- writers. verify_usage() is the check.
+-- usage_periods and usage_events have no CHECK and no foreign key, because the
+-- executor would set them up again on every call. Only the functions below write to
+-- these tables, and verify_usage() checks them.
 ------------------------------------------------------------------------------
 
 CREATE TABLE @extschema@.usage_accounts (
@@ -23,11 +23,12 @@ CREATE TABLE @extschema@.usage_accounts (
     PRIMARY KEY (account_id)
 );
 COMMENT ON TABLE @extschema@.usage_accounts IS
-    'Accounts and their billing cycle: period n runs from period_anchor + n * period_length to period_anchor + (n + 1) * period_length, reckoned in time_zone.';
+'Accounts and their billing cycles: period n runs from period_anchor + n * period_length
+to period_anchor + (n + 1) * period_length, computed in time_zone.';
 
--- Half-filled pages leave room for the next version of a counter's row beside
--- the last one, so that an update touches no index (HOT). Dead versions are
--- pruned as pages are visited; autovacuum need only come for the rest.
+-- fillfactor 50 leaves room on the page for the next version of a counter's row, so
+-- that an update touches no index (HOT). Dead versions are pruned when the page is
+-- visited, and autovacuum handles only the rest.
 CREATE TABLE @extschema@.usage_periods (
     account_id    uuid        NOT NULL,
     period_start  timestamptz NOT NULL,
@@ -45,18 +46,24 @@ CREATE TABLE @extschema@.usage_periods (
     autovacuum_vacuum_cost_delay = 0
 );
 COMMENT ON TABLE @extschema@.usage_periods IS
-    'Counters: one row of running totals per account and billing period [period_start, period_end). Pending usage is not in them: read usage_totals.';
+'Counters: one row of running totals per account and billing period
+[period_start, period_end). Pending usage is not included: read usage_totals.';
+COMMENT ON COLUMN @extschema@.usage_periods.closed_at IS 'When the period was closed; NULL while it is open.';
+COMMENT ON COLUMN @extschema@.usage_periods.pruned_at IS 'When pruning was complete; infinity while events are left; NULL before pruning begins.';
 
--- Closed periods that have events left, in the order in which they are pruned: none of
--- those that are being counted in, so no counter's update has anything to do with it.
+-- Holds only closed periods that have events left, so updates of open counters never
+-- touch it.
 CREATE INDEX usage_periods_prunable ON @extschema@.usage_periods (closed_at)
  WHERE closed_at IS NOT NULL
    AND (pruned_at IS NULL OR pruned_at OPERATOR(pg_catalog.=) 'infinity');
+COMMENT ON INDEX @extschema@.usage_periods_prunable IS 'Closed periods that have events left, in the order in which they are pruned.';
 
--- Only ever added to, until its period is closed and pruned: vacuum comes for
--- the visibility map and to freeze, in small steps. Keys are ordered by their bytes: a
--- locale's order costs more to compare in, and changes with the system's libraries, when
--- an index would no longer find a key that it has.
+-- Until a period is closed and pruned, its events are only inserted, and rarely voided.
+-- Vacuum runs to set the visibility map and to freeze, in small steps.
+--
+-- Keys are ordered by their bytes (COLLATE "C"). A locale's order costs more to compare
+-- in, and it changes with the system's libraries: an index would then no longer find a
+-- key that it contains.
 CREATE TABLE @extschema@.usage_events (
     account_id       uuid        NOT NULL,
     period_start     timestamptz NOT NULL,
@@ -74,18 +81,24 @@ CREATE TABLE @extschema@.usage_events (
     autovacuum_analyze_scale_factor = 0.05
 );
 COMMENT ON TABLE @extschema@.usage_events IS
-    'Billable events, one row per account and idempotency key. The primary key is what makes a retry count once.';
+'Billable events: one row per account and idempotency key. The primary key makes a retry
+count once.';
+COMMENT ON COLUMN @extschema@.usage_events.period_start IS 'The period that the event is counted in.';
+COMMENT ON COLUMN @extschema@.usage_events.occurred_at IS 'When the event happened, as reported by the first call with its key.';
+COMMENT ON COLUMN @extschema@.usage_events.recorded_at IS 'When the transaction that counted the event began.';
+COMMENT ON COLUMN @extschema@.usage_events.voided_at IS 'When the event was voided; NULL while it counts.';
 
--- Finds the events of one period beside those of all others: together with the primary
--- key it leads to the pages that hold an account's events of that time. It costs writers
--- next to nothing, where a B-tree on account and period costs a batch a seventh of its
--- speed and a fifth more WAL. Several intervals a range, because pruning lets new events
--- into old pages.
+-- Together with the primary key, it leads to the pages that hold an account's events of
+-- one period. It costs writers almost nothing. A B-tree on account and period would cost
+-- a batch a seventh of its speed and a fifth more WAL. The operator class keeps several
+-- intervals per range, because pruning makes room for new events in old pages.
 CREATE INDEX usage_events_period ON @extschema@.usage_events
  USING brin (period_start pg_catalog.timestamptz_minmax_multi_ops);
+COMMENT ON INDEX @extschema@.usage_events_period IS 'Finds the events of one period when it is closed or pruned.';
 
--- A queue: all rows come and go, so vacuum comes as often as it can, to make room
--- for the next ones and to cut the table short. Its statistics interest nobody.
+-- A queue: every row is deleted when it is settled. Vacuum runs as often as it can, to
+-- make room for new rows and to truncate the table. Nothing uses the table's statistics,
+-- so it is hardly ever analyzed.
 CREATE TABLE @extschema@.usage_pending (
     account_id    uuid        NOT NULL,
     period_start  timestamptz NOT NULL,
@@ -102,7 +115,8 @@ CREATE TABLE @extschema@.usage_pending (
 );
 ALTER TABLE @extschema@.usage_pending REPLICA IDENTITY FULL;
 COMMENT ON TABLE @extschema@.usage_pending IS
-    'Usage that is recorded in usage_events but not yet added to its counter in usage_periods.';
+'Usage that is recorded in usage_events but not yet added to its counter in
+usage_periods. The rows of a void are negative.';
 
 ALTER TABLE @extschema@.usage_accounts ENABLE ROW LEVEL SECURITY;
 ALTER TABLE @extschema@.usage_periods ENABLE ROW LEVEL SECURITY;
@@ -115,11 +129,11 @@ SELECT pg_catalog.pg_extension_config_dump('@extschema@.usage_events', '');
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.usage_pending', '');
 
 ------------------------------------------------------------------------------
--- What billing reads
+-- Totals
 ------------------------------------------------------------------------------
 
--- tokens_used is numeric, as sums of bigint are: pending usage that overflows its
--- counter must not fail everybody's reading.
+-- tokens_used is numeric, as sums of bigint are: pending usage that overflows one
+-- counter must not make every query of the view fail.
 CREATE VIEW @extschema@.usage_totals AS
 SELECT p.account_id,
        p.period_start,
@@ -140,47 +154,20 @@ SELECT p.account_id,
     ON q.account_id OPERATOR(pg_catalog.=) p.account_id
    AND q.period_start OPERATOR(pg_catalog.=) p.period_start;
 COMMENT ON VIEW @extschema@.usage_totals IS
-    'Usage per account and period: the counter plus what is pending, exact at the reader''s snapshot.';
+'Usage per account and period: the counter plus pending usage, exact at the reader''s
+snapshot.';
 
 ------------------------------------------------------------------------------
 -- Functions
 --
--- All are SECURITY DEFINER: their callers need no right on any table. The
--- PL/pgSQL ones look up the schema at each call, so that ALTER SCHEMA ... RENAME
--- is safe. They pin the search path, for it decides what the name of a type means in
--- a declaration, and temporary types come first in it. The C ones have nothing that a
--- path decides, so they pin nothing that would have to be paid for at each call.
+-- All are SECURITY DEFINER: their callers need no right on any table.
+--
+-- The PL/pgSQL functions look up the schema on each call, so that it can be renamed. They
+-- pin the search path, because it decides what a type name in a declaration means, and
+-- temporary types come first in it. The C functions do nothing that depends on the path,
+-- and pinning it would cost time on each call.
 ------------------------------------------------------------------------------
 
--- Counts one event, once per account and idempotency key, in the caller's
--- transaction.
---
---   p_account_id       the account; registered on first use (monthly periods in
---                      UTC), unless usage_ledger.unknown_account is 'reject'
---   p_tokens           tokens, 0 to 10^12
---   p_idempotency_key  names the event within its account, 1 to 255 bytes; send
---                      the same key again with every retry
---   p_is_report        the event is a report (NULL means false)
---   p_is_chat          the event is a chat (NULL means false)
---   p_occurred_at      when it happened: at most usage_ledger.max_event_age ago
---                      and 5 minutes ahead; NULL means now()
---
--- Outcomes:
---   applied   recorded and added; tokens_used is the counter after the addition
---   queued    recorded and pending, to be settled later (usage_ledger.settlement
---             adaptive or deferred); tokens_used is NULL
---   replayed  the key was counted before with this payload (tokens, report,
---             chat) and nothing changed; tokens_used, period_start and
---             period_end are those of the period it was counted in
---
--- Errors (nothing is written):
---   UL001  the key was counted before with another payload
---   UL002  the account is unknown and unknown accounts are rejected, or no
---          period covers the time and none can be opened
---   UL003  the period that covers the time is closed
---   22003  the counter would overflow
---   22004  account, tokens or key is NULL
---   22023  key, tokens or time is outside its limits
 CREATE FUNCTION @extschema@.increment_usage(
     p_account_id uuid,
     p_tokens bigint,
@@ -195,25 +182,36 @@ CREATE FUNCTION @extschema@.increment_usage(
 LANGUAGE C VOLATILE PARALLEL UNSAFE SECURITY DEFINER
 AS 'MODULE_PATHNAME', 'usage_ledger_increment_usage';
 COMMENT ON FUNCTION @extschema@.increment_usage(uuid, bigint, text, boolean, boolean, timestamptz) IS
-    'Counts p_tokens (0 to 10^12) of p_account_id once per p_idempotency_key (1 to 255 bytes), at p_occurred_at (NULL: now()). Outcome applied, queued or replayed. Errors: UL001 key reused with another payload, UL002 unknown account or no period, UL003 period closed, 22003 overflow, 22004 NULL argument, 22023 argument outside its limits.';
+'Counts one event, once per account and idempotency key, in the caller''s transaction.
 
--- Counts many events in the caller's transaction, each as increment_usage would
--- have in a call of its own, the calls made in the order given. One bad item does
--- not sink the others.
---
---   p_account_ids .. p_idempotency_keys  as increment_usage's, an element an item;
---                                        1,000,000 items at most
---   p_is_report .. p_occurred_at         likewise; the whole array may be NULL
---
--- Returns a row per item, in the order given, with its number from 1, the outcome
--- of increment_usage or one of
---   conflict         as UL001
---   unknown_account  as UL002
---   closed           as UL003
---   invalid          as 22003, 22004 and 22023
--- and then the reason in detail. Errors (nothing is written): 22004 the array of
--- accounts, tokens or keys is NULL; 22023 arrays of unequal length, of several
--- dimensions, or too long.
+Arguments:
+  p_account_id       the account; registered on first use, with monthly periods in UTC,
+                     unless usage_ledger.unknown_account is reject
+  p_tokens           tokens, 0 to 10^12
+  p_idempotency_key  names the event within its account, 1 to 255 bytes; send the same
+                     key again with every retry
+  p_is_report        whether the event is a report; NULL means false
+  p_is_chat          whether the event is a chat; NULL means false
+  p_occurred_at      when the event happened: at most usage_ledger.max_event_age ago
+                     and 5 minutes ahead; NULL means now()
+
+Outcomes:
+  applied   recorded and added; tokens_used is the counter after the addition
+  queued    recorded and pending, to be settled later (usage_ledger.settlement is
+            adaptive or deferred); tokens_used is NULL
+  replayed  the key was counted before with this payload (tokens, report, chat), and
+            nothing changed; tokens_used, period_start and period_end are those of the
+            period that it was counted in
+
+Errors (nothing is written):
+  UL001  the key was counted before with another payload
+  UL002  the account is unknown and unknown accounts are rejected, or no period covers
+         the time and none can be opened
+  UL003  the period that covers the time is closed
+  22003  the counter would overflow
+  22004  account, tokens or key is NULL
+  22023  key, tokens or time is outside its limits';
+
 CREATE FUNCTION @extschema@.increment_usage_batch(
     p_account_ids uuid[],
     p_tokens bigint[],
@@ -226,21 +224,36 @@ RETURNS TABLE (item integer, outcome text, tokens_used bigint,
 LANGUAGE C VOLATILE PARALLEL UNSAFE SECURITY DEFINER
 AS 'MODULE_PATHNAME', 'usage_ledger_increment_usage_batch';
 COMMENT ON FUNCTION @extschema@.increment_usage_batch(uuid[], bigint[], text[], boolean[], boolean[], timestamptz[]) IS
-    'Counts up to 1,000,000 events, given as arrays of equal length, each as increment_usage does. A row per item in the order given: applied, queued, replayed, or conflict, unknown_account, closed, invalid with the reason in detail. Errors: 22004 NULL array, 22023 malformed arrays.';
+'Counts many events in the caller''s transaction, each as increment_usage would.
 
--- Sets the billing cycle of an account, registering it where it is unknown.
--- Periods that exist stay as they are; the next one to be opened follows the
--- new cycle, clipped to the gap that it falls in.
---
---   p_account_id     the account
---   p_period_length  1 second to 100 years, no field negative
---   p_period_anchor  where some period starts, in the years 1 to 9999; NULL means
---                    midnight of Monday, 1 January 2001 in p_time_zone, so that
---                    months, ISO weeks and days are those of the calendar
---   p_time_zone      name of the time zone in which months and days are added
---
--- Returns the account's row. Errors: 22004 a NULL among account, length and time
--- zone; 22023 a length or an anchor outside its limits, an unknown zone.
+The items are counted in the order given. Returns a row per item in this order, with the
+item''s number from 1. An item that is refused does not affect the others.
+
+The same key several times in one batch: an item whose own arguments are invalid is
+refused by itself and claims nothing. The first other item of the key is the event. Those
+after it share its fate: replayed where it was counted (conflict if their payload
+differs), else the same refusal as the first.
+
+Arguments, an element per item, in arrays of one dimension and equal length:
+  p_account_ids       as in increment_usage; at most 1,000,000 items
+  p_tokens            as in increment_usage
+  p_idempotency_keys  as in increment_usage
+  p_is_report         as in increment_usage; the whole array may be NULL
+  p_is_chat           as in increment_usage; the whole array may be NULL
+  p_occurred_at       as in increment_usage; the whole array may be NULL
+
+Outcomes:
+  applied, queued, replayed  as in increment_usage
+  conflict                   refused as with UL001, with the reason in detail
+  unknown_account            refused as with UL002, with the reason in detail
+  closed                     refused as with UL003, with the reason in detail
+  invalid                    refused as with 22003, 22004 or 22023, with the reason in
+                             detail
+
+Errors (nothing is written):
+  22004  the array of accounts, tokens or keys is NULL
+  22023  arrays have unequal lengths, several dimensions or too many elements';
+
 CREATE FUNCTION @extschema@.set_usage_cycle(
     p_account_id uuid,
     p_period_length interval,
@@ -250,23 +263,24 @@ RETURNS @extschema@.usage_accounts
 LANGUAGE C VOLATILE PARALLEL UNSAFE SECURITY DEFINER
 AS 'MODULE_PATHNAME', 'usage_ledger_set_usage_cycle';
 COMMENT ON FUNCTION @extschema@.set_usage_cycle(uuid, interval, timestamptz, text) IS
-    'Sets the billing cycle of p_account_id for periods not yet opened: p_period_length (1 second to 100 years) counted from p_period_anchor (NULL: calendar-aligned) in p_time_zone. Registers an unknown account. Errors: 22004 NULL argument, 22023 argument outside its limits.';
+'Sets the billing cycle of an account and returns the account''s row.
 
--- Opens one period by hand, registering the account where it is unknown. Opening
--- totals carried over from another system are recorded as an event too, under
--- the key 'opening:' and the period's start, so that the events explain the
--- counter.
---
---   p_account_id    the account
---   p_period_start  first instant of the period
---   p_period_end    first instant after it
---   p_tokens_used   opening tokens, 0 to 2^63 - 1
---   p_reports_used  opening reports, 0 to 2^31 - 1
---   p_chats_used    opening chats, 0 to 2^31 - 1
---
--- Returns the period's row. Errors: 22004 a NULL argument; 22023 an end not after
--- the start, an infinite bound, a total outside its limits; 23P01 a period that
--- exists overlaps; UL001 the opening event's key is taken.
+An unknown account is registered. Periods that exist stay as they are. The next one to be
+opened follows the new cycle, clipped to the gap that it falls in.
+
+Arguments:
+  p_account_id     the account
+  p_period_length  1 second to 100 years, no field negative
+  p_period_anchor  a time at which some period starts, in the years 1 to 9999; NULL means
+                   midnight of Monday, 1 January 2001 in p_time_zone, so that months,
+                   ISO weeks and days are those of the calendar
+  p_time_zone      name of the time zone in which months and days are added, as in
+                   pg_timezone_names
+
+Errors (nothing is written):
+  22004  account, length or time zone is NULL
+  22023  length or anchor is outside its limits, or the time zone is unknown';
+
 CREATE FUNCTION @extschema@.open_usage_period(
     p_account_id uuid,
     p_period_start timestamptz,
@@ -278,58 +292,71 @@ RETURNS @extschema@.usage_periods
 LANGUAGE C VOLATILE PARALLEL UNSAFE SECURITY DEFINER
 AS 'MODULE_PATHNAME', 'usage_ledger_open_usage_period';
 COMMENT ON FUNCTION @extschema@.open_usage_period(uuid, timestamptz, timestamptz, bigint, bigint, bigint) IS
-    'Opens the period [p_period_start, p_period_end) of p_account_id, with opening totals of tokens (0 to 2^63 - 1), reports and chats (0 to 2^31 - 1 each) that are recorded as an event. Registers an unknown account. Errors: 22004 NULL argument, 22023 argument outside its limits, 23P01 overlapping period, UL001 opening event exists.';
+'Opens one period of an account, optionally with totals, and returns the period''s row.
 
--- Folds pending usage into counters, in the caller's transaction; waits for
--- nobody. What cannot be folded stays pending: silently where a session holds the
--- counter, with a WARNING where the counter would overflow or is closed.
---
---   p_max_rows  pending rows to fold at most, 1 to 10,000,000
---
--- Returns the number of rows folded. Errors: 22004 NULL, 22023 outside its limits.
+An unknown account is registered. Opening totals are those carried over from another
+system. They are recorded as an event too, so that the events explain the counter. Its key
+is "opening:" followed by the start of the period.
+
+Arguments:
+  p_account_id    the account
+  p_period_start  first instant of the period
+  p_period_end    first instant after it
+  p_tokens_used   opening tokens, 0 to 2^63 - 1
+  p_reports_used  opening reports, 0 to 2^31 - 1
+  p_chats_used    opening chats, 0 to 2^31 - 1
+
+Errors (nothing is written):
+  UL001  the key of the opening event is already used
+  22004  an argument is NULL
+  22023  the end is not after the start, a bound is infinite, or a total is outside its
+         limits
+  23P01  the period overlaps one that exists';
+
 CREATE FUNCTION @extschema@.settle_usage(p_max_rows integer DEFAULT 100000)
 RETURNS bigint
 LANGUAGE C VOLATILE PARALLEL UNSAFE SECURITY DEFINER
 AS 'MODULE_PATHNAME', 'usage_ledger_settle_usage';
 COMMENT ON FUNCTION @extschema@.settle_usage(integer) IS
-    'Folds at most p_max_rows (1 to 10,000,000) rows of usage_pending into the counters of usage_periods and returns how many it folded. Waits for nobody; WARNING for an account that cannot be settled. Errors: 22004 NULL argument, 22023 argument outside its limits.';
+'Settles pending usage: folds rows of usage_pending into their counters.
 
--- Closes a period: the number on the invoice. Settles what is pending for it, checks
--- the counter against the events, as verify_usage does, and stamps closed_at. Waits
--- for everybody who has counted usage of the account and not yet committed; whoever
--- comes later waits for it and gets UL003. Other accounts are not held up.
---
---   p_account_id    the account
---   p_period_start  start of one of its periods; one that has not ended can be
---                   closed too, and then takes no usage until it has
---
--- Returns the period's row; of a period that is closed already, the same row again.
--- Errors: UL002 there is no such period; 22003 what is pending overflows the counter;
--- 22004 a NULL argument; XX001 the counter differs from its events.
+Runs in the caller''s transaction and returns the number of rows folded. It never waits
+for a lock. Rows whose counter another session holds stay pending without a message. Rows
+whose counter would overflow or is closed stay pending with a WARNING.
+
+Arguments:
+  p_max_rows  pending rows to fold at most, 1 to 10,000,000
+
+Errors (nothing is written):
+  22004  the number of rows is NULL
+  22023  the number of rows is outside its limits';
+
 CREATE FUNCTION @extschema@.close_usage_period(p_account_id uuid, p_period_start timestamptz)
 RETURNS @extschema@.usage_periods
 LANGUAGE C VOLATILE PARALLEL UNSAFE SECURITY DEFINER
 AS 'MODULE_PATHNAME', 'usage_ledger_close_usage_period';
 COMMENT ON FUNCTION @extschema@.close_usage_period(uuid, timestamptz) IS
-    'Closes the period of p_account_id that starts at p_period_start: settles what is pending, checks the counter against its events, stamps closed_at and returns the final row; of a closed period, the same row again. Errors: UL002 no such period, 22003 overflow, 22004 NULL argument, XX001 counter differs from its events.';
+'Closes a period and returns its final row: the totals on the invoice.
 
--- Takes an event back, once, whether or not it is still pending. Its key stays
--- claimed: a late retry of the call that counted it is replayed.
---
---   p_account_id       the account
---   p_idempotency_key  the key that the event was counted under
---   p_reason           kept with the event, up to 1,000 bytes; NULL is none
---
--- Outcomes:
---   voided    taken back; tokens_used is the counter without it, or NULL where that
---             is queued (usage_ledger.settlement adaptive or deferred, or the event
---             itself still pending)
---   replayed  it was voided before, and nothing changed, the reason included;
---             tokens_used is the counter
---
--- Errors (nothing is written): UL003 its period is closed; UL004 no event was counted
--- under this key; 22004 account or key is NULL; 22023 the key is empty or over 255
--- bytes, or the reason is too long.
+Settles the pending usage of the period, checks the counter against the events, as
+verify_usage does, and stamps closed_at. A period that is already closed is returned
+unchanged.
+
+A close waits for every transaction that has counted usage of the period and has not yet
+ended. Later calls wait for the close and then fail with UL003. Other accounts are not
+held up.
+
+Arguments:
+  p_account_id    the account
+  p_period_start  start of one of its periods; a period can be closed before it has ended,
+                  and then takes no more usage
+
+Errors (nothing is written):
+  UL002  the account has no period with this start
+  22003  the counter would overflow with the pending usage
+  22004  an argument is NULL
+  XX001  the counter differs from its events';
+
 CREATE FUNCTION @extschema@.void_usage(
     p_account_id uuid,
     p_idempotency_key text,
@@ -339,19 +366,28 @@ CREATE FUNCTION @extschema@.void_usage(
 LANGUAGE C VOLATILE PARALLEL UNSAFE SECURITY DEFINER
 AS 'MODULE_PATHNAME', 'usage_ledger_void_usage';
 COMMENT ON FUNCTION @extschema@.void_usage(uuid, text, text) IS
-    'Takes back the event that p_account_id counted under p_idempotency_key, once, and keeps p_reason (up to 1,000 bytes) with it. Its key stays claimed. Outcome voided, or replayed if it was voided before. Errors: UL003 period closed, UL004 no such event, 22004 NULL argument, 22023 argument outside its limits.';
+'Takes an event back, once, whether or not it is still pending.
 
--- Deletes events of periods closed before a time, those that were closed first coming
--- first, and with them their keys: a retry that comes later still is a new event. Call
--- it until it returns less than p_max_rows. Safe beside everything else, itself
--- included; a period that another call is pruning is passed over.
---
---   p_closed_before  periods with an earlier closed_at
---   p_max_rows       events to delete at most, 1 to 10,000,000
---
--- Returns the number of events deleted. Stamps pruned_at: 'infinity' while a period
--- has events left, then the time. Errors: 22004 a NULL argument; 22023 outside its
--- limits.
+The event''s key stays claimed: a late retry of the call that counted it is replayed.
+
+Arguments:
+  p_account_id       the account
+  p_idempotency_key  the key that the event was counted under, 1 to 255 bytes
+  p_reason           kept with the event, up to 1,000 bytes; NULL means none
+
+Outcomes:
+  voided    taken back; tokens_used is the counter without the event, or NULL where the
+            void is pending (usage_ledger.settlement is adaptive or deferred, or the
+            event itself is pending)
+  replayed  it was voided before, and nothing changed, not even the reason; tokens_used
+            is the counter
+
+Errors (nothing is written):
+  UL003  the period of the event is closed
+  UL004  no event was counted under this key
+  22004  account or key is NULL
+  22023  key or reason is outside its limits';
+
 CREATE FUNCTION @extschema@.prune_usage_events(
     p_closed_before timestamptz,
     p_max_rows integer DEFAULT 10000)
@@ -359,10 +395,23 @@ RETURNS bigint
 LANGUAGE C VOLATILE PARALLEL UNSAFE SECURITY DEFINER
 AS 'MODULE_PATHNAME', 'usage_ledger_prune_usage_events';
 COMMENT ON FUNCTION @extschema@.prune_usage_events(timestamptz, integer) IS
-    'Deletes at most p_max_rows (1 to 10,000,000) events, and their keys, of periods closed before p_closed_before, those closed first coming first; returns how many it deleted. Errors: 22004 NULL argument, 22023 argument outside its limits.';
+'Deletes events of closed periods, beginning with those closed first, and their keys.
 
--- Returns the row of usage_totals for the period of p_account_id that covers
--- now(); NULL when there is none yet. Errors: 22004 the account is NULL.
+Returns the number of events deleted. Call it until that is less than p_max_rows. A retry
+that comes after its key was deleted is a new event.
+
+It can run at the same time as any other call, itself included, and skips a period that
+another call is pruning. Sets pruned_at of a period: infinity while the period has events
+left, then the time.
+
+Arguments:
+  p_closed_before  only periods whose closed_at is earlier are pruned
+  p_max_rows       events to delete at most, 1 to 10,000,000
+
+Errors (nothing is written):
+  22004  an argument is NULL
+  22023  the number of rows is outside its limits';
+
 CREATE FUNCTION @extschema@.current_usage(p_account_id uuid)
 RETURNS @extschema@.usage_totals
 LANGUAGE plpgsql STABLE PARALLEL SAFE SECURITY DEFINER
@@ -394,15 +443,14 @@ BEGIN
 END
 $function$;
 COMMENT ON FUNCTION @extschema@.current_usage(uuid) IS
-    'The row of usage_totals for the period of p_account_id that covers now(); NULL when there is none. Errors: 22004 NULL argument.';
+'Returns the row of usage_totals for the period that covers now(); NULL if there is none.
 
--- Lists every counter that its events do not explain: for each period not yet
--- pruned, recorded is counter plus pending, expected the sum of the events that
--- are not voided. A sound ledger has no row here, also while writers run: the
--- whole check reads one snapshot. Events whose period does not exist are
--- violations too, with recorded NULL.
---
---   p_account_id  the account to check; NULL means all of them
+Arguments:
+  p_account_id  the account
+
+Errors:
+  22004  the account is NULL';
+
 CREATE FUNCTION @extschema@.verify_usage(p_account_id uuid DEFAULT NULL)
 RETURNS TABLE (account_id uuid, period_start timestamptz, counter text, recorded bigint, expected bigint)
 LANGUAGE plpgsql STABLE PARALLEL SAFE SECURITY DEFINER
@@ -444,14 +492,23 @@ BEGIN
 END
 $function$;
 COMMENT ON FUNCTION @extschema@.verify_usage(uuid) IS
-    'Lists every counter (tokens, reports, chats) of p_account_id, or of all accounts when NULL, whose recorded value (counter plus pending) differs from the expected one (sum of its events). No rows in a sound ledger.';
+'Lists every counter that differs from the sum of its events.
+
+A sound ledger has no such row, even while other sessions write, because the whole check
+reads one snapshot. A period is left out once its pruning has begun.
+
+Arguments:
+  p_account_id  the account to check; NULL means all accounts
+
+Returns:
+  counter   tokens, reports or chats
+  recorded  the counter plus pending usage; NULL for events whose period does not exist
+  expected  the sum of the events that are not voided';
 
 ------------------------------------------------------------------------------
--- What monitoring reads
+-- Statistics
 ------------------------------------------------------------------------------
 
--- The statistics that all sessions and the worker keep in shared memory, over all
--- databases; NULL unless the library is in shared_preload_libraries.
 CREATE FUNCTION @extschema@.usage_ledger_stats(
     OUT applied bigint,
     OUT queued bigint,
@@ -468,18 +525,21 @@ CREATE FUNCTION @extschema@.usage_ledger_stats(
 LANGUAGE C VOLATILE PARALLEL SAFE
 AS 'MODULE_PATHNAME', 'usage_ledger_stats';
 COMMENT ON FUNCTION @extschema@.usage_ledger_stats() IS
-    'The statistics that view usage_ledger_stats shows, those of pending usage apart; NULLs unless usage_ledger is in shared_preload_libraries.';
+'Returns the statistics of the view usage_ledger_stats that are kept in shared memory.
 
--- Sets the statistics to 0, those of all databases, and forgets the worker's last error.
--- Errors: 55000 usage_ledger is not in shared_preload_libraries.
+All are NULL unless usage_ledger is in shared_preload_libraries.';
+
 CREATE FUNCTION @extschema@.usage_ledger_stats_reset()
 RETURNS void
 LANGUAGE C VOLATILE PARALLEL SAFE
 AS 'MODULE_PATHNAME', 'usage_ledger_stats_reset';
 COMMENT ON FUNCTION @extschema@.usage_ledger_stats_reset() IS
-    'Sets the statistics of usage_ledger_stats to 0, in all databases, and forgets the worker''s last error. Errors: 55000 usage_ledger is not in shared_preload_libraries.';
+'Sets the statistics of all databases to 0 and forgets the worker''s last error.
 
--- Reads the queue of this database from end to end, which is short where it is settled.
+Errors:
+  55000  usage_ledger is not in shared_preload_libraries';
+
+-- Reads the whole queue of this database, which is short as long as it is settled.
 CREATE VIEW @extschema@.usage_ledger_stats AS
 SELECT s.applied,
        s.queued,
@@ -500,27 +560,37 @@ SELECT s.applied,
                     pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) pg_catalog.min(recorded_at) AS pending_age
                FROM @extschema@.usage_pending) AS q;
 COMMENT ON VIEW @extschema@.usage_ledger_stats IS
-    'One row: what calls came to since stats_reset in all databases, what is pending in this one, and the settling worker. Without usage_ledger in shared_preload_libraries only what is pending is known.';
-COMMENT ON COLUMN @extschema@.usage_ledger_stats.applied IS 'Calls, and items of batches, that were recorded and added to their counter.';
-COMMENT ON COLUMN @extschema@.usage_ledger_stats.queued IS 'Calls and items that were recorded and left to a settler.';
-COMMENT ON COLUMN @extschema@.usage_ledger_stats.replayed IS 'Calls and items whose key had been counted before.';
-COMMENT ON COLUMN @extschema@.usage_ledger_stats.conflicts IS 'Calls and items whose key had been counted before with another payload (UL001).';
-COMMENT ON COLUMN @extschema@.usage_ledger_stats.refused IS 'Calls and items refused otherwise (UL002, UL003, 22003, 22004, 22023).';
-COMMENT ON COLUMN @extschema@.usage_ledger_stats.lock_waits IS 'Calls that have waited in line for a counter.';
+'One row: the outcomes of calls in all databases since stats_reset, the pending usage of
+this database, and the settling worker. A call is counted when it is made, even if its
+transaction rolls back. Without usage_ledger in shared_preload_libraries, only
+pending_rows and pending_age are known.';
+COMMENT ON COLUMN @extschema@.usage_ledger_stats.applied IS 'Calls of increment_usage and items of batches that were recorded and added.';
+COMMENT ON COLUMN @extschema@.usage_ledger_stats.queued IS 'Calls of increment_usage and items of batches that were recorded and left pending.';
+COMMENT ON COLUMN @extschema@.usage_ledger_stats.replayed IS 'Calls of increment_usage and items of batches whose key had been counted before.';
+COMMENT ON COLUMN @extschema@.usage_ledger_stats.conflicts IS
+'Calls of increment_usage and items of batches whose key had been counted before with
+another payload (UL001).';
+COMMENT ON COLUMN @extschema@.usage_ledger_stats.refused IS
+'Calls of increment_usage and void_usage and items of batches that were refused with
+UL002, UL003, UL004, 22003, 22004 or 22023. A batch that is refused as a whole, because
+an array is NULL or malformed, counts one. Not counted: errors of other functions, and
+errors that the server raises before the function runs, such as a malformed uuid. A void
+that succeeds counts neither here nor in applied, queued or replayed.';
+COMMENT ON COLUMN @extschema@.usage_ledger_stats.lock_waits IS 'Calls that had to wait in line for a counter.';
 COMMENT ON COLUMN @extschema@.usage_ledger_stats.settle_rounds IS 'How often a worker or settle_usage has looked for pending rows.';
-COMMENT ON COLUMN @extschema@.usage_ledger_stats.settled_rows IS 'Pending rows folded into counters.';
+COMMENT ON COLUMN @extschema@.usage_ledger_stats.settled_rows IS 'Pending rows added to their counters.';
 COMMENT ON COLUMN @extschema@.usage_ledger_stats.pending_rows IS 'Rows in usage_pending of this database.';
-COMMENT ON COLUMN @extschema@.usage_ledger_stats.pending_age IS 'How long the oldest of them has been pending; NULL when there is none.';
+COMMENT ON COLUMN @extschema@.usage_ledger_stats.pending_age IS 'How long the oldest pending row has been pending; NULL when there is none.';
 COMMENT ON COLUMN @extschema@.usage_ledger_stats.worker_pid IS 'Process of the settling worker''s launcher; NULL when it does not run.';
 COMMENT ON COLUMN @extschema@.usage_ledger_stats.worker_error IS 'Why the worker last failed to settle a database, at most 255 bytes; NULL if it has not.';
-COMMENT ON COLUMN @extschema@.usage_ledger_stats.worker_error_at IS 'When that was.';
+COMMENT ON COLUMN @extschema@.usage_ledger_stats.worker_error_at IS 'When the worker last failed.';
 COMMENT ON COLUMN @extschema@.usage_ledger_stats.stats_reset IS 'When the statistics were last reset.';
 
 ------------------------------------------------------------------------------
 -- Rights
 --
--- Nobody but the owner has any, whoever PUBLIC and the default privileges of
--- the schema or the database would have let in.
+-- Only the owner keeps any. PUBLIC and the default privileges of the schema or the
+-- database would otherwise give rights to others.
 ------------------------------------------------------------------------------
 
 DO $rights$

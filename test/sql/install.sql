@@ -1,4 +1,4 @@
--- What CREATE EXTENSION installs, where, and that nobody else has a right on it.
+-- What CREATE EXTENSION installs and where; nobody but the owner has a right on it.
 
 -- A platform that grants on everything in a schema by default.
 CREATE ROLE usage_anon;
@@ -55,7 +55,7 @@ SELECT count(*) AS sequences FROM pg_class WHERE relnamespace = 'public'::regnam
 SELECT array_agg(unnest::regclass ORDER BY 1) AS dumped
   FROM pg_extension, unnest(extconfig) WHERE extname = 'usage_ledger';
 
--- PUBLIC has no right on anything; every function runs as its owner and has a comment.
+-- PUBLIC has no right on anything, and every function has a comment.
 SELECT count(*) AS public_rights
   FROM (SELECT relacl AS acl FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'v')
         UNION ALL
@@ -65,13 +65,20 @@ SELECT count(*) AS public_rights
 SELECT proname, prosecdef, provolatile, proparallel, obj_description(oid, 'pg_proc') IS NOT NULL AS documented,
        pg_get_function_arguments(oid) AS arguments
   FROM pg_proc WHERE pronamespace = 'public'::regnamespace ORDER BY 1;
+-- Each comment explains every argument of its function, in lines that fit a page.
+SELECT proname, argument AS not_explained
+  FROM pg_proc, unnest(proargnames[1:pronargs]) AS argument
+ WHERE pronamespace = 'public'::regnamespace AND obj_description(oid, 'pg_proc') !~ ('\n  ' || argument || ' ');
+SELECT proname, line AS too_long
+  FROM pg_proc, regexp_split_to_table(obj_description(oid, 'pg_proc'), '\n') AS line
+ WHERE pronamespace = 'public'::regnamespace AND length(line) > 90;
 
--- No system library has a say in the order of keys.
+-- Keys are ordered by their bytes, whatever the system's libraries are.
 SELECT attrelid::regclass AS table, attname, attcollation::regcollation
   FROM pg_attribute WHERE attrelid::regclass IN ('usage_events'::regclass, 'usage_events_pkey'::regclass) AND attcollation <> 0
  ORDER BY attrelid::regclass::text, attnum;
 
--- Settings, with their defaults; only one of them is for everyone.
+-- Settings and their defaults. Everyone may set one of them.
 SELECT name, setting, unit, context, min_val, max_val, enumvals FROM pg_settings WHERE name LIKE 'usage_ledger.%' ORDER BY name COLLATE "C";
 SET usage_ledger.unknown_account = 'ignore';
 SET usage_ledger.no_such_setting = 'on';
