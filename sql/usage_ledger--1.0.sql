@@ -227,7 +227,7 @@ COMMENT ON FUNCTION @extschema@.increment_usage_batch(uuid[], bigint[], text[], 
 'Counts many events in the caller''s transaction, each as increment_usage would.
 
 The items are counted in the order given. Returns a row per item in this order, with the
-item''s number from 1. An item that is refused does not affect the others.
+item''s number from 1. A refused item does not affect items with other keys.
 
 The same key several times in one batch: an item whose own arguments are invalid is
 refused by itself and claims nothing. The first other item of the key is the event. Those
