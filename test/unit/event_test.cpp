@@ -19,7 +19,7 @@ TEST(CheckArguments, AcceptsBothEndsOfEveryLimit)
     EXPECT_EQ(check_arguments(1000000000000, 255, some_time), InputError::none);
 }
 
-TEST(CheckArguments, RefusesTheFirstValueBeyondEveryLimit)
+TEST(CheckArguments, RefusesTheFirstValuePastEveryLimit)
 {
     EXPECT_EQ(check_arguments(0, 0, some_time), InputError::key_empty);
     EXPECT_EQ(check_arguments(0, 256, some_time), InputError::key_too_long);
@@ -59,13 +59,13 @@ TEST_F(CheckTime, AcceptsNowAndBothEndsOfTheWindow)
     EXPECT_EQ(check(now + 300 * microseconds_per_second), InputError::none);
 }
 
-TEST_F(CheckTime, RefusesOneMicrosecondBeyondTheWindow)
+TEST_F(CheckTime, RefusesOneMicrosecondOutsideTheWindow)
 {
     EXPECT_EQ(check(now - age_max - 1), InputError::time_too_old);
     EXPECT_EQ(check(now + 300 * microseconds_per_second + 1), InputError::time_too_far_ahead);
 }
 
-TEST_F(CheckTime, AcceptsNoPastAtAgeZero)
+TEST_F(CheckTime, RefusesAnyPastTimeWhenTheMaximumAgeIsZero)
 {
     EXPECT_EQ(check(now, 0), InputError::none);
     EXPECT_EQ(check(now - 1, 0), InputError::time_too_old);
@@ -78,7 +78,7 @@ TEST_F(CheckTime, DoesNotOverflowAtTheEndsOfTheRange)
     EXPECT_EQ(check(INT64_MAX - 1, longest_age), InputError::time_too_far_ahead);
 }
 
-TEST(Payload, AgreesOnlyWhenEveryPartDoes)
+TEST(Payload, IsEqualOnlyWhenEveryPartIsEqual)
 {
     const Payload payload = {500, 1, 0};
     EXPECT_TRUE(payload == (Payload{500, 1, 0}));

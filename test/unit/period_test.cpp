@@ -19,7 +19,7 @@ bool is_valid(int32_t months, int32_t days, int64_t time_us)
     return period_length_is_valid({months, days, time_us});
 }
 
-TEST(Anchor, IsOfTheYears1To9999)
+TEST(Anchor, MustBeInTheYears1To9999)
 {
     EXPECT_TRUE(anchor_is_valid(0));
     EXPECT_TRUE(anchor_is_valid(anchor_min_us));
@@ -38,7 +38,7 @@ TEST(PeriodLength, AcceptsBothEndsOfItsLimits)
     EXPECT_TRUE(is_valid(1, 15, 3600 * microseconds_per_second));
 }
 
-TEST(PeriodLength, RefusesWhatIsTooShortOrTooLong)
+TEST(PeriodLength, RefusesLengthsThatAreTooShortOrTooLong)
 {
     EXPECT_FALSE(is_valid(0, 0, 0));
     EXPECT_FALSE(is_valid(0, 0, microseconds_per_second - 1));
@@ -46,7 +46,7 @@ TEST(PeriodLength, RefusesWhatIsTooShortOrTooLong)
     EXPECT_FALSE(is_valid(1201, 0, 0));
 }
 
-TEST(PeriodLength, RefusesNegativeFieldsWhateverTheSum)
+TEST(PeriodLength, RefusesNegativeFieldsEvenWhenTheSumIsPositive)
 {
     EXPECT_FALSE(is_valid(-1, 60, 0));
     EXPECT_FALSE(is_valid(2, -1, 0));
@@ -59,7 +59,7 @@ TEST(PeriodLength, RefusesExtremesWithoutOverflow)
     EXPECT_FALSE(is_valid(INT32_MIN, INT32_MIN, INT64_MIN));
 }
 
-/* A cycle of months on a toy calendar whose months last 31 and 28 days in turn. */
+/* A monthly cycle on a toy calendar whose months alternate between 31 and 28 days. */
 int64_t uneven_boundary(int64_t n)
 {
     const int64_t pairs = n >= 0 ? n / 2 : (n - 1) / 2;
@@ -95,7 +95,7 @@ TEST(PeriodCovering, FindsTheSamePeriodFromAnyEstimate)
     }
 }
 
-TEST(PeriodCovering, PassesOverEmptyPeriods)
+TEST(PeriodCovering, SkipsEmptyPeriods)
 {
     /* Days on a clock that skipped day 5. */
     auto skipping = [](int64_t n) { return (n <= 5 ? n : n - 1) * day; };
@@ -106,14 +106,14 @@ TEST(PeriodCovering, PassesOverEmptyPeriods)
     }
 }
 
-TEST(EstimatePeriod, IsNearForDecadesOfMonths)
+TEST(EstimatePeriod, IsWithinOnePeriodOverDecadesOfMonths)
 {
     const PeriodLength month = {1, 0, 0};
     EXPECT_NEAR(static_cast<double>(estimate_period(365 * 30 * day, 0, month)), 360, 1);
     EXPECT_NEAR(static_cast<double>(estimate_period(-365 * 30 * day, 0, month)), -360, 1);
 }
 
-TEST(Clip, KeepsASpanThatFitsAndCutsOneThatDoesNot)
+TEST(Clip, KeepsASpanInsideTheGapAndCutsALargerOne)
 {
     const Span span = {10, 20};
     EXPECT_EQ(clip(span, {INT64_MIN, INT64_MAX}).start, 10);
