@@ -1,6 +1,6 @@
 /*
- * An event is acceptable exactly if every argument is within its limits and its time
- * within the window, whatever the arguments; and a payload taken back leaves nothing.
+ * For arbitrary arguments, an event is accepted exactly when every argument is within its
+ * limits and its time is within the window. A payload plus its negation is zero.
  */
 #include "core/event.hpp"
 
@@ -42,7 +42,7 @@ void check_time_by_the_window(FuzzedDataProvider &input)
     const auto now = input.ConsumeIntegralInRange<int64_t>(-sane_clock_max, sane_clock_max);
     const int64_t age_max_us =
         input.ConsumeIntegralInRange<int64_t>(0, INT32_MAX) * microseconds_per_second;
-    /* Mostly near the ends of the window, sometimes anywhere. */
+    /* Half of the times are near an end of the window, the others anywhere. */
     int64_t occurred_at = input.ConsumeIntegral<int64_t>();
     if (input.ConsumeBool()) {
         const int64_t end = input.ConsumeBool() ? now - age_max_us : now + clock_skew_max_us;
@@ -60,20 +60,20 @@ void check_time_by_the_window(FuzzedDataProvider &input)
         EXPECT(occurred_at > now + clock_skew_max_us);
         break;
     default:
-        EXPECT(!"a fault of the time");
+        EXPECT(!"check_time returned a fault that is not about the time");
     }
 }
 
-void check_taking_back(FuzzedDataProvider &input)
+void check_negation(FuzzedDataProvider &input)
 {
     const Payload payload = {input.ConsumeIntegralInRange<int64_t>(0, INT64_MAX),
                              input.ConsumeIntegralInRange<int32_t>(0, INT32_MAX),
                              input.ConsumeIntegralInRange<int32_t>(0, INT32_MAX)};
-    const Payload back = -payload;
-    EXPECT(payload.tokens + back.tokens == 0);
-    EXPECT(payload.reports + back.reports == 0);
-    EXPECT(payload.chats + back.chats == 0);
-    EXPECT(-back == payload);
+    const Payload negated = -payload;
+    EXPECT(payload.tokens + negated.tokens == 0);
+    EXPECT(payload.reports + negated.reports == 0);
+    EXPECT(payload.chats + negated.chats == 0);
+    EXPECT(-negated == payload);
 }
 
 } // namespace
@@ -83,6 +83,6 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     FuzzedDataProvider input(data, size);
     check_arguments_by_their_limits(input);
     check_time_by_the_window(input);
-    check_taking_back(input);
+    check_negation(input);
     return 0;
 }

@@ -1,12 +1,12 @@
 /*
- * expect.hpp: what a fuzz target says when an invariant is broken.
+ * expect.hpp: the assertion of the fuzz targets.
  */
 #pragma once
 
 #include <cstdio>
 #include <cstdlib>
 
-/* Stops the fuzzer, which then keeps the input that led here. */
+/* Aborts when the condition is false. The fuzzer then saves the input that caused it. */
 #define EXPECT(condition)                                                                          \
     do {                                                                                           \
         if (!(condition)) {                                                                        \

@@ -1,7 +1,8 @@
 /*
- * Any cycle, valid or not, on a calendar whose months differ in length and whose clock
- * jumps: the period that covers a time does cover it, from any estimate, and clipping
- * it to the gap around the time leaves a part of both that still does.
+ * Takes arbitrary cycles, valid or not, on a toy calendar whose months differ in length
+ * and whose clock jumps. For the valid ones, period_covering returns a period that covers
+ * the time, whatever the estimate. Clipping that period to the gap around the time leaves
+ * a span that lies within both and still covers the time.
  */
 #include "core/period.hpp"
 
@@ -17,13 +18,13 @@ using namespace usage_ledger::core;
 namespace
 {
 
-__extension__ typedef __int128 Wide; /* has room for what is added up here */
+__extension__ typedef __int128 Wide; /* wide enough for the sums here */
 
 /* The server's timestamps, in microseconds from 2000: 4714 BC to AD 294276. */
 constexpr int64_t timestamp_min = -211813488000000000;
 constexpr int64_t timestamp_max = 9223371331199999999;
 
-/* What an event may be dated: max_event_age before a clock from 1970 to 3000, or now. */
+/* Times that an event may have, with max_event_age and a clock between 1970 and 3000. */
 constexpr int64_t event_time_min = -98 * 366 * microseconds_per_day;
 constexpr int64_t event_time_max = 1000 * 366 * microseconds_per_day;
 
@@ -38,7 +39,7 @@ PeriodLength any_length(FuzzedDataProvider &input)
             input.ConsumeIntegralInRange<int64_t>(0, 2 * microseconds_per_day)};
 }
 
-/* Months of 28 to 31 days, in a fixed pattern that comes to 365 days in 12. */
+/* Months of 28 to 31 days, in a fixed pattern of 365 days in 12 months. */
 int64_t toy_months_us(int64_t months)
 {
     static constexpr int64_t days_before[] = {0,   31,  59,  90,  120, 151,
@@ -50,10 +51,10 @@ int64_t toy_months_us(int64_t months)
 struct ToyCycle {
     PeriodLength length;
     int64_t local_anchor;
-    int64_t jump_at; /* where the clock is put forward by a day, or an hour */
+    int64_t jump_at; /* when the clock is put forward by a day or an hour */
     int64_t jump_us;
 
-    /* As cycle_boundary: months and days go by the local clock, the rest is elapsed time. */
+    /* Like cycle_boundary: months and days follow the local clock, the rest is elapsed time. */
     int64_t boundary(int64_t n) const
     {
         const int64_t local = local_anchor + toy_months_us(length.months * n) +
@@ -81,9 +82,9 @@ void check_estimate(const PeriodLength &length, int64_t anchor, int64_t time)
 
 void check_covering(const ToyCycle &cycle, int64_t time, int64_t estimate)
 {
-    int64_t asked_count = 0;
+    int64_t call_count = 0;
     const Span span = period_covering(time, estimate, [&](int64_t n) {
-        EXPECT(asked_count++ < 10000);
+        EXPECT(call_count++ < 10000);
         return cycle.boundary(n);
     });
     EXPECT(span.start <= time && time < span.end);
@@ -92,7 +93,7 @@ void check_covering(const ToyCycle &cycle, int64_t time, int64_t estimate)
         period_covering(time, estimate + 3, [&](int64_t n) { return cycle.boundary(n); });
     EXPECT(same.start == span.start && same.end == span.end);
 
-    /* Whatever begins where it ends is the next one. */
+    /* The next period begins where this one ends. */
     const Span next =
         period_covering(span.end, estimate, [&](int64_t n) { return cycle.boundary(n); });
     EXPECT(next.start == span.end && next.end > next.start);
@@ -100,7 +101,7 @@ void check_covering(const ToyCycle &cycle, int64_t time, int64_t estimate)
 
 void check_clipping(FuzzedDataProvider &input, const Span &span, int64_t time)
 {
-    /* Gaps contain the time that the period is for, and may be as wide as can be. */
+    /* A gap contains the time that the period is for, and may be unbounded on either side. */
     const Span gap = {
         input.ConsumeBool() ? INT64_MIN : input.ConsumeIntegralInRange(timestamp_min, time),
         input.ConsumeBool() ? INT64_MAX : input.ConsumeIntegralInRange(time + 1, timestamp_max)};
@@ -129,7 +130,10 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     const int64_t time = input.ConsumeIntegralInRange(event_time_min, event_time_max);
     check_estimate(length, input.ConsumeIntegralInRange(anchor_min_us, anchor_max_us), time);
 
-    /* An anchor that the toy calendar, which has no leap years, does not drift away from. */
+    /*
+     * The toy calendar has no leap years, so it drifts away from the estimate. An anchor
+     * near the time keeps the drift small.
+     */
     const int64_t near = 50 * 365 * microseconds_per_day;
     ToyCycle cycle = {length, input.ConsumeIntegralInRange(time - near, time + near), 0, 0};
     if (input.ConsumeBool()) {
