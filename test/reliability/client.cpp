@@ -8,11 +8,11 @@
 namespace usage_ledger::reliability
 {
 
-Client::Client(std::string conninfo, const Books &books, int round, int number, unsigned seed,
-               Habits habits)
-    : conninfo_(std::move(conninfo)), books_(books),
-      key_prefix_(books.key_prefix(round) + std::to_string(number) + ":"), random_(seed),
-      habits_(habits)
+Client::Client(std::string conninfo, const Tally &tally, int round, int number, unsigned seed,
+               Interruptions interruptions)
+    : conninfo_(std::move(conninfo)), tally_(tally),
+      key_prefix_(tally.key_prefix(round) + std::to_string(number) + ":"), random_(seed),
+      interruptions_(interruptions)
 {
 }
 
@@ -34,24 +34,26 @@ unsigned Client::random(unsigned below)
 void Client::use_random_mode()
 {
     static const char *const modes[] = {"immediate", "adaptive", "deferred"};
-    (void)note(connection_->run(std::string("SET usage_ledger.settlement = ") + modes[random(3)]));
+    (void)check_result(
+        connection_->run(std::string("SET usage_ledger.settlement = ") + modes[random(3)]));
 }
 
-void Client::hurry()
+void Client::use_random_timeout()
 {
     static const char *const settings[] = {
         "statement_timeout = 0",     "statement_timeout = '1ms'",
         "statement_timeout = '3ms'", "lock_timeout = 0",
         "lock_timeout = '1ms'",      "idle_in_transaction_session_timeout = '20ms'"};
-    (void)note(connection_->run(std::string("SET ") + settings[random(std::size(settings))]));
+    (void)check_result(
+        connection_->run(std::string("SET ") + settings[random(std::size(settings))]));
 }
 
-/* Counts what went wrong by SQLSTATE; true if nothing did. */
-bool Client::note(const live::Result &result)
+/* Counts an error by its SQLSTATE. */
+bool Client::check_result(const live::Result &result)
 {
     if (!result.is_ok()) {
         const std::string sqlstate = result.sqlstate();
-        tally_->add(sqlstate.empty() ? "connection lost" : sqlstate);
+        errors_->add(sqlstate.empty() ? "connection lost" : sqlstate);
     }
     return result.is_ok();
 }
@@ -65,9 +67,9 @@ void Client::expect(const Entry &entry, const std::string &outcome, bool is_righ
 
 size_t Client::new_entry()
 {
-    /* Half of all usage is one account's. */
+    /* At least half of the events belong to one account. */
     const size_t account =
-        random(2) == 0 ? 0 : random(static_cast<unsigned>(books_.accounts().size()));
+        random(2) == 0 ? 0 : random(static_cast<unsigned>(tally_.accounts().size()));
     entries_.push_back({account, key_prefix_ + std::to_string(entries_.size()),
                         static_cast<int64_t>(random(100000)), random(2) == 0, Request::sent,
                         Request::none});
@@ -77,7 +79,7 @@ size_t Client::new_entry()
 live::Result Client::call(const Entry &entry)
 {
     return connection_->run("SELECT outcome FROM increment_usage($1, $2, $3, $4)",
-                            {books_.accounts()[entry.account], std::to_string(entry.tokens),
+                            {tally_.accounts()[entry.account], std::to_string(entry.tokens),
                              entry.key, entry.is_report ? "t" : "f"});
 }
 
@@ -87,7 +89,7 @@ live::Result Client::call_batch(const std::vector<size_t> &entries)
     for (const size_t i : entries) {
         const Entry &entry = entries_[i];
         const char *const comma = ids.empty() ? "" : ",";
-        ids += comma + books_.accounts()[entry.account];
+        ids += comma + tally_.accounts()[entry.account];
         tokens += comma + std::to_string(entry.tokens);
         keys += comma + entry.key;
         reports += std::string(comma) + (entry.is_report ? "t" : "f");
@@ -100,7 +102,7 @@ live::Result Client::call_batch(const std::vector<size_t> &entries)
 live::Result Client::call_void(const Entry &entry)
 {
     return connection_->run("SELECT outcome FROM void_usage($1, $2, 'tested')",
-                            {books_.accounts()[entry.account], entry.key});
+                            {tally_.accounts()[entry.account], entry.key});
 }
 
 void Client::acknowledge(const Requests &requests)
@@ -117,7 +119,7 @@ bool Client::count_one(Requests *requests)
 {
     const size_t i = new_entry();
     const live::Result result = call(entries_[i]);
-    if (!note(result)) {
+    if (!check_result(result)) {
         return false;
     }
     const std::string outcome = result.text(0, 0);
@@ -133,7 +135,7 @@ bool Client::count_batch(Requests *requests)
         items.push_back(new_entry());
     }
     const live::Result result = call_batch(items);
-    if (!note(result)) {
+    if (!check_result(result)) {
         return false;
     }
     for (size_t i = 0; i < items.size(); i++) {
@@ -144,15 +146,15 @@ bool Client::count_batch(Requests *requests)
     return true;
 }
 
-/* A retry of what was acknowledged: it changes nothing. */
-bool Client::repeat_one()
+/* Retries an acknowledged call, which must change nothing. */
+bool Client::retry_one()
 {
     const Entry &entry = entries_[random(static_cast<unsigned>(entries_.size()))];
     if (entry.count != Request::acknowledged) {
         return true;
     }
     const live::Result result = call(entry);
-    if (!note(result)) {
+    if (!check_result(result)) {
         return false;
     }
     expect(entry, result.text(0, 0), result.text(0, 0) == "replayed");
@@ -168,7 +170,7 @@ bool Client::void_one(Requests *requests)
     }
     entry->void_ = Request::sent;
     const live::Result result = call_void(*entry);
-    if (!note(result)) {
+    if (!check_result(result)) {
         return false;
     }
     expect(*entry, result.text(0, 0), result.text(0, 0) == "voided");
@@ -176,12 +178,13 @@ bool Client::void_one(Requests *requests)
     return true;
 }
 
-/* Several calls that are acknowledged together, or not at all. */
+/* Makes several calls that are acknowledged together or not at all. */
 void Client::step_in_transaction()
 {
     static const char *const levels[] = {"READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE"};
     Requests requests;
-    bool is_ok = note(connection_->run(std::string("BEGIN ISOLATION LEVEL ") + levels[random(3)]));
+    bool is_ok =
+        check_result(connection_->run(std::string("BEGIN ISOLATION LEVEL ") + levels[random(3)]));
     for (unsigned left = 1 + random(4); is_ok && left > 0; left--) {
         is_ok = random(5) == 0 && !entries_.empty() ? void_one(&requests) : count_one(&requests);
         if (is_ok && random(40) == 0) {
@@ -190,21 +193,21 @@ void Client::step_in_transaction()
     }
     if (is_ok) {
         const live::Result commit = connection_->run("COMMIT");
-        if (note(commit) && commit.command() == "COMMIT") {
+        if (check_result(commit) && commit.command() == "COMMIT") {
             acknowledge(requests);
         }
     }
-    /* What failed is to be rolled back, and that can be cancelled too. */
+    /* Repeated because the ROLLBACK can be cancelled too. */
     while (!is_lost() && PQtransactionStatus(connection_->get()) != PQTRANS_IDLE) {
-        (void)note(connection_->run("ROLLBACK"));
+        (void)check_result(connection_->run("ROLLBACK"));
     }
 }
 
 void Client::step()
 {
     use_random_mode();
-    if (habits_ == Habits::hurried) {
-        hurry();
+    if (interruptions_ == Interruptions::frequent) {
+        use_random_timeout();
         if (random(3) == 0) {
             step_in_transaction();
             return;
@@ -222,7 +225,7 @@ void Client::step()
     } else if (choice < 8) {
         is_ok = count_batch(&requests);
     } else if (choice < 9) {
-        is_ok = repeat_one();
+        is_ok = retry_one();
     } else {
         is_ok = void_one(&requests);
     }
@@ -231,9 +234,9 @@ void Client::step()
     }
 }
 
-void Client::work(const std::atomic<bool> &is_over, live::Tally *tally)
+void Client::work(const std::atomic<bool> &is_over, live::Tally *errors)
 {
-    tally_ = tally;
+    errors_ = errors;
     while (!is_over) {
         try {
             if (connection_ == nullptr) {
@@ -247,10 +250,10 @@ void Client::work(const std::atomic<bool> &is_over, live::Tally *tally)
             connection_.reset();
             const bool is_full =
                 std::string(error.what()).find("too many connections") != std::string::npos;
-            tally_->add(is_full ? "53300" : "no connection");
+            errors_->add(is_full ? "53300" : "no connection");
             std::this_thread::sleep_for(std::chrono::milliseconds(5));
         }
-        if (connection_ == nullptr && habits_ == Habits::plain) {
+        if (connection_ == nullptr && interruptions_ == Interruptions::none) {
             return;
         }
     }
@@ -260,7 +263,7 @@ void Client::work(const std::atomic<bool> &is_over, live::Tally *tally)
 void Client::retry(std::vector<std::string> *faults)
 {
     connect();
-    const auto ask_again = [&](const Entry &entry, const live::Result &result, Request *request) {
+    const auto record = [&](const Entry &entry, const live::Result &result, Request *request) {
         if (result.is_ok()) {
             *request = Request::acknowledged;
         } else {
@@ -269,10 +272,10 @@ void Client::retry(std::vector<std::string> *faults)
     };
     for (Entry &entry : entries_) {
         if (entry.count == Request::sent) {
-            ask_again(entry, call(entry), &entry.count);
+            record(entry, call(entry), &entry.count);
         }
         if (entry.void_ == Request::sent) {
-            ask_again(entry, call_void(entry), &entry.void_);
+            record(entry, call_void(entry), &entry.void_);
         }
     }
     connection_.reset();

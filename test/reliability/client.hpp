@@ -1,6 +1,6 @@
 /*
- * client.hpp: one session of a worker that meets trouble: it calls in every way there
- * is, remembers what it was not answered, and asks again later.
+ * client.hpp: one client that is interrupted. It makes calls of every kind, remembers the
+ * ones without an answer, and retries them later.
  */
 #pragma once
 
@@ -10,31 +10,34 @@
 #include <string>
 #include <vector>
 
-#include "books.hpp"
 #include "live/connection.hpp"
 #include "live/sessions.hpp"
+#include "tally.hpp"
 
 namespace usage_ledger::reliability
 {
 
-/* What makes a session's calls fail, apart from what others do to it. */
-enum class Habits {
-    plain,  /* nothing: one call after the other, until the connection is lost */
-    hurried /* short timeouts, long transactions in any order and isolation, lost connections */
+/* How often a client interrupts its own calls. The server may interrupt them in any case. */
+enum class Interruptions {
+    none,    /* makes one call after another until the connection is lost */
+    frequent /* short timeouts, disconnects, long transactions of every isolation level */
 };
 
 class Client
 {
 public:
-    Client(std::string conninfo, const Books &books, int round, int number, unsigned seed,
-           Habits habits);
+    Client(std::string conninfo, const Tally &tally, int round, int number, unsigned seed,
+           Interruptions interruptions);
 
     void connect();
 
-    /* Calls until told to stop or, with plain habits, until the connection is lost. */
-    void work(const std::atomic<bool> &is_over, live::Tally *tally);
+    /*
+     * Makes calls until is_over or, with Interruptions::none, until the connection is lost.
+     * Counts the errors.
+     */
+    void work(const std::atomic<bool> &is_over, live::Tally *errors);
 
-    /* Asks again, over a fresh connection, for everything that was not acknowledged. */
+    /* Retries every request that was not acknowledged, over a new connection. */
     void retry(std::vector<std::string> *faults);
 
     const std::vector<Entry> &entries() const
@@ -42,7 +45,7 @@ public:
         return entries_;
     }
 
-    /* Answers that are wrong whatever happened. */
+    /* Answers that are wrong whatever has happened to the server. */
     const std::vector<std::string> &faults() const
     {
         return faults_;
@@ -52,14 +55,14 @@ private:
     bool is_lost() const;
     unsigned random(unsigned below);
     void use_random_mode();
-    void hurry();
+    void use_random_timeout();
 
     size_t new_entry();
     live::Result call(const Entry &entry);
     live::Result call_batch(const std::vector<size_t> &entries);
     live::Result call_void(const Entry &entry);
 
-    /* What a unit of work asked for, and is acknowledged with it. */
+    /* The requests of one transaction, which are acknowledged together. */
     struct Requests {
         std::vector<size_t> counted, voided;
     };
@@ -68,23 +71,23 @@ private:
     void step();
     void step_in_transaction();
 
-    /* False: it failed. */
+    /* These return whether the call succeeded. */
     bool count_one(Requests *requests);
     bool count_batch(Requests *requests);
-    bool repeat_one();
+    bool retry_one();
     bool void_one(Requests *requests);
-    bool note(const live::Result &result);
+    bool check_result(const live::Result &result);
     void expect(const Entry &entry, const std::string &outcome, bool is_right);
 
     const std::string conninfo_;
-    const Books &books_;
+    const Tally &tally_;
     const std::string key_prefix_;
     std::mt19937 random_;
-    const Habits habits_;
+    const Interruptions interruptions_;
     std::unique_ptr<live::Connection> connection_;
     std::vector<Entry> entries_;
     std::vector<std::string> faults_;
-    live::Tally *tally_ = nullptr;
+    live::Tally *errors_ = nullptr;
 };
 
 } // namespace usage_ledger::reliability

@@ -1,22 +1,22 @@
 /*
- * Clients that keep books, for tests that do something to the server meanwhile.
+ * Clients that keep a tally of their calls, for tests that interrupt the server meanwhile.
  *
  *   usage_clients [--rounds N] [--seed N] [--clients N] [--accounts N] [--user NAME]
- *                 [--work-ms N] [--hurried]
+ *                 [--work-ms N] [--interrupted]
  *
- * A round goes like this, in step with the test that has started it:
+ * A round has these steps, which it takes together with the test that started it:
  *
- *   prints "working"        the clients call, in all ways and settlement modes, until
- *                           their connections are lost (or for so long, by --work-ms)
- *   prints "stopped: ..."   with the errors that they have met, by SQLSTATE
- *   reads a line            the server is there again
- *   compares the ledger with the books, asks again for all that was not acknowledged,
+ *   prints "working"        the clients make calls of every kind in all settlement modes,
+ *                           for --work-ms or until their connections are lost
+ *   prints "stopped: ..."   with the number of errors by SQLSTATE
+ *   reads a line            the server is available again
+ *   compares the ledger with the tally, retries every request that was not acknowledged,
  *   and compares again
- *   prints "sound: ..."     or what is wrong, and ends with status 1
+ *   prints "sound: ..."     or prints each fault and ends with status 1
  *   reads a line            before the next round
  *
- * The PG* environment variables name the server; --user is the clients' role, which
- * others (the checks) do not use.
+ * The PG* environment variables name the server. --user is the role of the clients; the
+ * checks do not use it.
  */
 #include <getopt.h>
 
@@ -37,7 +37,7 @@ struct Options {
     int rounds = 1, clients = 16, accounts = 8, work_ms = 0;
     unsigned seed = 1;
     std::string user;
-    Habits habits = Habits::plain;
+    Interruptions interruptions = Interruptions::none;
 };
 
 constexpr int work_ms_max = 60000;
@@ -48,7 +48,7 @@ Options options_of(int argc, char **argv)
         {"rounds", required_argument, nullptr, 'r'},  {"seed", required_argument, nullptr, 's'},
         {"clients", required_argument, nullptr, 'c'}, {"accounts", required_argument, nullptr, 'a'},
         {"user", required_argument, nullptr, 'u'},    {"work-ms", required_argument, nullptr, 'w'},
-        {"hurried", no_argument, nullptr, 'h'},       {nullptr, 0, nullptr, 0}};
+        {"interrupted", no_argument, nullptr, 'i'},   {nullptr, 0, nullptr, 0}};
     Options options;
     for (int name; (name = getopt_long(argc, argv, "", known, nullptr)) != -1;) {
         switch (name) {
@@ -70,8 +70,8 @@ Options options_of(int argc, char **argv)
         case 'w':
             options.work_ms = std::stoi(optarg);
             break;
-        case 'h':
-            options.habits = Habits::hurried;
+        case 'i':
+            options.interruptions = Interruptions::frequent;
             break;
         default:
             std::exit(2);
@@ -80,7 +80,7 @@ Options options_of(int argc, char **argv)
     return options;
 }
 
-/* Runs a body for each client, in a thread of its own. */
+/* Runs a body for each client, each in a thread. */
 template <typename Body> void in_threads(std::vector<Client> &clients, Body body)
 {
     std::vector<std::thread> threads;
@@ -96,7 +96,7 @@ void await_line()
 {
     std::string line;
     if (!std::getline(std::cin, line)) {
-        throw std::runtime_error("nobody tells how to go on");
+        throw std::runtime_error("standard input ended before the last round");
     }
 }
 
@@ -104,8 +104,8 @@ void work(const Options &options, std::vector<Client> &clients)
 {
     std::atomic<bool> is_over{false};
     std::atomic<size_t> done_count{0};
-    live::Tally tally;
-    if (options.habits == Habits::plain) {
+    live::Tally errors;
+    if (options.interruptions == Interruptions::none) {
         for (Client &client : clients) {
             client.connect();
         }
@@ -120,20 +120,20 @@ void work(const Options &options, std::vector<Client> &clients)
         is_over = true;
     });
     in_threads(clients, [&](Client &client) {
-        client.work(is_over, &tally);
+        client.work(is_over, &errors);
         done_count++;
     });
     watch.join();
 
     std::cout << "stopped:";
-    for (const auto &[what, count] : tally.counts()) {
-        std::cout << " " << what << "=" << count;
+    for (const auto &[error, count] : errors.counts()) {
+        std::cout << " " << error << "=" << count;
     }
     std::cout << std::endl;
 }
 
 /* Returns whether the ledger is sound. */
-bool check(Books *books, int round, std::vector<Client> &clients)
+bool check(Tally *tally, int round, std::vector<Client> &clients)
 {
     std::vector<std::string> faults;
     const auto all_entries = [&clients] {
@@ -145,7 +145,7 @@ bool check(Books *books, int round, std::vector<Client> &clients)
     };
     live::Connection connection("");
     const std::vector<Entry> entries = all_entries();
-    const int found_count = books->check_before_retries(connection, round, entries, &faults);
+    const int found_count = tally->check_before_retries(connection, round, entries, &faults);
 
     std::mutex mutex;
     in_threads(clients, [&](Client &client) {
@@ -154,7 +154,7 @@ bool check(Books *books, int round, std::vector<Client> &clients)
         const std::lock_guard<std::mutex> guard(mutex);
         faults.insert(faults.end(), faults_of_client.begin(), faults_of_client.end());
     });
-    books->check_after_retries(connection, round, all_entries(), &faults);
+    tally->check_after_retries(connection, round, all_entries(), &faults);
 
     for (const std::string &fault : faults) {
         std::cout << "FAULT: " << fault << std::endl;
@@ -172,21 +172,21 @@ bool check(Books *books, int round, std::vector<Client> &clients)
 int run(const Options &options)
 {
     const std::string conninfo = options.user.empty() ? "" : "user=" + options.user;
-    Books books = [&] {
+    Tally tally = [&] {
         live::Connection connection("");
-        return Books(connection, static_cast<size_t>(options.accounts));
+        return Tally(connection, static_cast<size_t>(options.accounts));
     }();
     std::mt19937 seeds(options.seed);
     for (int round = 0; round < options.rounds; round++) {
         std::vector<Client> clients;
         clients.reserve(static_cast<size_t>(options.clients));
         for (int i = 0; i < options.clients; i++) {
-            clients.emplace_back(conninfo, books, round, i, static_cast<unsigned>(seeds()),
-                                 options.habits);
+            clients.emplace_back(conninfo, tally, round, i, static_cast<unsigned>(seeds()),
+                                 options.interruptions);
         }
         work(options, clients);
         await_line();
-        if (!check(&books, round, clients)) {
+        if (!check(&tally, round, clients)) {
             return 1;
         }
         await_line();

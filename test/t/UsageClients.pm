@@ -1,5 +1,5 @@
-# usage_clients at work, step by step (test/reliability/main.cpp has the steps), and
-# the crash of a whole cluster.
+# Runs usage_clients step by step (test/reliability/main.cpp describes the steps), and
+# crashes a whole cluster.
 package UsageClients;
 use strict;
 use warnings;
@@ -8,7 +8,7 @@ use IPC::Run qw(start pump finish timeout);
 use Test::More;
 use Time::HiRes qw(usleep);
 
-# Clients of servers that the environment of the test names, or %environment.
+# Starts clients of the servers that %environment or the test's environment names.
 sub new
 {
 	my ($class, $arguments, %environment) = @_;
@@ -20,7 +20,7 @@ sub new
 	return $self;
 }
 
-# Waits for a line that begins with a word, and returns what follows the word.
+# Waits for a line that begins with a word, and returns the rest of the line.
 sub await
 {
 	my ($self, $word) = @_;
@@ -41,7 +41,7 @@ sub go_on
 	return;
 }
 
-# The errors that clients have met, as a hash of counts by SQLSTATE.
+# Returns the errors that the clients met, as a hash of counts by SQLSTATE.
 sub await_stop
 {
 	my ($self) = @_;
@@ -49,14 +49,14 @@ sub await_stop
 	return { $errors =~ /(\S[^=]*)=(\d+)/g };
 }
 
-# Has the clients compare the ledger with their books, before and after their retries.
+# Makes the clients compare the ledger with their tally, before and after their retries.
 sub check
 {
 	my ($self, $name) = @_;
 	$self->go_on;
 	my %figures = $self->await('sound') =~ /(\w+)=(\d+)/g;
 	pass("$name: $figures{events} events, $figures{unacknowledged} not acknowledged, "
-		  . "$figures{of_these_counted} of these counted all the same");
+		  . "$figures{of_these_counted} of these counted nevertheless");
 	$self->{sum}{$_} += $figures{$_} for keys %figures;
 	return;
 }
@@ -68,7 +68,7 @@ sub finish_all
 	return;
 }
 
-# The state of a process and its parent, or nothing when there is no such process.
+# Returns the state of a process and its parent, or nothing if there is no such process.
 sub process_status
 {
 	my ($pid) = @_;
@@ -78,27 +78,28 @@ sub process_status
 	return ($state, $parent);
 }
 
-# Waits for a change that the kernel makes soon, if ever.
+# Waits until a condition that the kernel brings about holds.
 sub await_kernel
 {
-	my ($what, $has_come) = @_;
-	for (my $waited_ms = 0; !$has_come->(); $waited_ms++)
+	my ($what, $is_true) = @_;
+	for (my $waited_ms = 0; !$is_true->(); $waited_ms++)
 	{
-		die "waited in vain for $what\n" if $waited_ms > 60_000;
+		die "timed out waiting for $what\n" if $waited_ms > 60_000;
 		usleep(1000);
 	}
 	return;
 }
 
-# Kills all processes of a cluster at once, and waits until they are gone.
+# Kills all processes of a cluster together, and waits until they are gone.
 sub crash
 {
 	my ($node) = @_;
 	my $postmaster = $node->{_pid};
 
-	# It must not fork while its children are listed, and may be about to when the signal
-	# is sent: one that is missed keeps the shared memory, and the next start fails. Or it
-	# has ended by itself, and its children before it.
+	# The postmaster must not fork while its children are listed. A child that is missed keeps
+	# the shared memory, and the next start fails. The postmaster may be about to fork when the
+	# signal is sent, so wait until it has stopped. It may also have ended by itself, after its
+	# children.
 	kill 'STOP', $postmaster;
 	await_kernel("process $postmaster to stop",
 		sub { ((process_status($postmaster))[0] // 'gone') =~ /\A(?:T|Z|gone)\z/ });
@@ -107,7 +108,7 @@ sub crash
 
 	kill 'KILL', $postmaster, @children;
 	$node->{_pid} = undef;
-	# Until it is reaped a dead postmaster counts as alive for the next one.
+	# The next postmaster takes a dead one for alive until it is reaped.
 	for my $pid ($postmaster, @children)
 	{
 		await_kernel("process $pid to go away", sub { !-e "/proc/$pid" });

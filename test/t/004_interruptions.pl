@@ -1,9 +1,9 @@
-# Everyday trouble, all at once: sessions are cancelled and terminated, run into
-# timeouts, deadlocks, serialization failures and the limit of connections. Every
-# failure is an error that the caller sees, and nothing is counted by half.
+# Interruptions of all common kinds, concurrently: sessions are cancelled and terminated,
+# and meet timeouts, deadlocks, serialization failures and the connection limit. Every
+# failure is an error that the caller sees, and no event is counted in part.
 #
-# TROUBLE_MS says how long a round is (4,000), TROUBLE_ROUNDS how many there are (2),
-# SEED which calls.
+# INTERRUPTION_MS is the length of a round (4,000), INTERRUPTION_ROUNDS the number of rounds
+# (2), SEED the seed of the random calls.
 use strict;
 use warnings;
 
@@ -13,8 +13,8 @@ use Test::More;
 
 use UsageClients;
 
-my $round_count = $ENV{TROUBLE_ROUNDS} // 2;
-my $round_ms = $ENV{TROUBLE_MS} // 4000;
+my $round_count = $ENV{INTERRUPTION_ROUNDS} // 2;
+my $round_ms = $ENV{INTERRUPTION_MS} // 4000;
 my $seed = $ENV{SEED} // 1;
 note "seed $seed";
 
@@ -37,7 +37,7 @@ CREATE EXTENSION usage_ledger;
 CREATE ROLE worker LOGIN CONNECTION LIMIT 14;
 GRANT EXECUTE ON FUNCTION increment_usage, increment_usage_batch, void_usage TO worker;});
 
-# For a round: cancels sessions at random, and terminates some.
+# Cancels sessions at random for one round, and terminates some.
 my $interrupt_count = int($round_ms / 5);
 my $interrupt = qq{
 DO \$\$ BEGIN
@@ -51,7 +51,7 @@ END \$\$};
 
 my $clients = UsageClients->new(
 	[
-		'--rounds', $round_count, '--seed', $seed, '--hurried', '--work-ms', $round_ms,
+		'--rounds', $round_count, '--seed', $seed, '--interrupted', '--work-ms', $round_ms,
 		'--user', 'worker', '--accounts', 3
 	],
 	PGHOST => $node->host, PGPORT => $node->port, PGDATABASE => 'postgres');
@@ -71,7 +71,7 @@ for my $round (1 .. $round_count)
 	$met{$_} += $errors->{$_} for keys %$errors;
 	ok( $node->poll_query_until('postgres',
 			q{SELECT count(*) = 0 FROM pg_stat_activity WHERE usename = 'worker'}),
-		'all sessions are over');
+		'all sessions have ended');
 	$node->safe_psql('postgres', 'ALTER ROLE worker CONNECTION LIMIT -1');
 	$clients->check("round $round");
 	$node->safe_psql('postgres', 'ALTER ROLE worker CONNECTION LIMIT 14');
@@ -84,11 +84,12 @@ for my $error (grep { !/connection lost|40P01/ } sort keys %expected)
 	cmp_ok($met{$error} // 0, '>', 0, "met: $expected{$error}");
 }
 
-# Of these a client learns no more than that the connection is lost.
+# For these a client learns only that the connection is lost.
 like(slurp_file($node->logfile), qr/terminating connection due to $_/, "met: $_")
   for 'administrator command', 'idle-in-transaction timeout';
-is(join(' ', grep { !exists $expected{$_} } sort keys %met), '', 'and no other error');
-# A deadlock for certain: two transactions that call for two accounts in either order.
+is(join(' ', grep { !exists $expected{$_} } sort keys %met), '', 'no other error was met');
+
+# A certain deadlock: two transactions that call for two accounts in opposite orders.
 my %transactions = (first => [ 'a', 'b' ], second => [ 'b', 'a' ]);
 my %account = (
 	a => q{'68000000-0000-0000-0000-00000000000a'},
@@ -106,13 +107,13 @@ $session{$_}->query('COMMIT') for keys %transactions;
 $session{$_}->quit for keys %transactions;
 like(slurp_file($node->logfile), qr/ERROR:  deadlock detected/, 'met: deadlock');
 is($node->safe_psql('postgres', $total),
-	'2', 'one of the two transactions is counted');
+	'2', 'one of the two transactions has committed');
 for my $transaction (keys %transactions)
 {
 	$node->safe_psql('postgres', $call->($transaction, $_)) for 0, 1;
 }
 is($node->safe_psql('postgres', $total),
-	'4', 'and after their retries both are');
+	'4', 'after the retries both are counted');
 
 note join ', ', map { "$_: $met{$_}" } sort keys %met;
 

@@ -1,4 +1,4 @@
-#include "books.hpp"
+#include "tally.hpp"
 
 namespace usage_ledger::reliability
 {
@@ -14,7 +14,7 @@ void add(std::vector<AccountTotals> *totals, const Entry &entry)
 
 } // namespace
 
-Books::Books(live::Connection &connection, size_t account_count)
+Tally::Tally(live::Connection &connection, size_t account_count)
     : run_(connection.value("SELECT gen_random_uuid()")), totals_(account_count, {0, 0})
 {
     for (size_t i = 0; i < account_count; i++) {
@@ -22,7 +22,7 @@ Books::Books(live::Connection &connection, size_t account_count)
     }
 }
 
-std::map<std::string, bool> Books::read_events(live::Connection &connection, int round,
+std::map<std::string, bool> Tally::read_events(live::Connection &connection, int round,
                                                const std::vector<Entry> &entries,
                                                std::vector<std::string> *faults) const
 {
@@ -46,16 +46,16 @@ std::map<std::string, bool> Books::read_events(live::Connection &connection, int
         } else if (accounts_[entry->second->account] != result.text(row, 1) ||
                    std::to_string(entry->second->tokens) != result.text(row, 2) ||
                    (entry->second->is_report ? "1" : "0") != result.text(row, 3)) {
-            faults->push_back(key + " is there as another event");
+            faults->push_back(key + " is recorded as another event");
         }
         if (!found.insert({key, result.text(row, 4) == "t"}).second) {
-            faults->push_back(key + " is there twice");
+            faults->push_back(key + " is recorded twice");
         }
     }
     return found;
 }
 
-void Books::check_totals(live::Connection &connection, const std::vector<AccountTotals> &expected,
+void Tally::check_totals(live::Connection &connection, const std::vector<AccountTotals> &expected,
                          std::vector<std::string> *faults) const
 {
     for (size_t i = 0; i < accounts_.size(); i++) {
@@ -73,11 +73,11 @@ void Books::check_totals(live::Connection &connection, const std::vector<Account
     }
     const std::string violations = connection.value("SELECT count(*) FROM verify_usage()");
     if (violations != "0") {
-        faults->push_back("verify_usage() lists " + violations);
+        faults->push_back("verify_usage() lists " + violations + " violations");
     }
 }
 
-int Books::check_before_retries(live::Connection &connection, int round,
+int Tally::check_before_retries(live::Connection &connection, int round,
                                 const std::vector<Entry> &entries, std::vector<std::string> *faults)
 {
     const std::map<std::string, bool> found = read_events(connection, round, entries, faults);
@@ -85,17 +85,17 @@ int Books::check_before_retries(live::Connection &connection, int round,
     int unacknowledged_count = 0;
     for (const Entry &entry : entries) {
         const auto event = found.find(entry.key);
-        const bool is_there = event != found.end();
-        const bool is_voided = is_there && event->second;
-        if (!is_there && entry.count == Request::acknowledged) {
-            faults->push_back(entry.key + " was acknowledged, and is lost");
+        const bool is_recorded = event != found.end();
+        const bool is_voided = is_recorded && event->second;
+        if (!is_recorded && entry.count == Request::acknowledged) {
+            faults->push_back(entry.key + " was acknowledged but is lost");
         }
-        if (is_there && ((is_voided && entry.void_ == Request::none) ||
-                         (!is_voided && entry.void_ == Request::acknowledged))) {
+        if (is_recorded && ((is_voided && entry.void_ == Request::none) ||
+                            (!is_voided && entry.void_ == Request::acknowledged))) {
             faults->push_back(entry.key + (is_voided ? " is voided" : " is not voided"));
         }
-        unacknowledged_count += is_there && entry.count == Request::sent ? 1 : 0;
-        if (is_there && !is_voided) {
+        unacknowledged_count += is_recorded && entry.count == Request::sent ? 1 : 0;
+        if (is_recorded && !is_voided) {
             add(&totals, entry);
         }
     }
@@ -103,14 +103,14 @@ int Books::check_before_retries(live::Connection &connection, int round,
     return unacknowledged_count;
 }
 
-void Books::check_after_retries(live::Connection &connection, int round,
+void Tally::check_after_retries(live::Connection &connection, int round,
                                 const std::vector<Entry> &entries, std::vector<std::string> *faults)
 {
     const std::map<std::string, bool> found = read_events(connection, round, entries, faults);
     for (const Entry &entry : entries) {
         const auto event = found.find(entry.key);
         if (event == found.end()) {
-            faults->push_back(entry.key + " was retried, and is not there");
+            faults->push_back(entry.key + " was retried but is not recorded");
         } else if (event->second != (entry.void_ != Request::none)) {
             faults->push_back(entry.key + (event->second ? " is voided" : " is not voided"));
         }

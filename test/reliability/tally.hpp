@@ -1,6 +1,6 @@
 /*
- * books.hpp: what the clients asked for and were told, and what must therefore be in
- * the ledger.
+ * tally.hpp: compares the ledger with the requests that the clients sent and the answers
+ * that they received.
  */
 #pragma once
 
@@ -14,12 +14,12 @@
 namespace usage_ledger::reliability
 {
 
-/* Asked for: sent, and not answered. It may have been done or not. */
+/* A request that was sent but not acknowledged may have been carried out or not. */
 enum class Request { none, sent, acknowledged };
 
-/* An event of one client, who alone calls with its key. */
+/* An event of one client. No other client uses its key. */
 struct Entry {
-    size_t account; /* in Books::accounts */
+    size_t account; /* index into Tally::accounts */
     std::string key;
     int64_t tokens;
     bool is_report;
@@ -35,37 +35,38 @@ struct AccountTotals {
     }
 };
 
-class Books
+class Tally
 {
 public:
-    /* Of a run that begins now, with accounts of its own. */
-    Books(live::Connection &connection, size_t account_count);
+    /* Starts a run with new accounts. */
+    Tally(live::Connection &connection, size_t account_count);
 
     const std::vector<std::string> &accounts() const
     {
         return accounts_;
     }
 
-    /* What all keys of a round begin with. */
+    /* All keys of a round begin with this. */
     std::string key_prefix(int round) const
     {
         return run_ + ":" + std::to_string(round) + ":";
     }
 
     /*
-     * Before the retries: what was acknowledged is there, once, with its payload; what
-     * was not is there or not; and the totals are those of what is there. Adds what is
-     * wrong to faults; returns how many of the unacknowledged events are there.
+     * Before the retries, every acknowledged event is recorded once, with its payload. An
+     * unacknowledged event is recorded once or not at all. The totals equal the sums of the
+     * recorded events. Adds each violation to faults. Returns how many unacknowledged
+     * events are recorded.
      */
     int check_before_retries(live::Connection &connection, int round,
                              const std::vector<Entry> &entries, std::vector<std::string> *faults);
 
-    /* After them: everything is there, once. Takes the round into the books. */
+    /* After the retries, every event is recorded once. Adds the round to the totals. */
     void check_after_retries(live::Connection &connection, int round,
                              const std::vector<Entry> &entries, std::vector<std::string> *faults);
 
 private:
-    /* In the ledger: by key, whether it is voided. */
+    /* Returns the round's events in the ledger: the key, and whether the event is voided. */
     std::map<std::string, bool> read_events(live::Connection &connection, int round,
                                             const std::vector<Entry> &entries,
                                             std::vector<std::string> *faults) const;
@@ -74,7 +75,7 @@ private:
 
     std::vector<std::string> accounts_;
     std::string run_;
-    std::vector<AccountTotals> totals_; /* of the rounds before */
+    std::vector<AccountTotals> totals_; /* of the previous rounds */
 };
 
 } // namespace usage_ledger::reliability
