@@ -1,9 +1,9 @@
 /*
- * Arguments of every kind for every function: each is counted, refused with an SQLSTATE
- * that is documented, or never reaches the function. Nothing that is refused leaves a
- * trace, in the tables or in the session's memory.
+ * Calls every function with arguments of every kind. A call succeeds, or fails with a
+ * documented SQLSTATE, or PostgreSQL refuses the argument before the call. A call that
+ * fails leaves no trace in the tables or in the session's memory.
  *
- * BAD_INPUT_CALLS and BAD_INPUT_SEED say how many random calls and which.
+ * BAD_INPUT_CALLS is the number of random calls, BAD_INPUT_SEED the seed.
  */
 #include <gtest/gtest.h>
 
@@ -27,19 +27,19 @@ namespace
 using Sqlstates = std::set<std::string>;
 
 /*
- * With these PostgreSQL's own input functions refuse what is no value of the argument's
- * type; our functions are not reached.
+ * SQLSTATEs of PostgreSQL's input functions, for text that is not a value of the
+ * argument's type. Our functions are not called.
  */
 const Sqlstates input_sqlstates = {
-    "22P02", /* text that is no uuid, number, boolean, or literal of an array */
+    "22P02", /* text that is not a uuid, number, boolean or array literal */
     "22003", /* number too large for its type */
-    "22007", /* text that is no date or interval */
-    "22008", /* date out of range, or in no calendar */
+    "22007", /* text that is not a date or interval */
+    "22008", /* date out of range, or not in the calendar */
     "22015", /* interval with a field out of range */
     "22009", /* time with an offset from UTC that is out of range */
     "22023", /* time with a time zone that does not exist */
-    "22021", /* bytes that are no UTF-8 */
-    "2202E", /* array whose dimensions and elements disagree, or with impossible bounds */
+    "22021", /* bytes that are not UTF-8 */
+    "2202E", /* array whose elements do not match its dimensions, or with impossible bounds */
     "54000", /* array with too many dimensions */
 };
 
@@ -68,11 +68,11 @@ const std::vector<Function> functions = {
     {"verify_usage", {"uuid"}, {}},
 };
 
-/* Sent as text, or, for what the server had better make itself, an expression. */
+/* Either text that is sent as a parameter, or an expression that the server evaluates. */
 struct Argument {
     Value text;
     std::string expression;
-    std::string input_sqlstate; /* with which the type refuses it */
+    std::string input_sqlstate; /* of the input function's error; empty if it accepts the text */
 };
 
 Argument sent(const Value &text)
@@ -80,7 +80,7 @@ Argument sent(const Value &text)
     return {text, "", ""};
 }
 
-Argument made(const std::string &expression)
+Argument eval(const std::string &expression)
 {
     return {{}, expression, ""};
 }
@@ -93,7 +93,7 @@ const std::vector<Argument> odd_times = {
     sent({}),
     sent("infinity"),
     sent("-infinity"),
-    sent("4714-11-24 00:00:00+00 BC"), /* the first that there is, and the last */
+    sent("4714-11-24 00:00:00+00 BC"), /* the first timestamp, then the last */
     sent("294276-12-31 23:59:59.999999+00"),
     sent("4713-01-01 00:00:00+00 BC"),
     sent("294276-12-31 00:00:00+00"),
@@ -109,9 +109,9 @@ const std::vector<Argument> odd_times = {
     sent("epoch"),
     sent("no time"),
     sent(""),
-    made("now() - interval '65 years'"),
-    made("now() - interval '24000 days'"),
-    made("now() + interval '5 minutes 1 microsecond'"),
+    eval("now() - interval '65 years'"),
+    eval("now() - interval '24000 days'"),
+    eval("now() + interval '5 minutes 1 microsecond'"),
 };
 
 const std::vector<Argument> odd_texts = {
@@ -126,13 +126,13 @@ const std::vector<Argument> odd_texts = {
     sent("\xc3("),
     sent("k\xed\xa0\x80"),
     sent("\xf8\x88\x80\x80\x80"),
-    made("repeat('\xc3\xa9', 127)"),
-    made("repeat('\xc3\xa9', 128)"),
-    made("repeat('k', 1000)"),
-    made("repeat('k', 1001)"),
-    made("repeat('\xf0\x9f\x92\xb8', 250)"),
-    made("repeat('k', 1000000)"),
-    made("(SELECT string_agg(md5(n::text), '') FROM generate_series(1, 3000) AS n)"),
+    eval("repeat('\xc3\xa9', 127)"),
+    eval("repeat('\xc3\xa9', 128)"),
+    eval("repeat('k', 1000)"),
+    eval("repeat('k', 1001)"),
+    eval("repeat('\xf0\x9f\x92\xb8', 250)"),
+    eval("repeat('k', 1000000)"),
+    eval("(SELECT string_agg(md5(n::text), '') FROM generate_series(1, 3000) AS n)"),
     sent("opening:2024-01-01T00:00:00+00:00"),
 };
 
@@ -162,8 +162,8 @@ const std::vector<Argument> odd_time_zones = {
     sent("../../../etc/passwd"),
     sent("zone.tab"),
     sent("Mars/Olympus_Mons"),
-    made("repeat('A', 255)"),
-    made("repeat('A', 256)"),
+    eval("repeat('A', 255)"),
+    eval("repeat('A', 256)"),
 };
 
 std::vector<Argument> operator+(std::vector<Argument> a, const std::vector<Argument> &b)
@@ -172,7 +172,7 @@ std::vector<Argument> operator+(std::vector<Argument> a, const std::vector<Argum
     return a;
 }
 
-/* What to choose arguments of each type from. */
+/* The arguments to choose from, by type. */
 std::map<std::string, Choices> all_choices(const std::vector<std::string> &accounts)
 {
     const std::string &a = accounts[0], &b = accounts[1], &c = accounts[2];
@@ -196,10 +196,10 @@ std::map<std::string, Choices> all_choices(const std::vector<std::string> &accou
     choices["text"] = {{sent("k1"), sent("k2"), sent("k3"), sent("UTC"), sent("Europe/Berlin"),
                         sent("America/New_York"), sent("Asia/Kathmandu")},
                        odd_texts + odd_time_zones,
-                       {made("repeat('k', 100000000)")}};
-    choices["timestamptz"] = {{made("now()"), made("now() - interval '1 day'"),
-                               made("date_trunc('month', now(), 'UTC')"),
-                               made("date_trunc('month', now(), 'UTC') + interval '1 month'"),
+                       {eval("repeat('k', 100000000)")}};
+    choices["timestamptz"] = {{eval("now()"), eval("now() - interval '1 day'"),
+                               eval("date_trunc('month', now(), 'UTC')"),
+                               eval("date_trunc('month', now(), 'UTC') + interval '1 month'"),
                                sent("2024-01-01 00:00:00+00"), sent("2024-02-01 00:00:00+00"),
                                sent("1990-01-01 00:00:00+00")},
                               odd_times,
@@ -243,46 +243,46 @@ std::map<std::string, Choices> all_choices(const std::vector<std::string> &accou
                           sent("{no uuid}"), sent("{" + a), sent(a), sent("[1:2]={" + a + "}"),
                           sent("[2147483647:2147483647]={" + a + "}"), sent("[2:1]={}"),
                           sent("{{{{{{{" + a + "}}}}}}}")},
-                         {made("array_fill('" + a + "'::uuid, '{1000001}')"),
-                          made("array_fill(NULL::uuid, '{100000}')")}};
+                         {eval("array_fill('" + a + "'::uuid, '{1000001}')"),
+                          eval("array_fill(NULL::uuid, '{100000}')")}};
     choices["bigint[]"] = {
         {sent("{1}"), sent("{1,2}"), sent("{5,5,7}")},
         {sent({}), sent("{}"), sent("{NULL}"), sent("{NULL,1}"), sent("{-1,1}"),
          sent("{9223372036854775807,-9223372036854775808}"), sent("{9223372036854775808}"),
          sent("[0:1]={1,2}"), sent("{{1},{2}}"), sent("{1,2,3,4}"), sent("[7:7]={1}"),
          sent("{1,}")},
-        {made("array_fill(1::bigint, '{1000001}')"), made("array_fill(1::bigint, '{100000}')")}};
+        {eval("array_fill(1::bigint, '{1000001}')"), eval("array_fill(1::bigint, '{100000}')")}};
     choices["text[]"] = {
         {sent("{k1,k2}"), sent("{k1,k1}"), sent("{k5,k6}")},
         {sent("{k1}"), sent("{k1,k1,k3}"), sent({}), sent("{}"), sent("{NULL}"), sent("{k,NULL}"),
          sent("{\"\"}"), sent("{\"\",k}"), sent("[0:1]={k4,k5}"), sent("{{k},{l}}"),
          sent("{k,l,m,n}"), sent("{\xff}"), sent("{\"k}"),
-         made("ARRAY[repeat('k', 255), repeat('k', 256)]"), made("ARRAY[repeat('k', 1000000)]"),
-         made("ARRAY[repeat('\xc3\xa9', 127), repeat('\xc3\xa9', 128)]"),
+         eval("ARRAY[repeat('k', 255), repeat('k', 256)]"), eval("ARRAY[repeat('k', 1000000)]"),
+         eval("ARRAY[repeat('\xc3\xa9', 127), repeat('\xc3\xa9', 128)]"),
          sent("{\xd0\xba\xd0\xbb\xd1\x8e\xd1\x87}")},
-        {made("array_fill('k'::text, '{1000001}')"), made("array_fill('k'::text, '{100000}')"),
-         made("ARRAY[repeat('k', 100000000), 'k']")}};
+        {eval("array_fill('k'::text, '{1000001}')"), eval("array_fill('k'::text, '{100000}')"),
+         eval("ARRAY[repeat('k', 100000000), 'k']")}};
     choices["boolean[]"] = {{sent({}), sent("{f,f}"), sent("{t,f}")},
                             {sent("{t}"), sent("{f,t,f}"), sent("{}"), sent("{NULL}"),
                              sent("{NULL,t}"), sent("[0:1]={t,f}"), sent("{{t},{f}}"),
                              sent("{maybe}"), sent("{t,t,t,t}")},
-                            {made("array_fill(true, '{100000}')")}};
+                            {eval("array_fill(true, '{100000}')")}};
     choices["timestamptz[]"] = {
-        {sent({}), made("ARRAY[now(), NULL]"), made("ARRAY[now(), '2024-01-01Z']"),
+        {sent({}), eval("ARRAY[now(), NULL]"), eval("ARRAY[now(), '2024-01-01Z']"),
          sent("{1990-01-01Z,2024-02-01Z}")},
         {sent("{2024-01-01Z}"), sent("{2024-01-01Z,1990-01-01Z,2024-02-01Z}"), sent("{}"),
          sent("{NULL}"), sent("{infinity}"), sent("{infinity,-infinity}"),
          sent("{4714-11-24 00:00:00+00 BC,294276-12-31 23:59:59.999999+00}"),
          sent("{294277-01-01 00:00:00+00}"), sent("{now,yesterday}"), sent("[0:1]={epoch,now}"),
          sent("{{now},{now}}"), sent("{no time}"), sent("{1990-01-01Z,1962-01-01Z}")},
-        {made("array_fill(now(), '{100000}')")}};
+        {eval("array_fill(now(), '{100000}')")}};
     return choices;
 }
 
-uint64_t number_from_environment(const char *name, uint64_t otherwise)
+uint64_t number_from_environment(const char *name, uint64_t default_value)
 {
     const char *text = std::getenv(name);
-    return text != nullptr ? std::stoull(text) : otherwise;
+    return text != nullptr ? std::stoull(text) : default_value;
 }
 
 class BadInput : public testing::Test
@@ -299,11 +299,11 @@ protected:
         empty_ledger(connection);
         server = server_identity();
         traces = traces_in_tables();
-        take_new_accounts();
+        use_new_accounts();
     }
 
-    /* Once their periods are closed, accounts answer little else than that. */
-    void take_new_accounts()
+    /* Once its periods are closed, an account mostly answers that they are closed. */
+    void use_new_accounts()
     {
         std::vector<std::string> accounts(4);
         for (std::string &account : accounts) {
@@ -323,16 +323,16 @@ protected:
     {
         EXPECT_EQ(connection.value("SELECT count(*) FROM verify_usage()"), "0");
         EXPECT_EQ(server_identity(), server);
-        empty_ledger(connection); /* of what cannot be settled */
+        empty_ledger(connection); /* pending rows may be left that cannot be settled */
     }
 
-    /* Changes when the session or the server has gone down. */
+    /* Changes when the session or the server has restarted. */
     std::string server_identity()
     {
         return connection.value("SELECT pg_backend_pid() || ' ' || pg_postmaster_start_time()");
     }
 
-    /* Finds out whether it is a value of its type at all. */
+    /* Determines whether the type's input function accepts the text. */
     void probe(const std::string &type, Argument *argument)
     {
         if (argument->expression.empty()) {
@@ -345,7 +345,7 @@ protected:
         }
     }
 
-    /* Every row and every counter leaves its trace here. */
+    /* A digest of the tables that changes with every row and every counter. */
     std::string traces_in_tables()
     {
         return connection.value(
@@ -358,8 +358,8 @@ protected:
     }
 
     /*
-     * Calls a function, in a transaction of its own or in one that goes on after the
-     * error, and checks what came of it. Returns the SQLSTATE.
+     * Calls a function and checks the result. The call is a transaction of its own, or runs
+     * in a savepoint of a transaction that commits. Returns the SQLSTATE.
      */
     std::string call(const Function &function, const std::vector<Argument> &arguments,
                      bool is_in_savepoint = false)
@@ -429,7 +429,7 @@ protected:
                           ages[random() % 3]});
     }
 
-    /* Odd in so many cases of a hundred. */
+    /* Returns an odd argument with a probability of odd_percent. */
     Argument random_argument(std::mt19937_64 &random, const std::string &type, unsigned odd_percent)
     {
         const Choices &of_type = choices.at(type);
@@ -442,11 +442,11 @@ protected:
 
     void call_at_random(std::mt19937_64 &random, uint64_t call_count)
     {
-        constexpr uint64_t calls_of_accounts = 100;
+        constexpr uint64_t calls_per_set_of_accounts = 100;
         static constexpr unsigned odd_percents[] = {0, 10, 40};
         for (uint64_t i = 0; i < call_count && !HasFailure(); i++) {
-            if (i % calls_of_accounts == 0) {
-                take_new_accounts();
+            if (i % calls_per_set_of_accounts == 0) {
+                use_new_accounts();
             }
             change_settings(random);
             const Function &function = functions[random() % functions.size()];
@@ -469,7 +469,7 @@ protected:
         throw std::invalid_argument(name);
     }
 
-    /* In use: in the free part of a large block, much could be forgotten unseen. */
+    /* Bytes in use: a leak inside the free part of a large block does not change the total. */
     long session_bytes()
     {
         return std::stol(
@@ -482,7 +482,7 @@ protected:
     std::string server, traces;
 };
 
-TEST_F(BadInput, OneOddArgumentAmongOrdinaryOnes)
+TEST_F(BadInput, OneOddArgumentRaisesOnlyDocumentedErrors)
 {
     std::mt19937_64 random(1);
     for (const Function &function : functions) {
@@ -500,21 +500,21 @@ TEST_F(BadInput, OneOddArgumentAmongOrdinaryOnes)
     }
 }
 
-TEST_F(BadInput, HugeTexts)
+TEST_F(BadInput, HugeTextsAreRefused)
 {
     const Argument account = choices.at("uuid").ordinary[0], tokens = sent("1"), no_flag = sent({});
     call(function_named("increment_usage"),
          {account, tokens, sent("k"), no_flag, no_flag, sent({})});
     for (const char *size_kb : {"1000", "100000", "1073741"}) {
-        /* Made when the call is, and not kept in its plan. */
+        /* random() keeps the planner from evaluating the text and storing it in the plan. */
         const Argument text =
-            made("repeat(repeat('k', 1000), " + std::string(size_kb) + " + 0 * random()::integer)");
+            eval("repeat(repeat('k', 1000), " + std::string(size_kb) + " + 0 * random()::integer)");
         EXPECT_EQ(call(function_named("increment_usage"),
                        {account, tokens, text, no_flag, no_flag, sent({})}),
                   "22023");
         EXPECT_EQ(call(function_named("increment_usage_batch"),
                        {sent("{" + *account.text + "}"), sent("{1}"),
-                        made("ARRAY[" + text.expression + "]"), sent({}), sent({}), sent({})}),
+                        eval("ARRAY[" + text.expression + "]"), sent({}), sent({}), sent({})}),
                   "");
         EXPECT_EQ(call(function_named("void_usage"), {account, text, sent("reason")}), "22023");
         EXPECT_EQ(call(function_named("void_usage"), {account, sent("k"), text}), "22023");
@@ -524,8 +524,8 @@ TEST_F(BadInput, HugeTexts)
     }
 }
 
-/* Whatever set_usage_cycle takes can be counted with; what it does not, it knows. */
-TEST_F(BadInput, CyclesAtTheEndsOfTime)
+/* Usage can be counted under every cycle that set_usage_cycle accepts. */
+TEST_F(BadInput, CyclesAtTheEndsOfTimeAreUsableOrRefused)
 {
     connection.value("SET usage_ledger.max_event_age = '24000d'");
     for (const Argument &anchor : odd_times) {
@@ -543,7 +543,7 @@ TEST_F(BadInput, CyclesAtTheEndsOfTime)
                 for (const char *time : {"now()", "'1990-01-01Z'", "'1962-01-01Z'"}) {
                     EXPECT_EQ(call(function_named("increment_usage"),
                                    {account, sent("1"), sent(time), sent({}), sent({}),
-                                    made(std::string(time) + "::timestamptz")}),
+                                    eval(std::string(time) + "::timestamptz")}),
                               "");
                 }
             }
@@ -551,7 +551,7 @@ TEST_F(BadInput, CyclesAtTheEndsOfTime)
     }
 }
 
-TEST_F(BadInput, AnyArgumentsTogether)
+TEST_F(BadInput, RandomArgumentsRaiseOnlyDocumentedErrorsAndLeakNoMemory)
 {
     const uint64_t call_count = number_from_environment("BAD_INPUT_CALLS", 5000),
                    seed = number_from_environment("BAD_INPUT_SEED", 20261124);
@@ -567,9 +567,9 @@ TEST_F(BadInput, AnyArgumentsTogether)
         std::cout << "  " << count << " " << outcome << std::endl;
     }
     /*
-     * What one of the ten functions forgot at each call would be 250 times in the second
-     * half, by default: so 150 bytes are noticed. The allowance is for the server's own
-     * caches, of catalogs and plans.
+     * By default each of the ten functions is called 250 times in the second half, so a
+     * leak of 150 bytes per call is noticed. The allowance is for the server's caches of
+     * catalogs and plans.
      */
     std::cout << "session grew by " << bytes_after - bytes_before << " bytes" << std::endl;
     EXPECT_LT(bytes_after - bytes_before, 32768);

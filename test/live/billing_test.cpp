@@ -1,7 +1,7 @@
 /*
- * A ledger in use, at random: calls, batches, retries and voids in every settlement
- * mode, beside closes, settlers, pruners and a checker. Every session keeps books of
- * its own, and in the end they must agree with every invoice.
+ * A ledger under random load: calls, batches, retries and voids in every settlement mode,
+ * with concurrent closes, settlers, pruners and a checker. Every session records what the
+ * ledger acknowledged. In the end these records must agree with every invoice.
  */
 #include <gtest/gtest.h>
 
@@ -23,8 +23,8 @@ namespace
 
 constexpr int account_count = 4, day_count = 12, session_count = 10, steps_per_session = 200;
 
-/* What an event was acknowledged as. */
-struct Booked {
+/* An event that a session sends, and records once it is acknowledged. */
+struct Event {
     std::string account, key, period_start;
     int tokens, day;
     bool is_counted;
@@ -41,12 +41,12 @@ protected:
         }
     }
 
-    /* Runs something again and again beside the sessions, until they are done. */
-    template <typename Body> void beside(Body body)
+    /* Repeats a body in a session and thread of its own until is_done. */
+    template <typename Body> void repeat_in_background(Body body)
     {
-        others.emplace_back([this, body] {
+        background_threads.emplace_back([this, body] {
             Connection connection;
-            std::mt19937 random(static_cast<unsigned>(others.size()));
+            std::mt19937 random(static_cast<unsigned>(background_threads.size()));
             while (!is_done) {
                 body(connection, random);
             }
@@ -62,7 +62,10 @@ protected:
         return literal + "}";
     }
 
-    /* Closes a day of one account, or two of all; in the end all but the last three days. */
+    /*
+     * Closes a random day of one account, or two days of all accounts. The last three days
+     * are never closed.
+     */
     void close(Connection &connection, std::mt19937 &random)
     {
         const bool is_one = random() % 3 != 0;
@@ -81,23 +84,23 @@ protected:
         for (int row = 0; result.is_ok() && row < result.row_count(); row++) {
             const auto [invoice, is_first] =
                 invoices.insert({{result.text(row, 0), result.text(row, 1)}, result.text(row, 2)});
-            EXPECT_EQ(invoice->second, result.text(row, 2)) << "an invoice changed";
+            EXPECT_EQ(invoice->second, result.text(row, 2)) << "the invoice changed";
             closed_count += is_first ? 1 : 0;
         }
     }
 
     std::vector<std::string> accounts;
-    std::vector<std::thread> others;
+    std::vector<std::thread> background_threads;
     std::atomic<bool> is_done{false};
 
     std::mutex mutex;
     std::map<std::pair<std::string, std::string>, std::string> invoices;
-    std::map<std::pair<std::string, std::string>, int64_t> books;
+    std::map<std::pair<std::string, std::string>, int64_t> expected_tokens;
     int closed_count = 0;
     Tally tally;
 };
 
-/* One session's calls, and its books. */
+/* Makes one session's calls and records the acknowledged events. */
 class Reporter
 {
 public:
@@ -113,24 +116,24 @@ public:
         static const char *const modes[] = {"immediate", "adaptive", "deferred"};
         connection_.value(std::string("SET usage_ledger.settlement = ") + modes[random_() % 3]);
         const unsigned choice = random_() % 10;
-        if (choice < 5 || booked_.empty()) {
+        if (choice < 5 || events_.empty()) {
             count(1);
         } else if (choice < 6) {
-            count(2 + static_cast<int>(random_() % 60)); /* of up to 48 periods */
+            count(2 + static_cast<int>(random_() % 60)); /* in up to 48 periods */
         } else if (choice < 8) {
-            retry(booked_[random_() % booked_.size()]);
+            retry(events_[random_() % events_.size()]);
         } else {
-            take_back(booked_[random_() % booked_.size()]);
+            void_event(events_[random_() % events_.size()]);
         }
     }
 
-    const std::vector<Booked> &booked() const
+    const std::vector<Event> &events() const
     {
-        return booked_;
+        return events_;
     }
 
 private:
-    Booked new_event()
+    Event new_event()
     {
         return {accounts_[random_() % accounts_.size()],
                 std::to_string(session_) + ":" + std::to_string(key_count_++),
@@ -140,12 +143,12 @@ private:
                 false};
     }
 
-    static std::string occurred_at(const Booked &event)
+    static std::string occurred_at(const Event &event)
     {
         return "now() - interval '" + std::to_string(event.day) + " days'";
     }
 
-    Result call(const Booked &event)
+    Result call(const Event &event)
     {
         return connection_.run("SELECT outcome, period_start FROM increment_usage($1, $2, $3,"
                                " p_occurred_at => " +
@@ -153,10 +156,10 @@ private:
                                {event.account, std::to_string(event.tokens), event.key});
     }
 
-    /* One event by a call, several by a batch. */
+    /* Counts one event with a call, several with a batch. */
     void count(int event_count)
     {
-        std::vector<Booked> events;
+        std::vector<Event> events;
         std::string ids, tokens, keys, times;
         for (int i = 0; i < event_count; i++) {
             events.push_back(new_event());
@@ -180,21 +183,21 @@ private:
             const std::string outcome = result.text(i, 0);
             tally_.add(outcome);
             if (outcome != "closed") {
-                Booked event = events[static_cast<size_t>(i)];
+                Event event = events[static_cast<size_t>(i)];
                 event.period_start = result.text(i, 1);
                 event.is_counted = true;
-                booked_.push_back(event);
+                events_.push_back(event);
             }
         }
     }
 
-    void retry(const Booked &event)
+    void retry(const Event &event)
     {
         const Result result = call(event);
         tally_.add(result.is_ok() ? "retry " + result.text(0, 0) : "retry " + result.sqlstate());
     }
 
-    void take_back(Booked &event)
+    void void_event(Event &event)
     {
         const Result result = connection_.run("SELECT outcome FROM void_usage($1, $2, 'random')",
                                               {event.account, event.key});
@@ -212,28 +215,28 @@ private:
     std::mt19937 random_;
     const std::vector<std::string> &accounts_;
     Tally &tally_;
-    std::vector<Booked> booked_;
+    std::vector<Event> events_;
     int key_count_ = 0;
 };
 
-TEST_F(Billing, EveryInvoiceIsWhatTheSessionsBooked)
+TEST_F(Billing, EveryInvoiceEqualsTheAcknowledgedUsage)
 {
     std::atomic<int> check_count{0}, violation_count{0}, pruned_count{0};
     for (int i = 0; i < 2; i++) {
-        beside([&](Connection &connection, std::mt19937 &random) {
+        repeat_in_background([&](Connection &connection, std::mt19937 &random) {
             close(connection, random);
             std::this_thread::sleep_for(std::chrono::milliseconds(30));
         });
-        beside([&](Connection &connection, std::mt19937 &) {
+        repeat_in_background([&](Connection &connection, std::mt19937 &) {
             EXPECT_EQ(connection.run("SELECT settle_usage(50)").sqlstate(), "");
         });
-        beside([&](Connection &connection, std::mt19937 &) {
+        repeat_in_background([&](Connection &connection, std::mt19937 &) {
             pruned_count +=
                 std::stoi(connection.value("SELECT prune_usage_events('infinity', 20)"));
             std::this_thread::sleep_for(std::chrono::milliseconds(50));
         });
     }
-    beside([&](Connection &connection, std::mt19937 &) {
+    repeat_in_background([&](Connection &connection, std::mt19937 &) {
         violation_count += std::stoi(connection.value("SELECT count(*) FROM verify_usage()"));
         check_count++;
     });
@@ -244,13 +247,14 @@ TEST_F(Billing, EveryInvoiceIsWhatTheSessionsBooked)
             reporter.step();
         }
         const std::lock_guard<std::mutex> guard(mutex);
-        for (const Booked &event : reporter.booked()) {
-            books[{event.account, event.period_start}] += event.is_counted ? event.tokens : 0;
+        for (const Event &event : reporter.events()) {
+            expected_tokens[{event.account, event.period_start}] +=
+                event.is_counted ? event.tokens : 0;
         }
     });
     is_done = true;
-    for (std::thread &other : others) {
-        other.join();
+    for (std::thread &thread : background_threads) {
+        thread.join();
     }
 
     EXPECT_EQ(violation_count, 0);
@@ -263,7 +267,7 @@ TEST_F(Billing, EveryInvoiceIsWhatTheSessionsBooked)
         EXPECT_GT(counts[outcome], 0) << outcome;
         counts.erase(outcome);
     }
-    /* What was pruned is not there any more, for retries and voids. */
+    /* A retry or void of a pruned event can fail, because the event is gone. */
     counts.erase("retry UL003");
     counts.erase("void UL004");
     EXPECT_EQ(counts, (std::map<std::string, int>{}));
@@ -277,14 +281,14 @@ TEST_F(Billing, EveryInvoiceIsWhatTheSessionsBooked)
     for (int row = 0; row < totals.row_count(); row++) {
         const std::pair<std::string, std::string> period = {totals.text(row, 0),
                                                             totals.text(row, 1)};
-        EXPECT_EQ(totals.text(row, 2), std::to_string(books[period])) << period.second;
-        books.erase(period);
+        EXPECT_EQ(totals.text(row, 2), std::to_string(expected_tokens[period])) << period.second;
+        expected_tokens.erase(period);
         const auto invoice = invoices.find(period);
         if (invoice != invoices.end()) {
             EXPECT_EQ(totals.text(row, 2), invoice->second) << period.second;
         }
     }
-    EXPECT_TRUE(books.empty());
+    EXPECT_TRUE(expected_tokens.empty());
     EXPECT_EQ(connection.value("SELECT count(*) FROM verify_usage()"), "0");
 }
 

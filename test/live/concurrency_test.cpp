@@ -1,5 +1,5 @@
 /*
- * Many sessions at once, as a client sees them: READ COMMITTED, autocommit.
+ * Concurrent sessions from a client's point of view: READ COMMITTED, autocommit.
  */
 #include <gtest/gtest.h>
 
@@ -55,12 +55,12 @@ TEST_F(Concurrency, ThirtyTwoSessionsOnOneAccountLoseNothing)
     EXPECT_EQ(total(), std::to_string(3 * session_count * calls_per_session));
 }
 
-TEST_F(Concurrency, RetriesOfOneKeyAtOnceCountOnceAndNeverFail)
+TEST_F(Concurrency, ConcurrentRetriesOfOneKeyCountOnceAndNeverFail)
 {
     constexpr int session_count = 32, round_count = 25;
     increment(observer, account, 0, "open the period");
     for (int round = 0; round < round_count; round++) {
-        const std::string key = "storm " + std::to_string(round);
+        const std::string key = "round " + std::to_string(round);
         Tally tally;
         in_sessions(session_count, [&](Connection &connection, int) {
             tally.add(increment(connection, account, 7, key));
@@ -71,7 +71,7 @@ TEST_F(Concurrency, RetriesOfOneKeyAtOnceCountOnceAndNeverFail)
     EXPECT_EQ(total(), std::to_string(7 * round_count));
 }
 
-TEST_F(Concurrency, RetriesOfTheVeryFirstKeyCountOnceToo)
+TEST_F(Concurrency, ConcurrentRetriesOfTheFirstKeyOfAnAccountCountOnce)
 {
     constexpr int session_count = 32;
     Tally tally;
@@ -84,7 +84,7 @@ TEST_F(Concurrency, RetriesOfTheVeryFirstKeyCountOnceToo)
     EXPECT_EQ(period_count(), "1");
 }
 
-TEST_F(Concurrency, ConflictingPayloadsOfOneKeyAtOnceCountTheFirst)
+TEST_F(Concurrency, ConcurrentPayloadsOfOneKeyApplyOneAndConflictTheRest)
 {
     constexpr int session_count = 16;
     Tally tally;
@@ -107,7 +107,7 @@ TEST_F(Concurrency, FiftySessionsOpenAMissingPeriodOnce)
     EXPECT_EQ(total(), std::to_string(11 * session_count));
 }
 
-TEST_F(Concurrency, AtAPeriodsEndEveryEventLandsInThePeriodItBelongsTo)
+TEST_F(Concurrency, AtAPeriodEndEveryEventIsCountedInItsOwnPeriod)
 {
     constexpr int session_count = 16;
     const std::string end =
@@ -143,7 +143,7 @@ TEST_F(Concurrency, AtAPeriodsEndEveryEventLandsInThePeriodItBelongsTo)
                              {account}),
               "0");
 
-    /* A retry that comes after the end is answered from before it. */
+    /* A retry after the end is answered from the period before it. */
     const Result retry = increment(observer, account, 1, "0:0");
     EXPECT_EQ(retry.text(0, 0), "replayed");
     EXPECT_EQ(retry.text(0, 3), end);

@@ -18,7 +18,7 @@ std::unique_ptr<PGconn, decltype(&PQfinish)> connect_to(const std::string &conni
     return connection;
 }
 
-/* In the database that the environment names. */
+/* Runs a command in the database that the environment names. */
 void command(const std::string &sql)
 {
     auto connection = connect_to("");

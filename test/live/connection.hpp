@@ -1,5 +1,5 @@
 /*
- * connection.hpp: libpq for the live tests: a connection, a result, an account.
+ * connection.hpp: libpq for the live tests: connections, results, accounts.
  */
 #pragma once
 
@@ -51,7 +51,7 @@ public:
         return PQgetisnull(result_.get(), row, column) != 0 ? Value() : text(row, column);
     }
 
-    /* What a command was, in the end: "COMMIT", or "ROLLBACK" in its place. */
+    /* The command that was executed. For a COMMIT this can be "ROLLBACK". */
     std::string command() const
     {
         return PQcmdStatus(result_.get());
@@ -77,16 +77,16 @@ public:
 class Connection
 {
 public:
-    /* A session in the database that the live tests have made. */
+    /* Connects to the database of the live tests. */
     Connection();
 
-    /* One that a connection string describes, and the environment where that is silent. */
+    /* Takes a connection string; what it does not name comes from the environment. */
     explicit Connection(const std::string &conninfo);
 
-    /* Runs one statement, and returns what came of it, error or not. */
+    /* Runs one statement and returns its result, which may be an error. */
     Result run(const std::string &sql, const std::vector<Value> &parameters = {});
 
-    /* Runs one statement that must succeed; returns its first value. */
+    /* Runs one statement and returns its first value. Throws if the statement fails. */
     std::string value(const std::string &sql, const std::vector<Value> &parameters = {});
 
     PGconn *get() const
@@ -98,17 +98,17 @@ private:
     std::unique_ptr<PGconn, decltype(&PQfinish)> connection_;
 };
 
-/* increment_usage with its first three arguments; columns are outcome, tokens_used, start, end. */
+/* Calls increment_usage with its first three arguments and returns all its columns. */
 Result increment(Connection &connection, const std::string &account, long tokens,
                  const std::string &key);
 
 /* An account that no other test uses. */
 std::string new_account();
 
-/* Takes away what other tests have left, for those that look at the ledger as a whole. */
+/* Removes the rows of other tests, for a test that checks the whole ledger. */
 void empty_ledger(Connection &connection);
 
-/* The tests' database: made before the first test, dropped after the last. */
+/* The tests' database is created before the first test and dropped after the last. */
 void create_database();
 void drop_database();
 

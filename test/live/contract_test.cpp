@@ -1,6 +1,6 @@
 /*
- * What one client is promised: transactions, SQLSTATEs, and a session that does
- * not grow.
+ * The contract with a single client: transactions, SQLSTATEs, and a session whose memory
+ * does not grow.
  */
 #include <gtest/gtest.h>
 
@@ -41,7 +41,7 @@ TEST_F(Contract, UsageAndABusinessRowCommitOrRollBackTogether)
     }
 }
 
-TEST_F(Contract, AnErrorRollsTheBusinessRowBackToo)
+TEST_F(Contract, AnErrorRollsBackTheBusinessRow)
 {
     connection.value("CREATE TEMPORARY TABLE reports (title text)");
     increment(connection, account, 500, "taken");
@@ -101,7 +101,7 @@ TEST_F(Contract, EveryErrorHasItsSqlstateDetailAndHint)
         "23P01");
 }
 
-TEST_F(Contract, IsReadOnlyWhereTheServerIs)
+TEST_F(Contract, AReadOnlyTransactionRefusesNewEvents)
 {
     increment(connection, account, 1, "before");
     connection.value("SET default_transaction_read_only = on");
@@ -116,7 +116,7 @@ TEST_F(Contract, TwoHundredThousandCallsDoNotGrowTheSession)
         return std::stol(
             connection.value("SELECT sum(used_bytes) FROM pg_backend_memory_contexts"));
     };
-    /* Every tenth call is a replay, and each batch ends with a call that fails. */
+    /* Every tenth call is a replay. The last call of each batch fails. */
     const auto run_batch = [this](int batch) {
         ASSERT_EQ(PQenterPipelineMode(connection.get()), 1);
         for (int call = 0; call < batch_size; call++) {
@@ -150,7 +150,7 @@ TEST_F(Contract, TwoHundredThousandCallsDoNotGrowTheSession)
     }
     const long bytes_after = session_bytes();
 
-    /* A byte a call would be 180,000; the allowance is for the server's own caches. */
+    /* One byte leaked per call would be 180,000. The allowance is for the server's caches. */
     EXPECT_LT(bytes_after - bytes_before, 65536);
     EXPECT_EQ(
         connection.value("SELECT tokens_used FROM usage_totals WHERE account_id = $1", {account}),

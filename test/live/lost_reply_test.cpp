@@ -1,7 +1,7 @@
 /*
- * The connection breaks between any two messages that client and server exchange: the
- * client cannot know whether its call was counted, calls again with the same key, and it
- * is counted once.
+ * The connection breaks between any two messages that client and server exchange. The
+ * client cannot know whether its call was counted. It calls again with the same key, and
+ * the event is counted once.
  */
 #include <gtest/gtest.h>
 
@@ -18,7 +18,7 @@ namespace
 
 constexpr int tokens = 7;
 
-/* A way to count one event; what matters is how many messages it takes, and which. */
+/* A way to count one event. The ways differ in the messages that they exchange. */
 struct Conversation {
     const char *name;
     bool (*count)(Connection &connection, const std::string &account, const std::string &key);
@@ -53,7 +53,7 @@ const Conversation conversations[] = {
 class LostReply : public testing::TestWithParam<const char *>
 {
 protected:
-    /* Counts an event over a connection that is cut; returns whether the client knows. */
+    /* Counts an event over a connection that is cut. Returns whether the client got the answer. */
     bool count_through(const Cut &cut, const Conversation &conversation, const std::string &key)
     {
         const Proxy proxy(cut);
@@ -72,7 +72,7 @@ protected:
     const std::string account = new_account();
 };
 
-TEST_P(LostReply, IsMadeGoodByARetry)
+TEST_P(LostReply, ARetryCountsTheEventExactlyOnce)
 {
     int event_count = 0;
     for (const Conversation &conversation : conversations) {

@@ -1,6 +1,6 @@
 /*
- * Tests over libpq, against the server that the PG* environment variables name
- * (scripts/with_cluster.sh makes one). They work in a database of their own.
+ * Tests over libpq, against the server that the PG* environment variables name.
+ * (scripts/with_cluster.sh starts one.) They use a database of their own.
  */
 #include <gtest/gtest.h>
 

@@ -1,6 +1,6 @@
 /*
- * No function makes the session grow: what its memory contexts hold after many calls
- * is what they held after the first ones, each call in a transaction of its own.
+ * No function makes the session's memory grow. The memory contexts use no more after many
+ * calls than after the first ones. Each call has a transaction of its own.
  */
 #include <gtest/gtest.h>
 
@@ -14,14 +14,14 @@ namespace usage_ledger::live
 namespace
 {
 
-/* Any chunk lost at each call, however small, takes 16 bytes and more. */
+/* A chunk leaked by each call takes at least 16 bytes, however small it is. */
 constexpr int warm_up_count = 1000, call_count = 5000;
 constexpr long growth_max_bytes = 4 * call_count;
 
 struct Calls {
     const char *name;
     const char *settlement;
-    const char *command; /* of the account $1, for the call number $2 */
+    const char *command; /* $1 is the account, $2 the number of the call */
 };
 
 void PrintTo(const Calls &calls, std::ostream *stream)
@@ -33,11 +33,11 @@ class Memory : public testing::TestWithParam<Calls>
 {
 };
 
-TEST_P(Memory, IsGivenBackByEachCall)
+TEST_P(Memory, IsReleasedByEachCall)
 {
     Connection connection;
     const std::string account = new_account();
-    /* Errors are caught, as callers do. */
+    /* Catches errors, as callers do. */
     connection.value("CREATE OR REPLACE PROCEDURE pg_temp.repeat(command text, account uuid,"
                      " first integer, last integer) LANGUAGE plpgsql AS $$ BEGIN"
                      "  FOR i IN first .. last LOOP"
@@ -64,7 +64,7 @@ TEST_P(Memory, IsGivenBackByEachCall)
     const long bytes_before = session_bytes();
     repeat(warm_up_count + 1, warm_up_count + call_count);
     EXPECT_LT(session_bytes() - bytes_before, growth_max_bytes);
-    connection.value("SELECT settle_usage()"); /* or it would slow the other tests down */
+    connection.value("SELECT settle_usage()"); /* pending rows would slow down the other tests */
 }
 
 const Calls all_calls[] = {
@@ -94,7 +94,7 @@ const Calls all_calls[] = {
     {"void_usage", "immediate",
      "SELECT increment_usage($1, 1, $2::text), void_usage($1, $2::text, 'memory')"},
 };
-INSTANTIATE_TEST_SUITE_P(Of, Memory, testing::ValuesIn(all_calls),
+INSTANTIATE_TEST_SUITE_P(Function, Memory, testing::ValuesIn(all_calls),
                          [](const testing::TestParamInfo<Calls> &info) {
                              return std::string(info.param.name);
                          });

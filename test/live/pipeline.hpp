@@ -11,16 +11,16 @@
 namespace usage_ledger::live
 {
 
-/* A prepared statement to be run. */
+/* A prepared statement and its parameters. */
 struct Query {
     std::string statement;
     std::vector<Value> parameters;
 };
 
 /*
- * Runs groups of statements, each group a transaction of its own if it begins none, and
- * returns what came of each statement, in order. Where one fails, the rest of its group
- * is not run. Throws if the connection is lost.
+ * Runs groups of statements and returns the result of each statement, in order. A group
+ * that does not begin a transaction is one by itself. When a statement fails, the rest of
+ * its group is skipped. Throws if the connection is lost.
  */
 std::vector<Result> run_in_pipeline(Connection &connection,
                                     const std::vector<std::vector<Query>> &groups);

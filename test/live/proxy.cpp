@@ -40,7 +40,7 @@ public:
         return descriptor_;
     }
 
-    /* Appends what has come; false at the end. */
+    /* Appends the bytes received; returns false at the end of the stream. */
     bool receive(std::string *buffer) const
     {
         char bytes[8192];
@@ -51,7 +51,7 @@ public:
         return size > 0;
     }
 
-    /* Whoever has gone away is noticed when receiving. */
+    /* Ignores errors: receive() notices when the peer has disconnected. */
     void send_all(const std::string &bytes) const
     {
         for (size_t sent = 0; sent < bytes.size();) {
@@ -86,7 +86,7 @@ int connect_to_server()
     return descriptor;
 }
 
-/* Takes one message off a buffer: its type, its length, its body. Empty: not whole yet. */
+/* Removes one message from a buffer: type, length, body. Returns "" if it is incomplete. */
 std::string take_message(std::string *buffer)
 {
     if (buffer->size() < 5) {
@@ -137,7 +137,7 @@ std::string Proxy::conninfo() const
 void Proxy::serve()
 {
     const Socket client(accept(listener_, nullptr, nullptr));
-    const int yes = 1; /* or each message waits for the one before to be acknowledged */
+    const int yes = 1; /* without it each message waits for the acknowledgement of the last */
     (void)setsockopt(client.get(), IPPROTO_TCP, TCP_NODELAY, &yes, sizeof(yes));
     const Socket server(connect_to_server());
     std::string requests, replies;
@@ -155,7 +155,9 @@ void Proxy::serve()
             return;
         }
 
-        /* The first message of all has no type, but nothing follows it until the session is ready.
+        /*
+         * The startup message has no type byte. No client message follows it until the
+         * session is ready.
          */
         if (!is_ready) {
             server.send_all(requests);

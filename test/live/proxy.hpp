@@ -1,5 +1,5 @@
 /*
- * proxy.hpp: a proxy on loopback before the tests' server, that cuts one connection
+ * proxy.hpp: a loopback proxy in front of the tests' server. It cuts one connection
  * between two messages of the protocol.
  */
 #pragma once
@@ -10,11 +10,11 @@
 namespace usage_ledger::live
 {
 
-/* Where to cut, counted in whole messages since the session was ready. */
+/* Where to cut: after message_count whole messages, counted from when the session was ready. */
 struct Cut {
     enum Side {
-        requests, /* so many messages reach the server, and no more */
-        replies   /* so many reach the client; the server has sent the statement's last */
+        requests, /* only those messages reach the server */
+        replies   /* only those reach the client; the server has sent all of its reply */
     } side;
     int message_count;
 };
@@ -22,16 +22,16 @@ struct Cut {
 class Proxy
 {
 public:
-    /* For one connection. */
+    /* Serves one connection. */
     explicit Proxy(Cut cut);
 
-    /* Waits for the end of the connection. */
+    /* Waits until the connection has ended. */
     ~Proxy();
 
     Proxy(const Proxy &) = delete;
     Proxy &operator=(const Proxy &) = delete;
 
-    /* How to connect through it. */
+    /* The connection string for connecting through the proxy. */
     std::string conninfo() const;
 
 private:

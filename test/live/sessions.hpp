@@ -1,5 +1,5 @@
 /*
- * sessions.hpp: many sessions at once, and what came of their calls.
+ * sessions.hpp: runs concurrent sessions and counts the outcomes of their calls.
  */
 #pragma once
 
@@ -13,7 +13,7 @@
 namespace usage_ledger::live
 {
 
-/* Counts what calls came to: outcomes, and SQLSTATEs of errors. */
+/* Counts the results of calls: outcomes, and SQLSTATEs of errors. */
 class Tally
 {
 public:
@@ -30,7 +30,7 @@ private:
     std::map<std::string, int> counts_;
 };
 
-/* Runs a body in every one of a number of sessions, all let go together once connected. */
+/* Runs a body in each session, each in a thread. They all start once every one has connected. */
 void in_sessions(int session_count, const std::function<void(Connection &, int)> &body);
 
 } // namespace usage_ledger::live

@@ -1,6 +1,6 @@
 /*
- * Settlement modes, mixed between sessions and switched while they run, with
- * retries, and settlers beside them.
+ * Settlement modes: mixed between sessions and switched during a session, with retries
+ * and concurrent settlers.
  */
 #include <gtest/gtest.h>
 
@@ -19,7 +19,7 @@ namespace usage_ledger::live
 namespace
 {
 
-TEST(Settlement, ModesMixedOnOneAccountCountEveryAcknowledgedKeyOnce)
+TEST(Settlement, MixedModesOnOneAccountCountEveryAcknowledgedKeyOnce)
 {
     constexpr int session_count = 32, calls_per_session = 60, settler_count = 3;
     const std::string account = new_account();
@@ -78,7 +78,7 @@ TEST(Settlement, ModesMixedOnOneAccountCountEveryAcknowledgedKeyOnce)
     EXPECT_EQ(connection.value("SELECT count(*) FROM verify_usage($1)", {account}), "0");
 }
 
-TEST(Settlement, AdaptiveNeverWaitsForTheCounter)
+TEST(Settlement, AdaptiveAndDeferredNeverWaitForTheCounter)
 {
     const std::string account = new_account();
     Connection holder, caller;
@@ -101,8 +101,8 @@ TEST(Settlement, AdaptiveNeverWaitsForTheCounter)
         "211");
 }
 
-/* Settlers help each other with a backlog, and no row is folded twice. */
-TEST(Settlement, SettlersAtOnceFoldABacklogOnce)
+/* Settlers work on one backlog in parallel, and no row is folded twice. */
+TEST(Settlement, ConcurrentSettlersFoldABacklogOnce)
 {
     constexpr int account_count = 200, rows_per_account = 2500, session_count = 4;
     Connection connection;
@@ -115,7 +115,7 @@ TEST(Settlement, SettlersAtOnceFoldABacklogOnce)
                      " generate_series(1, $1::integer)",
                      {std::to_string(rows_per_account)});
 
-    /* Cancelled in the middle, it has settled nothing. */
+    /* A settler that is cancelled midway has settled nothing. */
     connection.value("SET statement_timeout = '20ms'");
     EXPECT_EQ(connection.run("SELECT settle_usage(500000)").sqlstate(), "57014");
     connection.value("RESET statement_timeout");
@@ -134,7 +134,7 @@ TEST(Settlement, SettlersAtOnceFoldABacklogOnce)
                                " usage_periods JOIN backlog_accounts USING (account_id)"),
               std::to_string(rows_per_account) + " " + std::to_string(rows_per_account));
 
-    /* The rows had no events: take them back, so that the ledger is sound again. */
+    /* The pending rows had no events. Subtract them, so that the events explain the counters. */
     connection.value("UPDATE usage_periods SET tokens_used = 0, reports_used = 0"
                      " WHERE account_id IN (SELECT account_id FROM backlog_accounts)");
     EXPECT_EQ(connection.value("SELECT count(*) FROM verify_usage()"), "0");

@@ -1,5 +1,5 @@
 /*
- * shrink.hpp: the shortest part of a failing sequence that still fails.
+ * shrink.hpp: shortens a failing sequence to a part that still fails.
  */
 #pragma once
 
@@ -10,8 +10,8 @@ namespace usage_ledger::live
 {
 
 /*
- * Leaves out chunks, ever smaller ones down to single elements, for as long as what is
- * left fails. The sequence given must fail.
+ * Removes chunks, smaller and smaller down to single elements, while the rest still fails.
+ * REQUIRES: the given sequence fails.
  */
 template <typename Element, typename Fails>
 std::vector<Element> shrink(std::vector<Element> sequence, Fails fails)

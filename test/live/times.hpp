@@ -1,5 +1,5 @@
 /*
- * times.hpp: times as the server keeps them, and as it prints them in UTC.
+ * times.hpp: converts times between the server's numbers and its text in UTC.
  */
 #pragma once
 

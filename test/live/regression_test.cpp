@@ -1,5 +1,5 @@
 /*
- * What the model and the bad input have found, each as short as it can be told.
+ * Faults that Model and BadInput have found, each reduced to a short test.
  */
 #include <gtest/gtest.h>
 
@@ -14,10 +14,10 @@ namespace
 
 constexpr const char *counter_max = "9223372036854775807";
 
-class Found : public testing::Test
+class Regression : public testing::Test
 {
 protected:
-    Found()
+    Regression()
     {
         connection.value("SET timezone = 'UTC'");
         connection.value("LOAD 'usage_ledger'");
@@ -30,7 +30,7 @@ protected:
                          {of_account, counter_max});
     }
 
-    /* In January 2024, under a key of its own. */
+    /* Counts an event in January 2024. The tokens are its key too. */
     Result count(const std::string &for_account, const char *tokens)
     {
         return connection.run("SELECT outcome FROM increment_usage($1, $2, $3,"
@@ -42,8 +42,8 @@ protected:
     const std::string account = new_account();
 };
 
-/* In a session that remembers the period too, from before it was closed. */
-TEST_F(Found, APeriodThatIsClosedAndFullIsClosed)
+/* The session has cached the period from before the close. */
+TEST_F(Regression, AFullPeriodThatIsClosedRaisesClosedNotOverflow)
 {
     for (const char *settlement : {"immediate", "adaptive", "deferred"}) {
         connection.value(std::string("SET usage_ledger.settlement = ") + settlement);
@@ -55,8 +55,8 @@ TEST_F(Found, APeriodThatIsClosedAndFullIsClosed)
     }
 }
 
-/* Also where the second one's period is opened because the first one's counter is full. */
-TEST_F(Found, ItemsOfABatchAreCountedInTheirOrder)
+/* The second item's period is opened because the first item's counter is full. */
+TEST_F(Regression, BatchItemsAreCountedInTheOrderGiven)
 {
     open_full_period(account);
     const Result items = connection.run(
@@ -71,8 +71,8 @@ TEST_F(Found, ItemsOfABatchAreCountedInTheirOrder)
     EXPECT_EQ(items.text(3, 0) + " " + items.text(3, 1), "replayed 8");
 }
 
-/* What is taken back lies before what it is taken from, where vacuum has made room. */
-TEST_F(Found, APeriodIsClosedWhateverOrderItsPendingRowsLieIn)
+/* VACUUM has made room, so the rows of the voids lie before the row of the event. */
+TEST_F(Regression, APeriodClosesWhateverTheOrderOfItsPendingRows)
 {
     empty_ledger(connection);
     open_full_period(account);
@@ -96,19 +96,19 @@ TEST_F(Found, APeriodIsClosedWhateverOrderItsPendingRowsLieIn)
         connection.run("SELECT tokens_used FROM close_usage_period($1, '2024-01-01')", {account});
     EXPECT_EQ(closed.sqlstate(), "");
     if (!closed.is_ok()) {
-        connection.value("SELECT settle_usage()"); /* out of the way of other tests */
+        connection.value("SELECT settle_usage()"); /* leaves no pending rows to other tests */
         return;
     }
     EXPECT_EQ(closed.text(0, 0), "0");
 }
 
-/* As they have in a session of that time zone. */
-TEST_F(Found, TimeZonesThatAreAbbreviationsTooHaveDaylightSaving)
+/* Such a zone has the same bounds as date_trunc in a session of that time zone. */
+TEST_F(Regression, TimeZonesNamedLikeAbbreviationsHaveDaylightSaving)
 {
     for (const char *time_zone : {"CET", "EET", "MET", "WET", "EST5EDT"}) {
         if (connection.value("SELECT count(*) FROM pg_timezone_names WHERE name = $1",
                              {time_zone}) == "0") {
-            continue; /* Debian has moved them to a package of its own */
+            continue; /* Debian has moved these zones to a separate package */
         }
         for (const char *time : {"2026-01-15 12:00+00", "2026-07-15 12:00+00"}) {
             const Result period = connection.run(
@@ -129,8 +129,8 @@ TEST_F(Found, TimeZonesThatAreAbbreviationsTooHaveDaylightSaving)
     }
 }
 
-/* One account that cannot be counted for does not sink a batch. */
-TEST_F(Found, AnAnchorAtAnEndOfTimeSinksNoBatch)
+/* An account for which no period can be computed affects only its own items. */
+TEST_F(Regression, AnAnchorAtAnEndOfTimeDoesNotFailTheBatch)
 {
     for (const char *anchor : {"294276-12-31 23:59:59+00", "4714-11-24 00:00:00+00 BC"}) {
         for (const char *time_zone : {"Asia/Kathmandu", "America/New_York"}) {
