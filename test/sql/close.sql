@@ -1,11 +1,11 @@
--- Closing a period: the number on the invoice.
+-- Closing a period fixes its invoice total.
 SET timezone = 'UTC';
 SET datestyle = 'ISO';
 SET usage_ledger.max_event_age = '20000d';
 \set a '''10000000-0000-0000-0000-000000000001'''
 \set b '''10000000-0000-0000-0000-000000000002'''
 
--- What is in the counter and what is pending come to the final row; other periods are left alone.
+-- The final row contains the counter and the pending rows of the period. Other periods are unchanged.
 SELECT outcome FROM increment_usage(:a, 100, 'k1', true, p_occurred_at => '2024-01-05');
 SELECT outcome FROM increment_usage(:a, 5, 'february', p_occurred_at => '2024-02-05');
 SET usage_ledger.settlement = 'deferred';
@@ -20,11 +20,11 @@ SELECT account_id, period_start, tokens FROM usage_pending ORDER BY 1, 2;
 SELECT period_start, tokens_used, closed_at IS NOT NULL AS is_closed FROM usage_totals WHERE account_id = :a ORDER BY 1;
 SELECT * FROM verify_usage();
 
--- Again: the same row, to the microsecond.
+-- Closing twice returns the same row, to the microsecond.
 SELECT c = p AS same_row FROM close_usage_period(:a, '2024-01-01') AS c, usage_periods AS p
  WHERE p.account_id = :a AND p.period_start = '2024-01-01';
 
--- Its events are refused in every settlement mode, and its retries are answered.
+-- New events of a closed period are refused in every settlement mode. Retries are answered.
 SELECT increment_usage(:a, 1, 'late', p_occurred_at => '2024-01-31');
 SET usage_ledger.settlement = 'immediate';
 \set VERBOSITY sqlstate
@@ -35,23 +35,23 @@ SELECT increment_usage(:a, 1, 'late', p_occurred_at => '2024-01-31');
 SELECT outcome, detail FROM increment_usage_batch(ARRAY[:a, :a]::uuid[], '{1,1}', '{late,late 2}', p_occurred_at => '{2024-01-31,2024-02-01}');
 RESET usage_ledger.settlement;
 SELECT outcome, tokens_used FROM increment_usage(:a, 3, 'k3', p_occurred_at => '2024-01-07');
--- The way out that the hint names.
+-- The call that the hint suggests.
 SELECT outcome, period_start = date_trunc('month', now()) AS this_month FROM increment_usage(:a, 1, 'late');
 
--- The period that runs can be closed too; what happens now has to wait then.
+-- The current period can be closed too. Events of today are then refused.
 SELECT tokens_used FROM close_usage_period(:a, date_trunc('month', now()));
 \set VERBOSITY terse
 SELECT increment_usage(:a, 1, 'too early');
 \set VERBOSITY default
 
--- Rolled back, the period is open and what was pending is pending.
+-- After a rollback the period is still open and its pending rows are still pending.
 BEGIN;
 SELECT tokens_used FROM close_usage_period(:b, '2024-01-01');
 ROLLBACK;
 SELECT tokens FROM usage_pending WHERE account_id = :b;
 SELECT outcome FROM increment_usage(:b, 1, 'k2', p_occurred_at => '2024-01-08');
 
--- In one transaction with the calls themselves, in every mode.
+-- A close in the same transaction as calls, in deferred mode.
 BEGIN;
 SET LOCAL usage_ledger.settlement = 'deferred';
 SELECT outcome FROM increment_usage(:b, 30, 'k3', p_occurred_at => '2024-01-08');
@@ -65,7 +65,7 @@ SELECT tokens_used FROM close_usage_period(:b, '2024-01-01');
 COMMIT;
 \set VERBOSITY default
 
--- Nobody closes what is not there, or a counter that its events do not explain.
+-- A period that does not exist cannot be closed, nor a counter that its events do not explain,
 SELECT close_usage_period(:b, '2024-01-02');
 SELECT close_usage_period('10000000-0000-0000-0000-00000000000f', '2024-01-01');
 SELECT close_usage_period(NULL, '2024-01-01');
@@ -76,14 +76,14 @@ SELECT outcome FROM increment_usage(:b, 10, 'k6', p_occurred_at => '2024-03-08')
 UPDATE usage_periods SET tokens_used = tokens_used - 1 WHERE account_id = :b AND period_start = '2024-03-01';
 SELECT close_usage_period(:b, '2024-03-01');
 ROLLBACK;
--- nor one that what is pending would overflow
+-- nor a counter that its pending rows would overflow.
 BEGIN;
 SELECT tokens_used FROM open_usage_period(:b, '2020-01-01', '2020-02-01', 9223372036854775800);
 SET LOCAL usage_ledger.settlement = 'deferred';
 SELECT outcome FROM increment_usage(:b, 8, 'k7', p_occurred_at => '2020-01-08');
 SELECT close_usage_period(:b, '2020-01-01');
 ROLLBACK;
--- Reports by more than an integer's worth, in several pending rows.
+-- Several pending rows whose reports add up to more than an integer can hold.
 BEGIN;
 SELECT reports_used FROM open_usage_period(:b, '2020-01-01', '2020-02-01', 0, 2147483647);
 INSERT INTO usage_events (account_id, period_start, occurred_at, tokens, reports, chats, idempotency_key)
@@ -93,13 +93,13 @@ SELECT reports_used = 4 * 2147483647::bigint AS all_of_them FROM close_usage_per
 ROLLBACK;
 SELECT * FROM verify_usage();
 
--- A whole ledger in one statement: more periods than the lock table has room for.
+-- One statement closes a whole ledger: more periods than the lock table has room for.
 SELECT count(*) FROM generate_series(1, 10000) AS i, increment_usage(md5('close' || i)::uuid, i, 'k', p_occurred_at => '2024-01-05');
 SELECT count(*), sum(invoice.tokens_used)
   FROM (SELECT account_id, period_start FROM usage_totals WHERE period_end <= now() AND closed_at IS NULL ORDER BY 1, 2) AS due,
        close_usage_period(due.account_id, due.period_start) AS invoice
  WHERE due.account_id IN (SELECT md5('close' || i)::uuid FROM generate_series(1, 10000) AS i);
--- Likewise, one that queues usage for as many accounts, singly and in a batch.
+-- One statement queues usage for as many accounts, with single calls and with a batch.
 SET usage_ledger.settlement = 'deferred';
 SELECT count(*) FROM generate_series(1, 10000) AS i, increment_usage(md5('close' || i)::uuid, i, 'queued') AS u WHERE u.outcome = 'queued';
 SELECT count(*) FROM increment_usage_batch((SELECT array_agg(md5('close' || i)::uuid) FROM generate_series(1, 100000) AS i),

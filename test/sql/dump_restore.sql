@@ -1,4 +1,4 @@
--- A dump and restore loses nothing: accounts, totals and keys.
+-- A dump and restore keeps everything: accounts, totals and keys.
 SET timezone = 'UTC';
 \set a '''77777777-0000-0000-0000-000000000001'''
 SELECT period_length FROM set_usage_cycle(:a, '7 days', NULL, 'Europe/Berlin');

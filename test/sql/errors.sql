@@ -1,4 +1,4 @@
--- Every error, with its SQLSTATE, DETAIL and HINT; none of them writes anything.
+-- Every error, with its SQLSTATE, DETAIL and HINT. A call that fails writes nothing.
 SET timezone = 'UTC';
 CREATE FUNCTION failure(command text) RETURNS text LANGUAGE plpgsql AS $$
 DECLARE
@@ -42,10 +42,10 @@ RESET usage_ledger.max_event_age;
 -- UL003
 SELECT failure(format($$SELECT increment_usage(%L, 1, 'after')$$, :closed));
 
--- 22003, the event's own row included
+-- 22003: the event's row is not written either
 SELECT failure(format($$SELECT increment_usage(%L, 1, 'one too many')$$, :full));
 SELECT count(*) AS recorded FROM usage_events WHERE idempotency_key = 'one too many';
--- ... but there is room for nothing
+-- zero tokens still fit
 SELECT outcome, tokens_used FROM increment_usage(:full, 0, 'nothing');
 
 -- 22004
@@ -111,13 +111,13 @@ SELECT failure(format($$SELECT open_usage_period(%L, '2020-01-01Z', '2100-01-01Z
 SELECT failure(format($$SELECT open_usage_period(%L, '2030-01-01Z', '2031-01-01Z')$$, :full));
 SELECT failure(format($$SELECT open_usage_period(%L, '2000-01-01Z', '2200-01-01Z')$$, :full));
 
--- UL001: the key that opening totals need
+-- UL001: the key of the opening totals is already used
 SELECT outcome FROM increment_usage(:a, 1, 'opening:2019-01-01T00:00:00+00:00');
 SELECT failure(format($$SELECT open_usage_period(%L, '2019-01-01Z', '2020-01-01Z', 5)$$, :a));
 
 \pset format aligned
 \pset tuples_only off
--- Nothing was written by what failed.
+-- The calls that failed have written nothing.
 SELECT account_id, left(idempotency_key, 40) AS key, tokens FROM usage_events EXCEPT
 SELECT account_id, idempotency_key, tokens FROM before ORDER BY 1, 2;
 SELECT account_id, period_start FROM usage_periods EXCEPT SELECT account_id, period_start FROM periods_before;

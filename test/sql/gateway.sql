@@ -1,5 +1,5 @@
--- The call as a REST gateway issues it: named arguments out of a JSON body, in a
--- LATERAL subquery, under SET LOCAL ROLE, one JSON object back.
+-- The call as a REST gateway issues it: named arguments from a JSON body, in a LATERAL
+-- subquery, under SET LOCAL ROLE. It returns one JSON object.
 CREATE ROLE usage_service;
 GRANT EXECUTE ON FUNCTION increment_usage TO usage_service;
 
@@ -32,7 +32,7 @@ EXECUTE rpc(:'body') \gset
 SELECT :'body'::json ->> 'outcome' AS outcome, :'body'::json ->> 'tokens_used' AS tokens_used;
 COMMIT;
 
--- The same with another amount: an error with a code, and nothing is left of the transaction.
+-- The same key with another amount is an error with a SQLSTATE, and the transaction has failed.
 \set body '{"p_account_id": "88888888-0000-0000-0000-000000000001", "p_tokens": 1, "p_idempotency_key": "run-1:step-1", "p_is_report": true}'
 \set VERBOSITY sqlstate
 BEGIN;
@@ -41,7 +41,7 @@ EXECUTE rpc(:'body');
 ROLLBACK;
 \set VERBOSITY default
 
--- In the select list, by position, and the row expanded.
+-- The call in the select list, with positional arguments, and its row expanded.
 SELECT outcome, tokens_used FROM (SELECT (increment_usage('88888888-0000-0000-0000-000000000001', 5, 'scalar')).*) AS expanded;
 SELECT (r).outcome, (r).tokens_used FROM (SELECT increment_usage('88888888-0000-0000-0000-000000000001', 5, 'scalar 2') AS r OFFSET 0) AS s;
 

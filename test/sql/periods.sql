@@ -1,4 +1,4 @@
--- Billing periods: opened on the spot, by cycle and time zone, and by hand.
+-- Billing periods: opened on first use by cycle and time zone, and opened explicitly.
 SET timezone = 'UTC';
 SET datestyle = 'ISO';
 SET usage_ledger.max_event_age = '20000d';
@@ -13,25 +13,25 @@ CREATE FUNCTION count_at(account uuid, occurred_at timestamptz) RETURNS text LAN
       FROM increment_usage(account, 1, occurred_at::text, p_occurred_at => occurred_at)
 $$;
 
--- Calendar months by default; a late event lands in the month it belongs to.
+-- Calendar months by default. A late event is counted in the month in which it occurred.
 SELECT count_at(:a, t) FROM unnest('{2024-01-01, 2024-01-31 23:59:59.999999, 2024-02-01, 2024-02-29 12:00, 2023-12-31 23:59:59.999999}'::timestamptz[]) AS t;
 SELECT period_start, tokens_used FROM usage_totals WHERE account_id = :a ORDER BY 1;
 
--- A month-end anchor does not drift, before it or after it.
+-- A month-end anchor does not drift, in later periods or in earlier ones.
 SELECT set_usage_cycle(:b, '1 month', '2024-01-31 10:00Z') \gset
 SELECT count_at(:b, t) FROM unnest('{2024-02-10, 2024-03-10, 2024-04-10, 2025-02-28 10:00, 2023-11-30 10:00, 2023-11-30 09:59}'::timestamptz[]) AS t;
 
--- Daylight saving does not shift the hour: midnight in Berlin, in summer and in winter.
+-- Daylight saving does not shift the hour: midnight in Berlin in summer and in winter.
 SELECT account_id, period_length, period_anchor, time_zone FROM set_usage_cycle(:c, '1 month', NULL, 'Europe/Berlin');
 SELECT count_at(:c, t) FROM unnest('{2024-03-15, 2024-04-15, 2024-10-15, 2024-11-15}'::timestamptz[]) AS t;
--- ... even for a day of 23 hours, one of 25, and an anchor in the hour that is skipped;
+-- The same for a day of 23 hours, a day of 25 hours and an anchor in the skipped hour.
 SELECT set_usage_cycle(:d, '1 day', '2024-01-01 02:30 America/New_York', 'America/New_York') \gset
 SELECT count_at(:d, t) FROM unnest('{2024-03-09 12:00, 2024-03-10 07:29:59, 2024-03-10 07:30, 2024-11-02 12:00, 2024-11-03 12:00}'::timestamptz[]) AS t;
--- what is shorter than a day is elapsed time.
+-- A length of less than a day is elapsed time.
 SELECT set_usage_cycle(:e, '6 hours', '2024-03-10 00:00 America/New_York', 'America/New_York') \gset
 SELECT count_at(:e, t) FROM unnest('{2024-03-10 05:00, 2024-03-10 10:59:59, 2024-03-10 11:00}'::timestamptz[]) AS t;
 
--- A day that a time zone skipped altogether has no period of its own.
+-- A day that a time zone skipped entirely has no period.
 SELECT set_usage_cycle(:f, '1 day', '2011-12-01 00:00 Pacific/Apia', 'Pacific/Apia') \gset
 SELECT count_at(:f, t) FROM unnest('{2011-12-30 09:59:59, 2011-12-30 10:00}'::timestamptz[]) AS t;
 
@@ -47,18 +47,18 @@ SELECT period_of('1 day 1 hour', '2024-05-15');
 SELECT period_of('100 years', '2024-05-15');
 SELECT period_of('1 second', '2024-05-15 12:00:00.5');
 
--- A new cycle changes no period that exists; the next one is clipped to its gap.
+-- A new cycle changes no existing period. The next period is clipped to its gap.
 SELECT set_usage_cycle(:a, '1 month', '2024-01-15Z') \gset
 SELECT count_at(:a, t) FROM unnest('{2024-02-29 13:00, 2024-03-01, 2024-03-15, 2023-11-30}'::timestamptz[]) AS t;
 SELECT period_start, period_end, tokens_used FROM usage_totals WHERE account_id = :a ORDER BY 1;
--- A gap that is shorter than a period is filled and no more.
+-- In a gap shorter than the cycle, the new period fills exactly the gap.
 SELECT set_usage_cycle(:a, '1 year') \gset
 SELECT count(*) FROM open_usage_period(:a, '2024-06-01', '2024-07-01');
 SELECT count_at(:a, t) FROM unnest('{2024-05-01, 2024-08-01, 2024-06-15}'::timestamptz[]) AS t;
--- Other accounts keep their own.
+-- Other accounts keep their cycles.
 SELECT count_at(:b, '2024-02-15');
 
--- Opened by hand, with totals from an older system: they are an event too.
+-- Opened explicitly with totals from an older system. The totals are recorded as an event.
 \set g '''dddddddd-0000-0000-0000-000000000007'''
 SELECT * FROM open_usage_period(:g, '2024-01-10', '2024-02-10', 500000, 12, 3);
 SELECT idempotency_key, occurred_at, tokens, reports, chats FROM usage_events WHERE account_id = :g;
@@ -69,7 +69,7 @@ SELECT count(*) AS opening_events FROM usage_events WHERE account_id = :g AND id
 SELECT outcome, tokens_used FROM increment_usage(:g, 1, 'between', p_occurred_at => '2024-02-10');
 SELECT period_start, tokens_used, reports_used, chats_used FROM usage_totals WHERE account_id = :g ORDER BY 1;
 
--- Rejecting unknown accounts: the ones that were registered or opened by hand go on.
+-- Unknown accounts are rejected. Accounts with a cycle or an opened period still count.
 SET usage_ledger.unknown_account = 'reject';
 SELECT count_at(:g, '2024-05-01');
 SELECT set_usage_cycle('dddddddd-0000-0000-0000-000000000008', '1 month') \gset
@@ -78,7 +78,7 @@ SELECT count(*) FROM open_usage_period('dddddddd-0000-0000-0000-000000000009', '
 SELECT count_at('dddddddd-0000-0000-0000-000000000009', '2024-05-01');
 RESET usage_ledger.unknown_account;
 
--- No account has two periods at once, and no event is outside its own.
+-- No two periods of an account overlap, and every event lies within its period.
 SELECT count(*) AS overlaps
   FROM usage_periods AS p JOIN usage_periods AS q
     ON p.account_id = q.account_id AND p.period_start < q.period_start AND p.period_end > q.period_start;

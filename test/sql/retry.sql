@@ -1,4 +1,4 @@
--- Retries are answered, not counted.
+-- Retries are answered but not counted.
 SET timezone = 'UTC';
 \set a '''bbbbbbbb-0000-0000-0000-000000000001'''
 \set b '''bbbbbbbb-0000-0000-0000-000000000002'''
@@ -6,7 +6,7 @@ SET timezone = 'UTC';
 SELECT outcome, tokens_used FROM increment_usage(:a, 50000, 'run-1', true);
 SELECT outcome, tokens_used FROM increment_usage(:a, 1000, 'run-2', true);
 SELECT outcome, tokens_used FROM increment_usage(:a, 50000, 'run-1', true);
--- A fresh time does not make another event of it; the first time stands.
+-- A retry with a new time is still a retry. The first time stands.
 SELECT outcome, tokens_used FROM increment_usage(:a, 50000, 'run-1', true, p_occurred_at => now() - interval '1 hour');
 SELECT occurred_at = recorded_at AS first_time FROM usage_events WHERE account_id = :a AND idempotency_key = 'run-1';
 
@@ -16,7 +16,7 @@ SELECT increment_usage(:a, 50000, 'run-1', false);
 SELECT increment_usage(:a, 50000, 'run-1', true, true);
 SELECT tokens_used, reports_used, chats_used FROM current_usage(:a);
 
--- Twice in one statement, and after a savepoint was rolled back.
+-- Twice in one statement, and after a rollback to a savepoint.
 SELECT i, (increment_usage(:a, 7, 'run-3')).outcome FROM generate_series(1, 2) AS i;
 BEGIN;
 SAVEPOINT s;
@@ -47,29 +47,29 @@ SELECT outcome FROM increment_usage(:b, 1, 'once');
 SELECT outcome FROM increment_usage(:b, 1, 'once');
 SELECT xmax = 0 AS untouched FROM usage_periods WHERE account_id = :b;
 
--- The first call's verdict stands, whatever has become of the clock and of state
--- since. An event of two months ago, in a period that has ended:
+-- The answer to the first call stands, however much time has passed and whatever has
+-- changed since. The event is two months old, in a period that has ended.
 SET usage_ledger.max_event_age = '100d';
 SELECT outcome, tokens_used FROM increment_usage(:b, 300, 'late', p_occurred_at => date_trunc('month', now(), 'UTC') - interval '40 days');
 RESET usage_ledger.max_event_age;
--- 1. its age is above the limit now
+-- 1. Its age is now above the limit.
 SELECT outcome, tokens_used, period_end < now() AS period_has_ended
   FROM increment_usage(:b, 300, 'late', p_occurred_at => date_trunc('month', now(), 'UTC') - interval '40 days');
--- 2. the retry carries no time: it is answered from the period it was counted in
+-- 2. The retry has no time. It is answered from the period in which the event was counted.
 SELECT outcome, tokens_used, period_end < now() AS period_has_ended FROM increment_usage(:b, 300, 'late');
--- 3. its period is closed, and so is the one of today
+-- 3. Its period is closed, and so is the current one.
 UPDATE usage_periods SET closed_at = now() WHERE account_id = :b;
 SELECT outcome, tokens_used FROM increment_usage(:b, 300, 'late');
 SELECT outcome, tokens_used FROM increment_usage(:b, 1, 'once');
--- 4. unknown accounts are rejected now
+-- 4. Unknown accounts are now rejected.
 SET usage_ledger.unknown_account = 'reject';
 SELECT outcome, tokens_used FROM increment_usage(:b, 300, 'late');
 RESET usage_ledger.unknown_account;
--- 5. it was voided: the key stays claimed
+-- 5. The event was voided. Its key stays claimed.
 UPDATE usage_events SET voided_at = now() WHERE account_id = :b AND idempotency_key = 'late';
 UPDATE usage_periods SET tokens_used = 0 WHERE account_id = :b AND period_end < now();
 SELECT outcome, tokens_used FROM increment_usage(:b, 300, 'late');
--- and so does a conflict
+-- 6. A conflict is still a conflict.
 SELECT increment_usage(:b, 301, 'late');
 
 SELECT * FROM verify_usage();

@@ -1,4 +1,4 @@
--- What a caller controls changes nothing and gains nothing.
+-- Roles have exactly the rights that they were granted, and a hostile caller gains no others.
 CREATE ROLE usage_worker;
 CREATE ROLE usage_biller;
 CREATE ROLE usage_dba;
@@ -6,7 +6,7 @@ CREATE ROLE usage_nobody;
 \set a '''99999999-0000-0000-0000-000000000001'''
 SELECT outcome, tokens_used FROM increment_usage(:a, 100, 'k');
 
--- A role without grants has no way in: every table, view and function.
+-- A role without grants can use no table, view or function.
 SET ROLE usage_nobody;
 \set VERBOSITY terse
 SELECT * FROM usage_accounts;
@@ -30,7 +30,7 @@ SELECT void_usage(:a, 'k', 'nobody');
 SELECT prune_usage_events('infinity');
 RESET ROLE;
 
--- The README's grants suffice, and give no more.
+-- The README's grants are sufficient and give no other rights.
 GRANT USAGE ON SCHEMA public TO usage_worker, usage_biller, usage_dba;
 GRANT EXECUTE ON FUNCTION increment_usage, increment_usage_batch TO usage_worker;
 GRANT SELECT ON usage_totals TO usage_biller;
@@ -68,7 +68,7 @@ SELECT * FROM usage_accounts;
 SELECT void_usage(:a, 'k', 'dba');
 RESET ROLE;
 
--- Row security stands behind the grants: a right on the table alone shows no row.
+-- Row security backs the grants: a role with rights on a table still sees no row.
 GRANT SELECT, UPDATE, DELETE ON usage_accounts, usage_periods, usage_events, usage_pending TO usage_nobody;
 SET ROLE usage_nobody;
 SELECT (SELECT count(*) FROM usage_accounts) AS accounts, (SELECT count(*) FROM usage_periods) AS periods,
@@ -77,8 +77,8 @@ UPDATE usage_periods SET tokens_used = 0;
 RESET ROLE;
 REVOKE ALL ON usage_accounts, usage_periods, usage_events, usage_pending FROM usage_nobody;
 
--- A hostile caller: own operators, tables, temporary tables, functions, types and
--- casts under the names that our SQL uses, in front of the search path.
+-- A hostile caller creates operators, tables, temporary tables, functions, types and casts
+-- with the names that our SQL uses, and puts them first in the search path.
 \c -
 CREATE SCHEMA hostile AUTHORIZATION usage_worker;
 GRANT CREATE, TEMPORARY ON DATABASE :DBNAME TO usage_worker;
@@ -125,9 +125,9 @@ CREATE TYPE hostile.money_like AS (amount bigint);
 CREATE FUNCTION hostile.cast_it(hostile.money_like) RETURNS bigint LANGUAGE sql AS 'SELECT 0::bigint WHERE hostile.boom()';
 CREATE CAST (hostile.money_like AS bigint) WITH FUNCTION hostile.cast_it(hostile.money_like) AS IMPLICIT;
 SET search_path = hostile, pg_temp, pg_catalog, public;
--- the trap works ...
+-- The trap works.
 SELECT 1::pg_catalog.int8 = 1::pg_catalog.int8;
--- ... and our functions do not step into it, on their first call in a session or later
+-- Our functions do not trigger it, neither on the first call of a session nor later.
 SELECT outcome, tokens_used FROM public.increment_usage(:a, 100, 'hostile');
 SELECT outcome, tokens_used FROM public.increment_usage(:a, 100, 'hostile');
 SELECT outcome, tokens_used FROM public.increment_usage('99999999-0000-0000-0000-000000000004', 100, 'hostile');
@@ -150,11 +150,11 @@ SELECT outcome, tokens_used FROM public.void_usage(:a, 'hostile 2', 'hostile');
 SELECT p.tokens_used FROM public.usage_periods AS u, public.close_usage_period(u.account_id, u.period_start) AS p WHERE u.account_id OPERATOR(pg_catalog.=) :a;
 SELECT public.prune_usage_events('infinity') OPERATOR(pg_catalog.>) 0;
 SELECT (SELECT count(*) FROM hostile.usage_events) AS hostile_events, (SELECT count(*) FROM pg_temp.usage_events) AS temporary_events;
--- The extension can be installed with the trap in front of the path, too.
+-- The extension can also be installed with the trap first in the path,
 DROP EXTENSION usage_ledger;
 CREATE EXTENSION usage_ledger SCHEMA public;
 SELECT outcome, tokens_used FROM public.increment_usage(:a, 100, 'hostile');
--- ... and into the very schema where it lies.
+-- and into the schema that contains the trap.
 DROP EXTENSION usage_ledger;
 DROP TABLE hostile.usage_events, hostile.usage_periods, hostile.usage_accounts, hostile.usage_totals;
 CREATE EXTENSION usage_ledger SCHEMA hostile;

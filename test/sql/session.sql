@@ -1,12 +1,12 @@
--- One session goes on working whatever is done to the extension under it.
+-- A session keeps working whatever is done to the extension in the meantime.
 \set a '''ffffffff-0000-0000-0000-000000000001'''
--- Sessions of their own for the first call.
+-- A new session, whose transaction has already failed before the first call.
 \c -
 BEGIN;
 SELECT 1/0;
 SELECT outcome FROM increment_usage(:a, 1, 'first');
 ROLLBACK;
--- The first call in a session fails, and so does its transaction.
+-- The first call to run in the session fails. The next one succeeds in a transaction that fails.
 BEGIN;
 SELECT outcome FROM increment_usage(:a, -1, 'first');
 ROLLBACK;
@@ -19,11 +19,11 @@ SELECT outcome, tokens_used FROM increment_usage(:a, 1, 'first');
 DISCARD ALL;
 SELECT outcome, tokens_used FROM increment_usage(:a, 1, 'after discard all');
 
--- Statistics come and go, and with them plans.
+-- New statistics invalidate the plans.
 ANALYZE usage_accounts, usage_periods, usage_events;
 SELECT outcome, tokens_used FROM increment_usage(:a, 1, 'after analyze');
 
--- A table of one page is best scanned, but it may grow: the plans that are kept use the index.
+-- The planner would scan a table of one page, but the table may grow. The kept plans use the index,
 EXPLAIN (COSTS OFF) SELECT * FROM usage_periods WHERE account_id = :a;
 SELECT pg_stat_force_next_flush();
 SELECT pg_stat_get_numscans('usage_periods'::regclass) AS sequential_scans_before \gset
@@ -31,7 +31,7 @@ SELECT outcome, tokens_used FROM increment_usage(:a, 1, 'by index');
 SELECT pg_stat_force_next_flush();
 SELECT pg_stat_get_numscans('usage_periods'::regclass) - :sequential_scans_before AS sequential_scans;
 
--- ... also where the server plans them anew, for another search path or row_security.
+-- even if the server plans them again for another search path or row_security setting.
 CREATE SCHEMA elsewhere;
 SELECT outcome, tokens_used FROM increment_usage(:a, 1, 'planned for the path');
 SELECT outcome, tokens_used FROM increment_usage(:a, 1, 'planned for the path');
@@ -49,7 +49,7 @@ SELECT pg_stat_force_next_flush();
 SELECT pg_stat_get_numscans('usage_periods'::regclass) + pg_stat_get_numscans('usage_events'::regclass) - :sequential_scans_before AS sequential_scans;
 DROP SCHEMA elsewhere;
 
--- The schema is renamed, one table is moved, and back.
+-- A table is moved to another schema and back. Later the schema is renamed.
 CREATE SCHEMA moved;
 ALTER TABLE usage_events SET SCHEMA moved;
 SELECT outcome, tokens_used FROM increment_usage(:a, 1, 'table moved');
@@ -70,7 +70,7 @@ SELECT period_length FROM "Billing 2".set_usage_cycle(:a, '2 months');
 SELECT tokens_used FROM "Billing 2".open_usage_period(:a, '2020-01-01', '2020-02-01', 5);
 SELECT * FROM "Billing 2".verify_usage();
 
--- In the middle of a transaction, and rolled back.
+-- The same in the middle of a transaction that is rolled back.
 BEGIN;
 SELECT outcome FROM "Billing 2".increment_usage(:a, 1, 'in transaction');
 ALTER SCHEMA "Billing 2" RENAME TO billing;
@@ -84,7 +84,7 @@ SELECT outcome, tokens_used FROM "Billing 2".increment_usage(:a, 1, 'first');
 ROLLBACK;
 SELECT outcome, tokens_used FROM "Billing 2".increment_usage(:a, 1, 'first');
 
--- A trigger on our own table calls back, while the plans are being replaced.
+-- A trigger on the ledger's table calls increment_usage while the plans are being replaced.
 CREATE FUNCTION count_again() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     IF NEW.idempotency_key NOT LIKE 'again: %' THEN
@@ -105,7 +105,7 @@ DROP SCHEMA "Billing 2";
 CREATE EXTENSION usage_ledger;
 SELECT outcome, tokens_used FROM increment_usage(:a, 1, 'first');
 
--- What a session remembers of periods. Deleted by hand, one is missed once ...
+-- The period cache of the session. After a manual DELETE of the period, one call fails.
 SELECT outcome, tokens_used FROM increment_usage(:a, 1, 'second');
 DELETE FROM usage_events;
 DELETE FROM usage_periods;
@@ -119,10 +119,10 @@ DELETE FROM usage_periods;
 SELECT outcome, tokens_used FROM increment_usage(:a, 1, 'fifth');
 SELECT outcome, tokens_used FROM increment_usage(:a, 1, 'fifth');
 RESET usage_ledger.settlement;
--- ... and truncated with all others, not at all.
+-- After a TRUNCATE no call fails.
 TRUNCATE usage_accounts, usage_periods, usage_events, usage_pending;
 SELECT outcome, tokens_used FROM increment_usage(:a, 1, 'sixth');
--- One whose opening is rolled back is not remembered.
+-- A period whose opening is rolled back is not cached.
 TRUNCATE usage_accounts, usage_periods, usage_events, usage_pending;
 BEGIN;
 SAVEPOINT opened;

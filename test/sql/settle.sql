@@ -1,4 +1,4 @@
--- Settlement: the same call, added to the counter now or later.
+-- Settlement: the same call is added to the counter in its transaction or later.
 SET timezone = 'UTC';
 \set a '''66666666-0000-0000-0000-000000000001'''
 \set b '''66666666-0000-0000-0000-000000000002'''
@@ -8,7 +8,7 @@ LOAD 'usage_ledger';
 SHOW usage_ledger.settlement;
 SET usage_ledger.settlement = 'later';
 
--- deferred: recorded and pending, never in the counter, always in the totals.
+-- deferred: recorded and pending, not yet in the counter, always in the totals.
 SET usage_ledger.settlement = 'deferred';
 SELECT outcome, tokens_used, period_start = date_trunc('month', now(), 'UTC') AS this_month FROM increment_usage(:a, 100, 'k1', true);
 SELECT outcome, tokens_used FROM increment_usage(:a, 20, 'k2', false, true);
@@ -19,7 +19,7 @@ SELECT tokens_used, reports_used, chats_used FROM usage_totals WHERE account_id 
 SELECT tokens_used, reports_used, chats_used FROM current_usage(:a);
 SELECT * FROM verify_usage();
 
--- Retries get the same answers in every mode, in whichever mode the first call was.
+-- A retry gets the same answer in every mode, whatever the mode of the first call.
 SELECT outcome, tokens_used FROM increment_usage(:a, 100, 'k1', true);
 SET usage_ledger.settlement = 'adaptive';
 SELECT outcome, tokens_used FROM increment_usage(:a, 100, 'k1', true);
@@ -32,11 +32,11 @@ SET usage_ledger.settlement = 'immediate';
 SELECT increment_usage(:a, 101, 'k1', true);
 \set VERBOSITY default
 
--- adaptive: nobody holds the counter, so it is added to.
+-- adaptive: no other session holds the counter, so the call adds to it.
 SET usage_ledger.settlement = 'adaptive';
 SELECT outcome, tokens_used FROM increment_usage(:a, 4000, 'k3');
 
--- Settling, a row at a time and then the rest.
+-- Settles one row, then the rest.
 SELECT settle_usage(1);
 SELECT count(*) AS pending FROM usage_pending;
 SELECT * FROM verify_usage();
@@ -45,7 +45,7 @@ SELECT settle_usage();
 SELECT account_id, tokens_used, reports_used, chats_used FROM usage_periods WHERE account_id IN (:a, :b) ORDER BY 1;
 SELECT * FROM verify_usage();
 
--- Rolled back, it leaves everything as it was.
+-- A settlement that is rolled back changes nothing.
 SET usage_ledger.settlement = 'deferred';
 SELECT outcome FROM increment_usage(:a, 7, 'k4');
 BEGIN;
@@ -56,7 +56,7 @@ SELECT count(*) AS pending FROM usage_pending;
 SELECT tokens_used FROM usage_totals WHERE account_id = :a;
 SELECT settle_usage();
 
--- A call for a period that is closed is refused in every mode.
+-- A call for a closed period is refused in every mode.
 SELECT tokens_used FROM open_usage_period(:closed, '2020-01-01Z', '2100-01-01Z');
 SELECT outcome FROM increment_usage(:closed, 1, 'k1');
 UPDATE usage_periods SET closed_at = now() WHERE account_id = :closed;
@@ -66,7 +66,7 @@ SET usage_ledger.settlement = 'adaptive';
 SELECT increment_usage(:closed, 1, 'k2');
 \set VERBOSITY default
 
--- What cannot be folded is reported, stays pending as one row, and holds up nobody else's.
+-- Rows that cannot be folded are reported and stay pending as one row. The rows of other accounts are settled.
 SET usage_ledger.settlement = 'deferred';
 SELECT tokens_used FROM open_usage_period(:full, '2020-01-01Z', '2100-01-01Z', 9223372036854775800);
 SELECT outcome FROM increment_usage(:full, 7, 'fits');
@@ -78,7 +78,7 @@ SELECT account_id, tokens FROM usage_pending ORDER BY 1;
 SELECT account_id, tokens_used FROM usage_totals WHERE account_id IN (:full, :b) ORDER BY 1;
 SELECT tokens_used FROM current_usage(:full);
 SELECT * FROM verify_usage();
--- When there is room and the period is open again, it is folded.
+-- Once there is room and the period is open again, they are folded.
 UPDATE usage_periods SET closed_at = NULL WHERE account_id = :closed;
 UPDATE usage_periods SET tokens_used = tokens_used - 1 WHERE account_id = :full;
 UPDATE usage_events SET tokens = tokens - 1 WHERE account_id = :full AND idempotency_key LIKE 'opening:%';
@@ -86,7 +86,7 @@ SELECT settle_usage();
 SELECT count(*) AS pending FROM usage_pending;
 SELECT * FROM verify_usage();
 
--- Many rows of many accounts, in several calls.
+-- Many rows of many accounts are settled in several calls.
 INSERT INTO usage_accounts (account_id, period_anchor) SELECT md5(i::text)::uuid, '2001-01-01Z' FROM generate_series(1, 500) AS i;
 SELECT count(*) AS queued FROM generate_series(1, 5000) AS i, increment_usage(md5((i % 500 + 1)::text)::uuid, i, 'many ' || i) AS u WHERE u.outcome = 'queued';
 SELECT settle_usage(2000);

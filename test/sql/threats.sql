@@ -1,5 +1,5 @@
--- The threat model, docs/security.md: what each of its lines claims is tried here, or
--- in the test that it names.
+-- The threat model of docs/security.md. Each claim there is tested here or in the test
+-- that it names.
 SET timezone = 'UTC';
 SET datestyle = 'ISO';
 SET client_min_messages = warning;
@@ -10,7 +10,7 @@ CREATE EXTENSION usage_ledger;
 \set b '''70000000-0000-0000-0000-00000000000b'''
 \set new_account '''70000000-0000-0000-0000-00000000000c'''
 
--- Runs a command, takes it back, and says what came of it: "allowed" or an SQLSTATE.
+-- Runs a command, rolls it back and returns the result: "allowed" or an SQLSTATE.
 CREATE FUNCTION attempt(command text) RETURNS text LANGUAGE plpgsql AS $$
 BEGIN
     EXECUTE command;
@@ -40,7 +40,7 @@ SELECT outcome FROM increment_usage(:a, 100, 'of a');
 SELECT outcome FROM increment_usage(:b, 987654321, 'of b');
 SELECT count(*) FROM open_usage_period(:a, '2020-01-01Z', '2020-02-01Z', 5);
 
--- R1. The README's grants as printed there, and what they come to.
+-- R1. The README's grants as printed there, and the rights that they give.
 CREATE VIEW roles AS SELECT rolname FROM pg_roles WHERE rolname IN ('worker', 'biller', 'dba', 'stranger');
 CREATE VIEW ledger_members AS
 SELECT d.classid, d.objid
@@ -57,7 +57,7 @@ SELECT rolname, string_agg(proname, ' ' ORDER BY proname) AS may_call
  WHERE has_function_privilege(rolname, oid, 'EXECUTE')
  GROUP BY 1 ORDER BY 1;
 
--- R2. Every way in is tried by everyone, first by the superuser to see that the attempts are good ones.
+-- R2. Every role tries every kind of access. The superuser tries first, to show that each attempt is valid.
 CREATE TABLE attempts AS
 SELECT format(command, relname, attname) AS command
   FROM ledger_members JOIN pg_class ON classid = 'pg_class'::regclass AND objid = oid JOIN pg_attribute ON attrelid = oid AND attnum = 1,
@@ -101,7 +101,7 @@ SET SESSION AUTHORIZATION dba;
 SELECT command AS allowed_to_dba FROM attempts, attempt(command) WHERE attempt = 'allowed' ORDER BY command COLLATE "C";
 RESET SESSION AUTHORIZATION;
 
--- R3. Row security stands behind the tables, for new rows and for predefined roles too.
+-- R3. Row security protects the tables from roles with rights on them, also for new rows and predefined roles.
 GRANT SELECT, INSERT ON usage_accounts, usage_periods, usage_events, usage_pending TO stranger;
 GRANT pg_read_all_data TO stranger;
 SET SESSION AUTHORIZATION stranger;
@@ -115,8 +115,8 @@ RESET SESSION AUTHORIZATION;
 REVOKE pg_read_all_data FROM stranger;
 REVOKE ALL ON usage_accounts, usage_periods, usage_events, usage_pending FROM stranger;
 
--- R4. Not protected: the owner who grants on everything later opens the view, which is
--- read with its owner's rights, every function, and by TRUNCATE and TRIGGER the tables.
+-- R4. Not protected: later grants by the owner on everything. They open the view, which is
+-- read with its owner's rights, every function, and the tables by TRUNCATE and TRIGGER.
 BEGIN;
 GRANT ALL ON ALL TABLES IN SCHEMA public TO stranger;
 GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA public TO stranger;
@@ -128,10 +128,10 @@ SELECT command FROM attempts, attempt(command)
 ROLLBACK;
 
 ------------------------------------------------------------------------------
--- What an answer tells
+-- What an answer reveals
 ------------------------------------------------------------------------------
 
--- A1. An answer is about the account that was named, also where another has the same key.
+-- A1. An answer is about the given account, even if another account has the same key.
 SET SESSION AUTHORIZATION worker;
 SELECT outcome, tokens_used FROM increment_usage(:a, 1, 'of b');
 SELECT outcome, tokens_used FROM increment_usage(:a, 1, 'of b');
@@ -140,7 +140,7 @@ SELECT outcome, tokens_used, detail FROM increment_usage_batch(ARRAY[:a, :b, :a]
 SELECT increment_usage(:a, 2, 'of b');
 \set VERBOSITY default
 
--- A2. Nor does any part of an error tell more than the call has passed, or its own key has counted.
+-- A2. No part of an error reveals more than the call's arguments and the event of its own key.
 RESET SESSION AUTHORIZATION;
 CREATE FUNCTION message(command text) RETURNS text LANGUAGE plpgsql AS $$
 DECLARE
@@ -169,7 +169,7 @@ SELECT split_part(message, ' |', 1) AS sqlstate, length(message) < 800 AS is_sho
        message ~ '987654321|00000000000b' AS tells_of_b
   FROM messages ORDER BY 1, command;
 
--- A3. Statistics of the tables' contents are nobody's, and catalogs hold no rows.
+-- A3. No role sees statistics of the tables' contents, and catalogs hold no rows.
 ANALYZE usage_accounts, usage_periods, usage_events, usage_pending;
 SELECT count(*) > 0 AS superuser_sees FROM pg_stats WHERE tablename LIKE 'usage\_%';
 SET SESSION AUTHORIZATION worker;
@@ -182,7 +182,7 @@ RESET SESSION AUTHORIZATION;
 -- What a caller passes
 ------------------------------------------------------------------------------
 
--- P1. Arguments are data. A type of the caller's is converted before the call, as the caller.
+-- P1. Arguments are data. A value of the caller's own type is converted before the call, with the caller's rights.
 CREATE SCHEMA hostile;
 GRANT ALL ON SCHEMA hostile TO worker, biller;
 CREATE TABLE hostile.log (ran_as text);
@@ -206,11 +206,11 @@ RESET SESSION AUTHORIZATION;
 TRUNCATE hostile.log;
 
 ------------------------------------------------------------------------------
--- What a caller's session is like
+-- The caller's session
 ------------------------------------------------------------------------------
 
--- S1. Types under every name that occurs in a body, where types are looked for first: in
--- a session's temporary schema. (Tables, functions and operators: security.sql.)
+-- S1. A type for every word in a function's body, in the schema that is searched first for
+-- types: the session's temporary schema. (Tables, functions and operators: security.sql.)
 \c -
 SET client_min_messages = warning;
 SET SESSION AUTHORIZATION biller;
@@ -226,10 +226,10 @@ BEGIN
         EXECUTE pg_catalog.format('CREATE DOMAIN pg_temp.%I AS pg_catalog.text CHECK (hostile.spring())', word);
     END LOOP;
 END $$;
--- the trap works ...
+-- The trap works.
 SELECT 'x'::record;
 SELECT ran_as FROM hostile.log;
--- ... and ours do not step into it
+-- Our functions do not trigger it.
 SELECT tokens_used > 0 AS is_read FROM public.current_usage(:a);
 SELECT count(*) FROM public.verify_usage();
 SELECT outcome FROM public.void_usage(:a, 'of a', 'hostile');
@@ -251,8 +251,8 @@ SET timezone = 'UTC';
 SET datestyle = 'ISO';
 SET client_min_messages = warning;
 
--- S2. Settings: all that a caller may set, to either end and to every value, with plans
--- that are made anew under them at each call. All come to the same.
+-- S2. Every setting that a caller may change, at both ends of its range and with every
+-- value. Each call is planned under that setting. The answers never change.
 CREATE FUNCTION scenario() RETURNS text LANGUAGE plpgsql AS $$
 DECLARE
     account uuid := gen_random_uuid();
@@ -296,7 +296,7 @@ EXCEPTION
     WHEN SQLSTATE 'TRIED' THEN RETURN answers;
     WHEN OTHERS THEN RETURN SQLSTATE || ' ' || SQLERRM;
 END $$;
--- All functions, and nothing else: the README's grants together.
+-- All of the README's grants together give the right to call all functions, and no other.
 GRANT worker, biller, dba TO stranger;
 SET SESSION AUTHORIZATION stranger;
 SET plan_cache_mode = 'force_custom_plan';
@@ -307,7 +307,7 @@ WITH tries AS (
       FROM pg_settings,
            unnest(CASE vartype WHEN 'bool' THEN '{on,off}' WHEN 'enum' THEN enumvals ELSE ARRAY[min_val, max_val] END) AS value
      WHERE context = 'user' AND vartype <> 'string'
-       AND name NOT LIKE 'transaction\_%'  -- the transaction is under way
+       AND name NOT LIKE 'transaction\_%'  -- the transaction has already begun
        AND name NOT LIKE 'usage\_ledger.%' -- the scenario's own
        AND name NOT LIKE 'debug\_print\_%' AND name NOT LIKE 'log\_%' AND name NOT IN ('client_min_messages', 'exit_on_error')
     UNION ALL
@@ -324,7 +324,7 @@ RESET SESSION AUTHORIZATION;
 REVOKE worker, biller, dba FROM stranger;
 RESET plan_cache_mode;
 
--- S3. A time zone means the same whatever abbreviations the session knows.
+-- S3. A time zone means the same whatever the session's abbreviations are.
 CREATE FUNCTION period_under(abbreviations text, zone text) RETURNS text LANGUAGE plpgsql AS $$
 DECLARE
     account uuid := gen_random_uuid();
@@ -338,13 +338,13 @@ END $$;
 SET usage_ledger.max_event_age = '20000d';
 SELECT zone, period_under('Default', zone), period_under('Australia', zone) = period_under('Default', zone) AS is_the_same
   FROM unnest('{UTC,Europe/Berlin}'::text[]) AS zone;
--- So do zones with the name of an abbreviation, on systems that have such zones.
+-- The same for zones with the name of an abbreviation, on systems that have such zones.
 SELECT bool_and(period_under('Australia', name) = period_under('Default', name)) AS are_the_same
   FROM pg_timezone_names WHERE name IN ('EST', 'CET', 'UTC');
 RESET usage_ledger.max_event_age;
 RESET timezone_abbreviations;
 
--- S4. The superuser's settings are the superuser's, also where a caller has set them
+-- S4. Only a superuser can change the superuser's settings, even if a caller has set them
 -- before the library was loaded.
 \c -
 SET SESSION AUTHORIZATION worker;
@@ -353,7 +353,7 @@ BEGIN
     SET usage_ledger.unknown_account = 'reject';
     SET usage_ledger.max_event_age = '20000d';
 EXCEPTION WHEN insufficient_privilege THEN
-    NULL; -- it is loaded, from shared_preload_libraries
+    NULL; -- the library is loaded already, by shared_preload_libraries
 END $$;
 SET client_min_messages = error;
 \set VERBOSITY terse
@@ -372,7 +372,7 @@ SELECT attempt('ALTER ROLE worker SET usage_ledger.max_event_age = ''20000d''') 
 RESET SESSION AUTHORIZATION;
 SET client_min_messages = warning;
 
--- S5. Whoever catches an error keeps nothing of the call that raised it.
+-- S5. A caller that catches an error keeps nothing of the call that raised it.
 SELECT c.closed_at IS NOT NULL AS is_closed FROM usage_periods AS p, close_usage_period(p.account_id, p.period_start) AS c WHERE p.account_id = :b;
 SELECT count(*) FROM open_usage_period(:b, '2001-01-01Z', '2001-02-01Z', 9223372036854775807);
 CREATE VIEW row_counts AS
@@ -396,11 +396,11 @@ DROP TABLE row_counts_before;
 DROP VIEW row_counts;
 
 ------------------------------------------------------------------------------
--- The owner, and who installs
+-- The owner and the installing role
 ------------------------------------------------------------------------------
 
--- O1. Code on a table runs with the functions' owner's rights, whoever calls: it is the
--- owner's, or that of whoever was given TRIGGER.
+-- O1. Code on a table runs with the rights of the functions' owner, whatever role calls. It
+-- belongs to the owner, or to a role with the TRIGGER right.
 CREATE FUNCTION hostile.note() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN INSERT INTO hostile.log VALUES (current_user); RETURN NEW; END';
 GRANT USAGE ON SCHEMA hostile TO stranger;
 GRANT TRIGGER ON usage_events TO stranger;
@@ -412,7 +412,7 @@ RESET SESSION AUTHORIZATION;
 SELECT ran_as = (SELECT proowner::regrole::text FROM pg_proc WHERE proname = 'increment_usage') AS ran_as_owner FROM hostile.log;
 DROP TRIGGER note ON usage_events;
 
--- O2. What lies under a name of ours in the schema makes CREATE EXTENSION fail, and nothing is left behind.
+-- O2. An object in the schema with one of our names makes CREATE EXTENSION fail, and nothing is left behind.
 CREATE TABLE planted AS
 SELECT format('CREATE TABLE hostile.%I ()', relname) AS command
   FROM pg_class
@@ -422,7 +422,7 @@ UNION ALL
 SELECT format('CREATE FUNCTION hostile.%I(%s) RETURNS text LANGUAGE sql AS ''SELECT current_user::text''', proname, oidvectortypes(proargtypes))
   FROM pg_proc WHERE oid IN (SELECT objid FROM ledger_members WHERE classid = 'pg_proc'::regclass);
 GRANT SELECT ON planted TO worker;
-CREATE FUNCTION install_beside(command text) RETURNS text LANGUAGE plpgsql AS $$
+CREATE FUNCTION install_after(command text) RETURNS text LANGUAGE plpgsql AS $$
 DECLARE
     result text;
 BEGIN
@@ -435,12 +435,12 @@ EXCEPTION WHEN SQLSTATE 'TRIED' THEN
     RETURN result;
 END $$;
 DROP EXTENSION usage_ledger;
-SELECT attempt('CREATE EXTENSION usage_ledger SCHEMA hostile') AS beside_nothing;
-SELECT install_beside AS beside_a_name_of_ours, count(*) FROM planted, install_beside(command) GROUP BY 1 ORDER BY 1;
+SELECT attempt('CREATE EXTENSION usage_ledger SCHEMA hostile') AS without_name_clash;
+SELECT install_after AS with_name_clash, count(*) FROM planted, install_after(command) GROUP BY 1 ORDER BY 1;
 SELECT count(*) AS left_behind FROM pg_class WHERE relnamespace = 'hostile'::regnamespace AND relname LIKE 'usage%';
 
--- O3. Not protected: who may create in the schema can plant an overload that callers match
--- better. Ours never call it, and a caller who passes bigint does not.
+-- O3. Not protected: a role that may create in the schema can plant an overload that matches
+-- a call better. Our functions never call it, nor does a caller that passes bigint.
 SET SESSION AUTHORIZATION worker;
 CREATE FUNCTION hostile.increment_usage(uuid, integer, text) RETURNS text LANGUAGE sql AS $$SELECT 'planted'$$;
 CREATE FUNCTION hostile.current_usage(text) RETURNS text LANGUAGE sql AS $$SELECT 'planted'$$;
@@ -449,7 +449,7 @@ CREATE EXTENSION usage_ledger SCHEMA hostile;
 SELECT hostile.increment_usage(:a, 1, 'k');
 SELECT outcome FROM hostile.increment_usage(:a, 1::bigint, 'k');
 
--- O4. Who owns the schema owns none of our objects in it. Not protected: dropping the schema drops them.
+-- O4. The schema's owner does not own our objects in it. Not protected: dropping the schema drops them.
 ALTER SCHEMA hostile OWNER TO worker;
 SET SESSION AUTHORIZATION worker;
 SELECT command, attempt(command)
@@ -461,7 +461,7 @@ SELECT command, attempt(command)
 RESET SESSION AUTHORIZATION;
 DROP EXTENSION usage_ledger;
 
--- O5. The schema's name is quoted, or refused where PostgreSQL cannot be sure of the quoting.
+-- O5. The schema's name is quoted, or refused if PostgreSQL cannot quote it safely.
 SELECT name, attempt(format('CREATE SCHEMA %1$I; CREATE EXTENSION usage_ledger SCHEMA %1$I;'
                             'SELECT %1$I.increment_usage(gen_random_uuid(), 1, ''k''), %1$I.current_usage(gen_random_uuid());'
                             'SELECT %1$I.verify_usage()', name))
@@ -472,13 +472,13 @@ CREATE EXTENSION usage_ledger;
 -- Limits
 ------------------------------------------------------------------------------
 
--- L1. A batch (all other limits: errors.sql, void.sql, settle.sql, prune.sql).
+-- L1. The size of a batch. (All other limits: errors.sql, void.sql, settle.sql, prune.sql.)
 \set VERBOSITY terse
 SELECT count(*) FROM increment_usage_batch(array_fill(:a::uuid, ARRAY[1000001]), array_fill(1::bigint, ARRAY[1000001]), array_fill('k'::text, ARRAY[1000001]));
 \set VERBOSITY default
 
--- L2. A transaction takes so many places in the server's lock table and no more, of classes
--- that pg_advisory_lock does not have.
+-- L2. A transaction takes a limited number of places in the server's lock table. Their lock
+-- classes are out of reach for pg_advisory_lock.
 CREATE FUNCTION locks_of(mode text) RETURNS TABLE (calls bigint, locks bigint, not_in_sql boolean) LANGUAGE plpgsql AS $$
 BEGIN
     PERFORM set_config('usage_ledger.settlement', mode, true);
@@ -493,7 +493,7 @@ SELECT * FROM locks_of('deferred');
 SELECT settle_usage();
 SELECT count(*) FROM verify_usage();
 
-DROP FUNCTION locks_of, install_beside, period_under, scenario_under, scenario, message, attempt;
+DROP FUNCTION locks_of, install_after, period_under, scenario_under, scenario, message, attempt;
 DROP TABLE planted, messages, attempts;
 DROP VIEW ledger_members, roles;
 DROP SCHEMA hostile CASCADE;

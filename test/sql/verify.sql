@@ -9,7 +9,7 @@ SELECT outcome FROM increment_usage(:a, 200, 'k2', false, true, p_occurred_at =>
 SELECT outcome FROM increment_usage(:b, 300, 'k1', p_occurred_at => '2024-01-05');
 SELECT * FROM verify_usage();
 
--- A counter that is off, in each of its three parts, is listed by itself.
+-- A counter that is wrong is listed, and each of its three parts has its own row.
 BEGIN;
 UPDATE usage_periods SET tokens_used = tokens_used - 1, reports_used = 0, chats_used = 5
  WHERE account_id = :a AND period_start = '2024-01-01';
@@ -18,7 +18,7 @@ SELECT * FROM verify_usage(:a);
 SELECT * FROM verify_usage(:b);
 ROLLBACK;
 
--- An event that is lost, one that is doubled, and one whose period does not exist.
+-- A lost event, a duplicated event, and an event whose period does not exist.
 BEGIN;
 DELETE FROM usage_events WHERE account_id = :a AND idempotency_key = 'k1';
 INSERT INTO usage_events (account_id, period_start, occurred_at, tokens, reports, chats, idempotency_key)
@@ -28,7 +28,7 @@ VALUES (:b, '1999-01-01', '1999-01-05', 0, 1, 0, 'nowhere');
 SELECT * FROM verify_usage() WHERE account_id IN (:a, :b);
 ROLLBACK;
 
--- A voided event does not count, and what is pending does: totals say the same.
+-- A voided event does not count and a pending row does. usage_totals agrees.
 BEGIN;
 UPDATE usage_events SET voided_at = now(), void_reason = 'test' WHERE account_id = :b;
 SELECT * FROM verify_usage(:b);
@@ -44,7 +44,7 @@ INSERT INTO usage_pending VALUES (:b, '2024-01-01', 1, 1, 1);
 SELECT * FROM verify_usage(:b);
 ROLLBACK;
 
--- A pruned period is not explained by its events any more.
+-- A pruned period is not checked, because its events are gone.
 BEGIN;
 DELETE FROM usage_events WHERE account_id = :a AND period_start = '2024-01-01';
 UPDATE usage_periods SET closed_at = now(), pruned_at = now() WHERE account_id = :a AND period_start = '2024-01-01';
