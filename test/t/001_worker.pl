@@ -1,4 +1,4 @@
-# The background worker: it settles, and goes on whatever is done to it.
+# The background worker settles pending usage, and recovers from every interruption.
 use strict;
 use warnings;
 
@@ -23,7 +23,7 @@ $node->start;
 
 my $call_number = 0;
 
-# Queues one event, and tells whether it ends up in its counter.
+# Queues one event and returns the outcome.
 sub queue
 {
 	my ($server, $database) = @_;
@@ -44,7 +44,7 @@ sub is_settled
 	return;
 }
 
-# Waits until the log says something that it did not say before.
+# Waits until the log matches a pattern.
 sub log_says
 {
 	my ($pattern, $name) = @_;
@@ -52,13 +52,13 @@ sub log_says
 	return;
 }
 
-ok($node->poll_query_until('postgres', "SELECT ($launcher) = 1"), 'the launcher is there');
+ok($node->poll_query_until('postgres', "SELECT ($launcher) = 1"), 'the launcher runs');
 log_says(qr/could not settle database "No Such Database"/, 'a missing database is logged');
 
-# Without the extension there is nothing to do, and nothing to complain of.
+# Without the extension there is nothing to settle, which is not an error.
 sleep 1;
 unlike(slurp_file($node->logfile), qr/could not settle database "postgres"/,
-	'a missing extension is no error');
+	'a missing extension is not logged as an error');
 
 $node->safe_psql('postgres', 'CREATE EXTENSION usage_ledger');
 is_settled($node, 'postgres', 'start');
@@ -70,9 +70,9 @@ is($node->safe_psql('postgres',
 ok($node->poll_query_until('postgres',
 		q{SELECT count(*) = 1 FROM pg_stat_activity WHERE backend_type = 'usage_ledger launcher'
 		  AND state = 'idle' AND query = 'waiting for pending usage'}),
-	'it says what it is doing');
+	'pg_stat_activity shows what the launcher is doing');
 
-# What it has done shows in usage_ledger_stats, with what calls came to.
+# usage_ledger_stats counts the outcomes of calls and the work of the worker.
 sub stats
 {
 	my ($columns) = @_;
@@ -89,21 +89,21 @@ SELECT increment_usage($account, -1, 'never');
 SELECT increment_usage($account, 1, 'never', p_occurred_at => 'infinity');
 SELECT increment_usage_batch(ARRAY[$account, $account, $account]::uuid[], '{1,1,-1}', '{first,first,never}');
 }, on_error_stop => 0);
-is(queue($node, 'postgres'), 'queued', 'one more call');
+is(queue($node, 'postgres'), 'queued', 'a call is queued for the worker');
 ok( $node->poll_query_until('postgres', 'SELECT settled_rows = 1 FROM usage_ledger_stats'),
 	'settled rows are counted');
 is(stats('applied, queued, replayed, conflicts, refused, lock_waits, pending_rows, pending_age IS NULL'),
-	'2|1|2|1|3|0|0|t', 'and so are calls and items, by what they came to');
-is(stats('settle_rounds > 0'), 't', 'and rounds');
+	'2|1|2|1|3|0|0|t', 'calls and items are counted by outcome');
+is(stats('settle_rounds > 0'), 't', 'settlement rounds are counted');
 ok( $node->poll_query_until('postgres',
 		q{SELECT worker_error = 'no settler for database "No Such Database" could start'
 		     AND worker_error_at > stats_reset FROM usage_ledger_stats}),
-	'the worker\'s last error');
+	'the worker\'s last error is shown');
 is( $node->safe_psql('postgres',
 		'SELECT count(*) FROM usage_ledger_stats JOIN pg_stat_activity ON pid = worker_pid'),
-	'1', 'the worker\'s process');
+	'1', 'the worker\'s process is shown');
 
-# Who waits for a counter.
+# A session that waits for a counter.
 my $holder = $node->background_psql('postgres');
 $holder->query_safe("BEGIN; SELECT increment_usage($account, 1, 'holder')");
 my $waiter = $node->background_psql('postgres');
@@ -114,19 +114,19 @@ $holder->query_safe('COMMIT');
 $holder->quit;
 $waiter->quit;
 
-# Reload: no database is served, then this one again.
+# Reload: first no database is served, then this one again.
 $node->append_conf('postgresql.conf', "usage_ledger.settle_databases = ''");
 $node->reload;
 sleep 1;
 queue($node, 'postgres');
 sleep 1;
 is($node->safe_psql('postgres', 'SELECT count(*) FROM usage_pending'),
-	'1', 'a database that is not served any more is left alone');
+	'1', 'a database that is no longer served is not settled');
 $node->append_conf('postgresql.conf', "usage_ledger.settle_databases = 'postgres, served_too'");
 $node->reload;
 is_settled($node, 'postgres', 'reload');
 
-# Much at once does not wait for the next round.
+# A large queue does not wait for the next round.
 $node->append_conf('postgresql.conf',
 	"usage_ledger.settle_interval = 1h\nusage_ledger.settle_rows = 100");
 $node->reload;
@@ -134,12 +134,12 @@ sleep 1;
 queue($node, 'postgres');
 sleep 1;
 is($node->safe_psql('postgres', 'SELECT count(*) FROM usage_pending'),
-	'1', 'a little waits for the next round');
+	'1', 'a small queue waits for the next round');
 $node->safe_psql('postgres',
 	"SET usage_ledger.settlement = 'deferred';"
-	  . "SELECT count(increment_usage($account, 1, 'much ' || n)) FROM generate_series(1, 250) AS n");
+	  . "SELECT count(increment_usage($account, 1, 'large ' || n)) FROM generate_series(1, 250) AS n");
 ok($node->poll_query_until('postgres', 'SELECT count(*) = 0 FROM usage_pending'),
-	'much is settled at once, in several transactions');
+	'a large queue is settled immediately, in several transactions');
 $node->append_conf('postgresql.conf',
 	"usage_ledger.settle_interval = 100ms\nusage_ledger.settle_rows = 100000");
 my $applied = stats('applied, stats_reset');
@@ -147,7 +147,7 @@ $node->restart;
 is(stats('applied, stats_reset'), $applied, 'a clean restart keeps the statistics');
 is_settled($node, 'postgres', 'restart');
 
-# An error in a round.
+# A round fails.
 $node->safe_psql(
 	'postgres', q{
 CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'the round fails'; END $$;
@@ -158,39 +158,39 @@ log_says(qr/could not settle database "postgres"; next try in/, 'and the launche
 ok( $node->poll_query_until('postgres',
 		q{SELECT worker_error = 'the round fails' AND pending_rows = 1 AND pending_age > interval '0'
 		  FROM usage_ledger_stats}),
-	'a stuck ledger shows, and why it is stuck');
+	'the statistics show pending rows and the error that keeps them pending');
 $node->safe_psql('postgres', 'DROP FUNCTION fail CASCADE');
 is_settled($node, 'postgres', 'after an error');
 
-# DROP EXTENSION while it runs.
+# DROP EXTENSION while the worker runs.
 $node->safe_psql('postgres', 'DROP EXTENSION usage_ledger');
 sleep 1;
 $node->safe_psql('postgres', 'CREATE EXTENSION usage_ledger');
 is_settled($node, 'postgres', 'the extension dropped and created again');
 
-# DROP DATABASE while it runs.
+# DROP DATABASE while the worker runs.
 $node->safe_psql('postgres', "CREATE DATABASE served_too ENCODING 'LATIN1' TEMPLATE template0");
 $node->safe_psql('served_too', 'CREATE EXTENSION usage_ledger');
 is_settled($node, 'served_too', 'a second database');
 
-# What is wrong there is not in the encoding of this one.
+# An error message from that database has another encoding than this one.
 $node->safe_psql(
 	'served_too', q{
 CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE '%', 'caf' || chr(233); END $$;
 CREATE TRIGGER fail BEFORE UPDATE ON usage_periods FOR EACH ROW EXECUTE FUNCTION fail();});
 queue($node, 'served_too');
 ok( $node->poll_query_until('postgres', q{SELECT worker_error = 'caf?' FROM usage_ledger_stats}),
-	'an error in another encoding can be read');
+	'an error message in another encoding can be read');
 $node->safe_psql('served_too', 'DROP FUNCTION fail CASCADE');
-is_settled($node, 'served_too', 'after that');
+is_settled($node, 'served_too', 'after the error in another encoding');
 queue($node, 'served_too');
 $node->safe_psql('postgres', 'DROP DATABASE served_too');
 is_settled($node, 'postgres', 'the second database dropped');
 
-# The launcher is terminated, and then a backend crashes.
+# First the launcher is terminated, then a backend crashes.
 $node->safe_psql('postgres',
 	q{SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'usage_ledger launcher'});
-ok($node->poll_query_until('postgres', "SELECT ($launcher) = 1"), 'the launcher is back');
+ok($node->poll_query_until('postgres', "SELECT ($launcher) = 1"), 'the launcher is restarted');
 is_settled($node, 'postgres', 'the launcher terminated');
 
 my $victim = $node->background_psql('postgres', on_error_stop => 0);
@@ -198,11 +198,11 @@ my $pid = $victim->query('SELECT pg_backend_pid()');
 is(PostgreSQL::Test::Utils::system_log('pg_ctl', 'kill', 'KILL', $pid), 0, 'a backend is killed');
 $victim->{run}->finish;
 ok($node->poll_query_until('postgres', "SELECT ($launcher) = 1"),
-	'the launcher is back after the crash');
+	'the launcher is restarted after the crash');
 is_settled($node, 'postgres', 'crash');
-cmp_ok(stats('applied'), '<', (split /\|/, $applied)[0], 'a crash begins the statistics anew');
+cmp_ok(stats('applied'), '<', (split /\|/, $applied)[0], 'a crash resets the statistics');
 
-# A standby does nothing until it is promoted.
+# A standby settles nothing until it is promoted.
 $node->backup('base');
 my $standby = PostgreSQL::Test::Cluster->new('standby');
 $standby->init_from_backup($node, 'base', has_streaming => 1);
@@ -218,7 +218,7 @@ ok($standby->poll_query_until('postgres', "SELECT ($launcher) = 1"),
 	'the launcher starts when the standby is promoted');
 is_settled($standby, 'postgres', 'promotion');
 
-# Shutdown is prompt, also for a launcher that waits.
+# Shutdown is prompt even if the launcher is waiting.
 my $started = time;
 $standby->stop('fast');
 $node->stop('fast');

@@ -1,7 +1,7 @@
-# The whole cluster is killed at random moments under load. Whatever was acknowledged is
-# counted once, and what was not is, after its retry.
+# The whole cluster is killed at random moments under load. Every acknowledged event is
+# counted once, and every other event is counted once after its retry.
 #
-# CRASH_ROUNDS says how often (10), SEED which random moments and calls.
+# CRASH_ROUNDS is the number of crashes (10), SEED the seed of the random moments and calls.
 use strict;
 use warnings;
 
@@ -41,7 +41,7 @@ for my $round (1 .. $round_count)
 	UsageClients::crash($node);
 	my $errors = $clients->await_stop;
 	my @unexpected = grep { !/^(connection lost|no connection)$/ } sort keys %$errors;
-	is("@unexpected", '', "round $round: nothing else went wrong");
+	is("@unexpected", '', "round $round: clients saw no other errors");
 	$node->start;
 	$clients->check("round $round");
 	$clients->go_on;
@@ -49,10 +49,10 @@ for my $round (1 .. $round_count)
 $clients->finish_all;
 
 my $sum = $clients->{sum};
-cmp_ok($sum->{unacknowledged}, '>', 0, 'calls were under way when the cluster was killed');
-cmp_ok($sum->{events}, '>', $sum->{unacknowledged}, 'and others were done');
+cmp_ok($sum->{unacknowledged}, '>', 0, 'calls were in progress when the cluster was killed');
+cmp_ok($sum->{events}, '>', $sum->{unacknowledged}, 'other calls were complete');
 ok( $node->poll_query_until('postgres', 'SELECT count(*) = 0 FROM usage_pending'),
-	'all that is pending is settled');
+	'all pending rows are settled');
 is($node->safe_psql('postgres', 'SELECT count(*) FROM verify_usage()'), '0', 'the ledger is sound');
 note "$round_count crashes: $sum->{events} events, $sum->{unacknowledged} not acknowledged, "
   . "$sum->{of_these_counted} of these counted";

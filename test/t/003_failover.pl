@@ -1,7 +1,8 @@
-# The primary dies under load and its synchronous standby takes over: nothing that was
-# acknowledged is lost, nothing is counted twice, and the worker settles there.
+# The primary crashes under load and its synchronous standby takes over. No acknowledged
+# event is lost, none is counted twice, and the worker settles on the new primary.
 #
-# FAILOVER_ROUNDS says how often (2), each time onto a new standby; SEED which calls.
+# FAILOVER_ROUNDS is the number of failovers (2), each to a new standby. SEED is the seed of
+# the random moments and calls.
 use strict;
 use warnings;
 
@@ -33,7 +34,7 @@ usage_ledger.settle_rows = 200
 $primary->start;
 $primary->safe_psql('postgres', 'CREATE EXTENSION usage_ledger');
 
-# Makes a standby of a primary, which from then on waits for it.
+# Creates a synchronous standby of a primary.
 sub follow
 {
 	my ($standby, $server) = @_;
@@ -71,12 +72,12 @@ for my $round (1 .. $round_count)
 	$primary = $standby;
 	$clients->check("failover $round");
 	ok($primary->poll_query_until('postgres', 'SELECT count(*) = 0 FROM usage_pending'),
-		'the worker settles there');
+		'the worker settles on the new primary');
 	follow($nodes[ $round + 1 ], $primary) if $round < $round_count;
 	$clients->go_on;
 }
 $clients->finish_all;
-cmp_ok($clients->{sum}{unacknowledged}, '>', 0, 'calls were under way');
+cmp_ok($clients->{sum}{unacknowledged}, '>', 0, 'calls were in progress when the primary was killed');
 is($primary->safe_psql('postgres', 'SELECT count(*) FROM verify_usage()'), '0', 'the ledger is sound');
 
 $primary->stop;

@@ -1,5 +1,5 @@
-# The disk fills up under load: first that of the events, then that of the WAL. Calls
-# fail with an error, and once there is room again their retries are counted once.
+# The disk fills up under load, first the disk of the events, then the disk of the WAL.
+# Calls fail with an error. Once there is room again, their retries are counted once.
 use strict;
 use warnings;
 
@@ -9,11 +9,11 @@ use Test::More;
 
 use UsageClients;
 
-# Mounted by scripts/tap.sh, which takes root: 64 MB.
+# 64 MB, mounted by scripts/tap.sh when it runs as root.
 my $volume = $ENV{SMALL_VOLUME}
-  or plan skip_all => 'there is no small volume to fill: mounting one takes root';
+  or plan skip_all => 'no small volume to fill: only root can mount one';
 
-# Leaves so much room on the volume.
+# Fills the volume up to $room_kb.
 sub fill_up
 {
 	my ($room_kb) = @_;
@@ -37,7 +37,7 @@ sub start_clients
 		PGHOST => $node->host, PGPORT => $node->port, PGDATABASE => 'postgres');
 }
 
-# The events' disk.
+# The disk of the events.
 my $node = PostgreSQL::Test::Cluster->new('full_tablespace');
 $node->init;
 $node->append_conf('postgresql.conf', "max_connections = 40\nlog_statement = none\nautovacuum = off");
@@ -51,15 +51,15 @@ fill_up(600);
 my $clients = start_clients($node, '--work-ms', 2000);
 $clients->await('working');
 my $errors = $clients->await_stop;
-cmp_ok($errors->{53100} // 0, '>', 0, 'calls have failed for want of room');
-is(join(' ', grep { $_ ne '53100' } keys %$errors), '', 'and for no other reason');
+cmp_ok($errors->{53100} // 0, '>', 0, 'calls fail when the disk is full');
+is(join(' ', grep { $_ ne '53100' } keys %$errors), '', 'no call fails with another error');
 make_room();
 $clients->check('room for events again');
 $clients->go_on;
 $clients->finish_all;
 $node->stop;
 
-# The WAL's disk: without room the server stops, and starts when there is some.
+# The disk of the WAL: without room the server stops, and it starts again once there is room.
 $node = PostgreSQL::Test::Cluster->new('full_wal');
 $node->init(extra => [ '--waldir', "$volume/wal", '--wal-segsize', '1' ]);
 $node->append_conf('postgresql.conf',
@@ -70,7 +70,7 @@ fill_up(2500);
 $clients = start_clients($node);
 $clients->await('working');
 $clients->await_stop;
-like(slurp_file($node->logfile), qr/PANIC: .*No space left on device/, 'the WAL found no room');
+like(slurp_file($node->logfile), qr/PANIC: .*No space left on device/, 'the server stops for lack of room for WAL');
 UsageClients::crash($node);
 make_room();
 $node->start;

@@ -1,4 +1,4 @@
-# The proxy and the shards of docs/sharding.md, set up as printed there: a shard
+# The proxy and the shards of docs/sharding.md, set up with the SQL that it prints. A shard
 # crashes under load, and every event is counted once.
 use strict;
 use warnings;
@@ -17,7 +17,7 @@ my $client_count = 6;
 my $event_count = 500;
 my $account_count = 40;
 
-# What a document prints under a heading.
+# Returns the SQL that a document prints under a heading.
 sub snippet
 {
 	my ($document, $heading) = @_;
@@ -26,7 +26,7 @@ sub snippet
 	return $sql;
 }
 
-# Runs SQL through the proxy as somebody; returns the output, or the SQLSTATE of the error.
+# Runs SQL as a role on the proxy. Returns the output, or the SQLSTATE of the error.
 my $proxy;
 
 sub call
@@ -38,7 +38,7 @@ sub call
 	return $err =~ /ERROR:\s+(\w{5})/ ? $1 : $err;
 }
 
-# What a query returns on each shard.
+# Returns the output of a query on each shard.
 my @shards;
 
 sub on_shards
@@ -55,7 +55,7 @@ sub rows_of
 # ----------------------------------------------------------------------------
 # Set-up
 
-# The proxy's server has another working directory.
+# An absolute path, because the proxy's server has another working directory.
 my $services = File::Spec->rel2abs(PostgreSQL::Test::Utils::tempdir . '/pg_service.conf');
 for my $number (0, 1)
 {
@@ -77,8 +77,8 @@ $proxy->safe_psql('postgres', snippet('docs/sharding.md', $_))
   for 'Proxy', 'Functions for one account', 'Functions for all accounts', 'Batches';
 
 # ----------------------------------------------------------------------------
-# Load: every client sends every event, so each is sent by several at once, and sends it
-# again for as long as it does not know that it is counted.
+# Load: every client sends every event, so several clients send each event concurrently. A
+# client repeats an event until it knows that the event is counted.
 
 $proxy->safe_psql(
 	'postgres', qq{
@@ -123,33 +123,33 @@ ok($proxy->poll_query_until('postgres', 'SELECT count(*) >= 300 FROM acknowledge
 	'calls are answered through the proxy')
   or die 'there is no load';
 
-# Calls commit, and then wait for a standby that never comes: their replies are lost.
+# Calls commit, then wait for a standby that does not exist. Their replies are lost.
 $shards[0]->append_conf('postgresql.conf', "synchronous_standby_names = 'nobody'");
 $shards[0]->reload;
 ok($shards[0]->poll_query_until('postgres',
 		q{SELECT count(*) > 0 FROM pg_stat_activity WHERE wait_event = 'SyncRep'}),
-	'a call is committed, and not answered yet') or die 'no call waits';
+	'a call has committed but is not answered yet') or die 'no call waits';
 $shards[0]->stop('immediate');
 ok($proxy->poll_query_until('postgres', "SELECT is_called AND last_value >= $client_count FROM failures"),
 	'a shard crashes, and calls fail') or die 'no call fails';
 
-my $elsewhere = $shards[1]->safe_psql('postgres', 'SELECT account_id FROM usage_accounts LIMIT 1');
-like(call('worker', "SELECT outcome FROM increment_usage('$elsewhere', 0, 'meanwhile')"),
-	qr/^applied$/, 'an account of the other shard is counted meanwhile');
+my $other_account = $shards[1]->safe_psql('postgres', 'SELECT account_id FROM usage_accounts LIMIT 1');
+like(call('worker', "SELECT outcome FROM increment_usage('$other_account', 0, 'meanwhile')"),
+	qr/^applied$/, 'calls for accounts of the other shard still succeed');
 
 $shards[0]->append_conf('postgresql.conf', "synchronous_standby_names = ''");
 $shards[0]->start;
 ok($load->finish, 'every call is answered in the end') or diag($load_err);
 
 # ----------------------------------------------------------------------------
-# The books
+# The comparison of the shards with the acknowledged calls
 
 is($proxy->safe_psql('postgres', 'SELECT count(*), count(DISTINCT event) FROM acknowledged'),
-	$client_count * $event_count . "|$event_count", 'every client has every event acknowledged');
+	$client_count * $event_count . "|$event_count", 'every event was acknowledged to every client');
 my @applied = rows_of($proxy->safe_psql('postgres', q{SELECT event FROM acknowledged WHERE outcome = 'applied'}));
 my %applied = map { $_ => 1 } @applied;
-is(scalar @applied, scalar keys %applied, 'none was applied for two of them');
-cmp_ok(scalar @applied, '<', $event_count, 'for some, whose reply was lost, all know it as replayed: '
+is(scalar @applied, scalar keys %applied, 'no event was applied for two clients');
+cmp_ok(scalar @applied, '<', $event_count, 'events of lost replies are replays for every client: '
 	  . ($event_count - @applied));
 
 is_deeply([ rows_of(on_shards(q{SELECT idempotency_key FROM usage_events WHERE idempotency_key <> 'meanwhile'})) ],
@@ -161,16 +161,16 @@ is_deeply(
 			SELECT account_id, sum(tokens)
 			  FROM (SELECT DISTINCT event, account_id, tokens FROM acknowledged) AS event
 			 GROUP BY account_id})) ],
-	'the totals are what was acknowledged, and every account is on one shard');
+	'the totals equal the acknowledged events, and every account is on one shard');
 is(call('biller', 'SELECT count(*), count(DISTINCT account_id), sum(tokens_used) FROM usage_totals'),
 	"$account_count|$account_count|" . $proxy->safe_psql('postgres',
 		'SELECT sum(tokens) FROM (SELECT DISTINCT event, tokens FROM acknowledged) AS event'),
-	'the view on the proxy shows the same');
+	'the view on the proxy has the same totals');
 
 my @account_counts = on_shards('SELECT count(*) FROM usage_accounts');
 cmp_ok($account_counts[0] * $account_counts[1], '>', 0, "both shards have accounts: @account_counts");
 is_deeply([ on_shards('SELECT count(*) FROM verify_usage()') ], [ 0, 0 ], 'every shard is sound');
-is(call('biller', 'SELECT count(*) FROM verify_usage()'), '0', 'and the proxy says so');
+is(call('biller', 'SELECT count(*) FROM verify_usage()'), '0', 'verify_usage on the proxy finds no violation');
 
 for my $shard (@shards)
 {
@@ -179,9 +179,9 @@ for my $shard (@shards)
 		 WHERE account_id = (SELECT min(account_id::text)::uuid FROM usage_periods) RETURNING account_id});
 	my $name = $shard->name;
 	is(call('biller', 'SELECT account_id, counter, recorded - expected FROM verify_usage()'),
-		"$account|tokens|1", "the proxy tells of a wrong counter on $name");
+		"$account|tokens|1", "the proxy lists a wrong counter on $name");
 	is(call('biller', "SELECT recorded - expected FROM verify_usage('$account')"),
-		'1', 'and of its account');
+		'1', "the proxy lists the wrong counter of one account on $name");
 	$shard->safe_psql('postgres',
 		"UPDATE usage_periods SET tokens_used = tokens_used - 1 WHERE account_id = '$account'");
 }
@@ -197,12 +197,12 @@ for my $account (@accounts)
 			SELECT outcome FROM increment_usage($account, 5, 'rolled back');
 			ROLLBACK;
 			SELECT outcome FROM increment_usage($account, 5, 'rolled back');}),
-		"applied\nreplayed", 'a call is counted whatever becomes of the transaction on the proxy');
+		"applied\nreplayed", 'a call stays counted after a rollback on the proxy');
 	is(call('worker', "SELECT increment_usage($account, 6, 'rolled back')"),
 		'UL001', 'a conflict keeps its SQLSTATE');
 	is(call('worker', qq{SELECT outcome FROM increment_usage(p_idempotency_key => 'by name',
 			p_account_id => $account, p_tokens => 1, p_is_report => true)}),
-		'applied', 'arguments go by name');
+		'applied', 'arguments can be passed by name');
 	is(call('biller', "SELECT account_id, reports_used FROM current_usage($account)"),
 		substr($account, 1, 36) . '|1', 'current_usage');
 	is(call('biller', "SELECT outcome FROM void_usage($account, 'by name', 'not wanted')"),
@@ -219,16 +219,16 @@ for my $account (@accounts)
 is(call('dba', "SELECT prune_usage_events(now() + interval '1 hour')"),
 	"1\n1", 'prune_usage_events prunes on both shards');
 is(call('worker', "SELECT increment_usage(NULL, 1, 'no account')"),
-	'22004', 'no account is the error that it is');
+	'22004', 'a NULL account is the same error as on a ledger');
 is(call('biller', "SELECT account_id IS NULL FROM current_usage(gen_random_uuid())"),
 	't', 'an unknown account has no usage');
 
-# Settings are the shards' roles'.
+# The settings are those of the roles on the shards.
 $_->safe_psql('postgres', q{ALTER ROLE worker SET usage_ledger.settlement = 'deferred'}) for @shards;
 is(call('worker', join ';', map { "SELECT outcome FROM increment_usage($_, 1, 'deferred')" } @accounts),
-	"queued\nqueued", 'a setting of the role on the shard holds');
+	"queued\nqueued", 'the setting of the role on the shard applies');
 is(call('dba', 'SELECT settle_usage()'), "1\n1", 'settle_usage settles on both shards');
-is(call('dba', 'SELECT sum(row_count) FROM settle_usage(10) AS row_count'), '0', 'and leaves nothing');
+is(call('dba', 'SELECT sum(row_count) FROM settle_usage(10) AS row_count'), '0', 'settle_usage has left no pending rows');
 $_->safe_psql('postgres', 'ALTER ROLE worker RESET usage_ledger.settlement') for @shards;
 
 # ----------------------------------------------------------------------------
@@ -238,20 +238,20 @@ my $batch = qq{ARRAY[$accounts[1], $accounts[0], $accounts[0], NULL, $accounts[1
 	ARRAY[1, 2, 3, 4, 1, 5, -1], ARRAY['batch', 'batch', 'batch', 'batch', 'batch', 'another', 'third']};
 is(call('worker', "SELECT item, outcome, detail IS NOT NULL FROM increment_usage_batch($batch)"),
 	join("\n", '1|applied|f', '2|applied|f', '3|conflict|t', '4|invalid|t', '5|replayed|f', '6|applied|f', '7|invalid|t'),
-	'a batch is answered item by item, in the order given, as by one ledger');
+	'a batch gets the same answers in the same order as from a single ledger');
 is(call('worker', "SELECT string_agg(outcome, ' ') FROM increment_usage_batch($batch)"),
-	'replayed replayed conflict invalid replayed replayed invalid', 'and sent again, is replayed');
+	'replayed replayed conflict invalid replayed replayed invalid', 'a batch that is sent again is replayed');
 is(call('worker', qq{SELECT outcome FROM increment_usage_batch(ARRAY[$accounts[0], $accounts[1]]::uuid[], ARRAY[1, 1],
 		ARRAY['with flags', 'with flags'], ARRAY[true, NULL], NULL, ARRAY[now() - interval '1 hour', NULL])}),
-	"applied\napplied", 'flags and times go with their items');
+	"applied\napplied", 'a batch with flags and times is counted');
 is_deeply([ on_shards(q{SELECT reports, occurred_at < recorded_at FROM usage_events WHERE idempotency_key = 'with flags'}) ],
-	[ '1|t', '0|f' ], 'as they were given');
-is(call('worker', "SELECT count(*) FROM increment_usage_batch('{}', '{}', '{}')"), '0', 'an empty batch is empty');
+	[ '1|t', '0|f' ], 'flags and times are recorded with their items');
+is(call('worker', "SELECT count(*) FROM increment_usage_batch('{}', '{}', '{}')"), '0', 'an empty batch returns no rows');
 is(call('worker', "SELECT increment_usage_batch(ARRAY[$accounts[0]]::uuid[], ARRAY[1, 2], ARRAY['malformed'])"),
 	'XX000', 'arrays of unequal length are an error');
 
 # ----------------------------------------------------------------------------
-# Rights are the proxy's and the shards'
+# Rights on the proxy and on the shards
 
 $proxy->safe_psql('postgres', 'CREATE ROLE stranger LOGIN');
 my %callable;
@@ -268,11 +268,11 @@ is_deeply(\%callable, {
 		biller => 'close_usage_period current_usage usage_totals_of_shards verify_usage void_usage',
 		dba => 'open_usage_period prune_usage_events set_usage_cycle settle_usage verify_usage',
 		stranger => '' },
-	'everybody may call what they may call on a ledger');
+	'each role may call the same functions as on a ledger');
 $proxy->safe_psql('postgres', 'GRANT EXECUTE ON FUNCTION close_usage_period TO worker');
 is(call('worker', "SELECT close_usage_period($accounts[0], '2026-01-01Z')"),
-	'42501', 'and the shard refuses what it has not granted');
+	'42501', 'a shard refuses a call that it has not granted');
 
-is_deeply([ on_shards('SELECT count(*) FROM verify_usage()') ], [ 0, 0 ], 'every shard is sound in the end');
+is_deeply([ on_shards('SELECT count(*) FROM verify_usage()') ], [ 0, 0 ], 'every shard is sound at the end');
 
 done_testing();

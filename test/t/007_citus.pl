@@ -1,6 +1,5 @@
-# The Citus script of docs/sharding.md, as printed there, on a coordinator and two
-# workers. It has been written from the documentation of Citus, where there was none to
-# run it on.
+# The Citus script that docs/sharding.md prints, on a coordinator and two workers. The script
+# was written from the documentation of Citus, because Citus was not available to run it.
 use strict;
 use warnings;
 
@@ -12,7 +11,7 @@ chomp(my $sharedir = `pg_config --sharedir`);
 plan skip_all => 'Citus is not installed for this server'
   unless -e "$sharedir/extension/citus.control";
 
-# What docs/sharding.md prints under a heading.
+# Returns the SQL that docs/sharding.md prints under a heading.
 sub snippet
 {
 	my ($heading) = @_;
@@ -42,11 +41,11 @@ $coordinator->safe_psql('postgres', "SELECT citus_set_coordinator_host('127.0.0.
 $coordinator->safe_psql('postgres', "SELECT citus_add_node('127.0.0.1', " . $_->port . ')') for @workers;
 $coordinator->safe_psql('postgres', snippet('Citus set-up'));
 
-# The account of the document, whose period is opened as it is there.
+# The account of the document. Its period is opened by the document's SQL.
 my $account = "'7f0c64f2-3a0e-4b61-9f0b-0f6f2d1f9a11'";
 $coordinator->safe_psql('postgres', snippet('What works on Citus'));
 
-# As a role, on the coordinator; returns the output, or the SQLSTATE of the error.
+# Runs SQL as a role on the coordinator. Returns the output, or the SQLSTATE of the error.
 sub call
 {
 	my ($role, $sql) = @_;
@@ -64,7 +63,7 @@ is($coordinator->safe_psql('postgres', q{
 is(call('worker', "SELECT outcome, tokens_used FROM increment_usage($account, 100, 'one')"),
 	'applied|100', 'a call is counted');
 is(call('worker', "SELECT outcome, tokens_used FROM increment_usage($account, 100, 'one')"),
-	'replayed|100', 'its retry is not');
+	'replayed|100', 'its retry is replayed');
 is(call('worker', "SELECT increment_usage($account, 101, 'one')"), 'UL001', 'a conflict is an error');
 is(call('worker', "BEGIN; SELECT outcome FROM increment_usage($account, 10, 'two'); COMMIT"),
 	'applied', 'a call in a transaction block is counted');
@@ -82,9 +81,10 @@ is($coordinator->safe_psql('postgres', 'SELECT tokens_used FROM usage_totals'), 
 is($coordinator->safe_psql('postgres', 'SELECT count(*) FROM verify_usage()'), '0', 'verify_usage finds nothing');
 $coordinator->safe_psql('postgres', "UPDATE usage_periods SET tokens_used = 1 WHERE account_id = $account");
 is($coordinator->safe_psql('postgres', 'SELECT recorded, expected FROM verify_usage()'),
-	'1|101', 'but a counter that is wrong');
+	'1|101', 'verify_usage lists a wrong counter');
 
-# What the document says is refused. What works one day is to be moved there.
+# The calls that the document lists as refused. One that works in a later version must be
+# moved to the document's list of what works.
 for my $refused (
 	"increment_usage(gen_random_uuid(), 1, 'first use')",
 	"open_usage_period(gen_random_uuid(), now(), now() + interval '1 day')",
