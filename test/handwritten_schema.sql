@@ -1,5 +1,5 @@
--- What many have today, with its holes: the schema that the
--- migration of docs/moving_in.md starts from.
+-- A common hand-written schema, with its holes. The migration in docs/migrating.md
+-- starts from it.
 CREATE TABLE usage_periods (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     account_id uuid NOT NULL,

@@ -1,6 +1,6 @@
 /*
- * The migration of docs/moving_in.md, while workers go on calling: no call is lost, none
- * counted twice.
+ * Runs the migration of docs/migrating.md while workers go on calling. No call is lost,
+ * and none is counted twice.
  */
 #include <gtest/gtest.h>
 
@@ -33,26 +33,26 @@ std::string file(const std::string &name)
 std::string migration_script()
 {
     FILE *pipe =
-        popen(SOURCE_DIRECTORY "/scripts/snippets.sh " SOURCE_DIRECTORY "/docs/moving_in.md", "r");
+        popen(SOURCE_DIRECTORY "/scripts/snippets.sh " SOURCE_DIRECTORY "/docs/migrating.md", "r");
     std::string sql;
     std::array<char, 4096> buffer;
     while (pipe != nullptr && fgets(buffer.data(), buffer.size(), pipe) != nullptr) {
         sql += buffer.data();
     }
     if (pipe == nullptr || pclose(pipe) != 0) {
-        throw std::runtime_error("no SQL in docs/moving_in.md");
+        throw std::runtime_error("no SQL in docs/migrating.md");
     }
     return sql;
 }
 
-/* Several statements at once. */
+/* The script may contain several statements. */
 void run_script(Connection &connection, const std::string &sql)
 {
     const Result result(PQexec(connection.get(), sql.c_str()));
     ASSERT_EQ(result.error_field(PG_DIAG_MESSAGE_PRIMARY), "");
 }
 
-class MovingIn : public testing::Test
+class Migrating : public testing::Test
 {
 protected:
     void SetUp() override
@@ -81,32 +81,32 @@ protected:
     }
 };
 
-TEST_F(MovingIn, CallsThatGoOnAreCountedOnce)
+TEST_F(Migrating, ConcurrentCallsAreCountedOnce)
 {
     constexpr int session_count = 8;
     std::atomic<bool> is_done{false};
     std::atomic<int> counted{0}, counted_after{0};
-    std::atomic<bool> has_moved{false};
+    std::atomic<bool> is_migrated{false};
     Tally failures;
 
     std::thread migration([&] {
         Connection connection;
         std::this_thread::sleep_for(std::chrono::milliseconds(300));
         run_script(connection, migration_script());
-        has_moved = true;
+        is_migrated = true;
         std::this_thread::sleep_for(std::chrono::milliseconds(300));
         is_done = true;
     });
     in_sessions(session_count, [&](Connection &connection, int session) {
         for (int call = 0; !is_done; call++) {
             const std::string key = std::to_string(session) + ":" + std::to_string(call);
-            const bool is_after = has_moved;
+            const bool is_after = is_migrated;
             const auto try_to_count = [&] {
                 return connection.run("SELECT increment_usage(md5($1)::uuid, 1, $2)",
                                       {std::to_string(session), key});
             };
             for (Result result = try_to_count(); !result.is_ok(); result = try_to_count()) {
-                failures.add(result); /* a job runner retries, with the same key */
+                failures.add(result); /* a job runner retries with the same key */
                 ASSERT_LT(failures.counts().size(), 5U);
             }
             counted++;
@@ -125,7 +125,7 @@ TEST_F(MovingIn, CallsThatGoOnAreCountedOnce)
                                " AND idempotency_key NOT LIKE 'opening:%'"),
               std::to_string(counted));
     EXPECT_EQ(connection.value("SELECT count(*) FROM billing.verify_usage()"), "0");
-    /* At most the call that each session had under way has failed, once. */
+    /* In each session, at most the call in progress has failed, and only once. */
     int failure_count = 0;
     for (const auto &[sqlstate, count] : failures.counts()) {
         failure_count += count;
