@@ -1,4 +1,4 @@
--- What docs/operations.md prints, as printed there.
+-- Runs the SQL of docs/operations.md as printed.
 CREATE ROLE monitor;
 \getenv source PG_ABS_SRCDIR
 \getenv build PG_ABS_BUILDDIR
