@@ -1,6 +1,6 @@
--- The README's SQL, as it is printed there, from top to bottom: it runs, and comes to what
--- is said there. What it answers depends on the day, so that is not shown. (The grants are
--- those of threats.sql.)
+-- Runs the README's SQL as printed, from top to bottom, and checks the totals that the
+-- README promises. Other results depend on the day, so they are not shown. (threats.sql
+-- runs the grants.)
 SET client_min_messages = warning;
 DROP EXTENSION usage_ledger;
 CREATE ROLE worker;
@@ -25,7 +25,7 @@ CREATE TABLE reports (id integer PRIMARY KEY, title text);
 \o /dev/null
 \i :snippet
 \o
--- The second call was a retry of the first, the third an event of its own.
+-- The second call was a retry of the first; the third was an event of its own.
 SELECT account_id, tokens_used, reports_used, chats_used FROM usage_totals;
 TABLE reports;
 
@@ -45,7 +45,7 @@ SELECT count(*) FROM open_usage_period('7f0c64f2-3a0e-4b61-9f0b-0f6f2d1f9a11', '
 \o /dev/null
 \i :snippet
 \o
--- October is closed, for both accounts, and one of the events is taken back.
+-- October is closed for both accounts, and one of the events is voided.
 SELECT account_id, tokens_used, closed_at IS NOT NULL AS is_closed FROM usage_totals ORDER BY account_id, period_start;
 SELECT idempotency_key, void_reason FROM usage_events WHERE voided_at IS NOT NULL;
 
