@@ -1,4 +1,4 @@
--- The queries of docs/billing.md, as printed there, run by a biller.
+-- A biller runs the queries of docs/billing.md as printed.
 SET timezone = 'UTC';
 SET datestyle = 'ISO';
 SET client_min_messages = warning;
@@ -17,10 +17,10 @@ SELECT outcome FROM increment_usage(:b, 8000, 'run-44', p_occurred_at => '2026-1
 SELECT outcome FROM increment_usage(:b, 9000, 'run-44 again', p_occurred_at => '2026-10-07Z');
 SELECT outcome FROM void_usage(:b, 'run-44 again', 'counted under two keys');
 SELECT tokens_used FROM close_usage_period(:b, '2026-10-01Z');
--- Recorded in time, but for one that came a day and a half late.
+-- All events were recorded in time, except for one that came a day and a half late.
 UPDATE usage_events SET recorded_at = occurred_at;
 UPDATE usage_events SET recorded_at = '2026-11-02 12:00Z' WHERE idempotency_key = 'run-43:chat';
--- A period that runs for another ten days.
+-- This period runs for another ten days.
 SELECT tokens_used FROM open_usage_period(:c, now() - interval '5 days', now() + interval '9 days 12 hours', 12345);
 
 CREATE ROLE usage_biller;
