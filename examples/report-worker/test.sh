@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # Builds the worker and runs its tests in the database that the PG* environment
-# variables name, which has the extension:
+# variables name. That database must have the extension:
 #
 #   scripts/with_cluster.sh scripts/with_extension.sh examples/report-worker/test.sh
 #
-# Needs Node.js 20 or later and npm, as Debian 13 has them in the packages nodejs and
-# npm. Where they are not, there is nothing to run: exit status 77.
+# Needs npm and Node.js 20 or later. Debian 13 has them in the packages npm and nodejs.
+# Without them it skips the tests, with exit status 77.
 set -euo pipefail
 cd "$(dirname "$0")"
 
@@ -14,7 +14,7 @@ if ! command -v npm >/dev/null || ! node -e 'process.exit(parseInt(process.versi
     exit 77
 fi
 
-# npm leaves a copy of what it has installed.
+# npm keeps a copy of the lock file that it last installed.
 installed=node_modules/.package-lock.json
 if [ ! -e "$installed" ] || [ package-lock.json -nt "$installed" ]; then
     npm ci

@@ -1,5 +1,5 @@
-// Stands for the call of a language model. Like one, it uses another number of tokens
-// each time it is asked.
+// Stands in for a language model. Like a real one, it uses a different number of tokens
+// for each call.
 
 import { randomInt } from 'node:crypto';
 

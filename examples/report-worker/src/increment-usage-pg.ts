@@ -5,7 +5,7 @@ import type { IncrementUsage, Outcome } from './record-usage.js';
 
 interface Row {
   outcome: Outcome;
-  tokens_used: string | null; // node-postgres gives a bigint as a string
+  tokens_used: string | null; // node-postgres returns a bigint as a string
 }
 
 export function incrementUsageThroughPg(pool: Pool): IncrementUsage {

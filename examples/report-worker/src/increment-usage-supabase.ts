@@ -18,7 +18,7 @@ export function incrementUsageThroughSupabase(supabase: SupabaseClient): Increme
         p_is_report: true,
         p_occurred_at: occurredAt,
       })
-      // As text: a bigint above 2^53 would lose digits as a JSON number.
+      // As text, because a bigint above 2^53 loses digits as a JSON number.
       .select('outcome, tokens_used::text')
       .single<Row>()
       .throwOnError();

@@ -1,14 +1,14 @@
-// Counts usage once. This is the one place that says what the worker does about each
-// outcome and each SQLSTATE of increment_usage; how the call gets to the database is
-// in increment-usage-pg.ts and increment-usage-supabase.ts.
+// Counts usage once. Only this file decides what the worker does for each outcome and
+// each SQLSTATE of increment_usage. increment-usage-pg.ts and increment-usage-supabase.ts
+// make the call to the database.
 
 import { NonRetriableError } from 'inngest';
 
 export interface Usage {
   accountId: string;
-  /** At most 10^12 in one event, so a number holds it exactly. */
+  /** At most 10^12 in one event, so a number is exact. */
   tokens: number;
-  /** Names the event: the same with every retry, another for every other event. */
+  /** Names the event. Every retry sends the same key; every other event has another. */
   idempotencyKey: string;
   /** ISO 8601; null counts the event in the period that is open now. */
   occurredAt: string | null;
@@ -18,7 +18,7 @@ export type Outcome = 'applied' | 'queued' | 'replayed';
 
 export interface Receipt {
   outcome: Outcome;
-  /** The counter in decimal digits, since JSON carries no bigint; null if it is not known yet. */
+  /** The counter in decimal digits, because JSON has no bigint. Null if it is not known yet. */
   tokensUsed: string | null;
 }
 
@@ -27,7 +27,7 @@ export type IncrementUsage = (usage: Usage) => Promise<Receipt>;
 type Action = 'give up' | 'count in the open period';
 
 const actions: ReadonlyMap<string, Action> = new Map<string, Action>([
-  ['UL001', 'give up'], // the key was counted with other tokens or flags: mend the key
+  ['UL001', 'give up'], // the key was counted with other tokens or flags: fix the key
   ['UL002', 'count in the open period'], // no account, or no period for that time
   ['UL003', 'count in the open period'], // the period of that time is closed
   ['22003', 'give up'], // the counter would overflow
@@ -44,8 +44,8 @@ export async function recordUsage(increment: IncrementUsage, usage: Usage): Prom
     const sqlstate = sqlstateOf(error);
     const action = actions.get(sqlstate ?? '');
     if (action === undefined) {
-      // 40001, 40P01, a timeout, a lost connection, a gateway that is down: it may have
-      // been counted or not, and a retry with the same key is safe either way.
+      // For example 40001, 40P01, a timeout, a lost connection, or a gateway that is down.
+      // The usage may have been counted or not. A retry with the same key is safe.
       throw error;
     }
     if (action === 'count in the open period' && usage.occurredAt !== null) {
@@ -60,7 +60,7 @@ export async function recordUsage(increment: IncrementUsage, usage: Usage): Prom
     case 'replayed': // counted by an earlier try, whose reply was lost
       return receipt;
     default:
-      // Whatever answered, it was not increment_usage of usage_ledger.
+      // This answer does not come from usage_ledger's increment_usage.
       throw new Error(`Unexpected outcome: ${receipt.outcome satisfies never}`);
   }
 }

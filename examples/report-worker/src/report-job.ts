@@ -1,4 +1,4 @@
-// The job: generates a report, then counts the tokens it used.
+// The job generates a report, then counts the tokens that it used.
 
 import { Inngest, eventType, staticSchema } from 'inngest';
 import type { GenerateReport } from './generate-report.js';
@@ -22,16 +22,16 @@ export function createReportJob(generateReport: GenerateReport, incrementUsage: 
     async ({ event, runId, step }) => {
       const { accountId, title } = event.data;
 
-      // A step of its own: its result is kept, so every try of the next step sends the
-      // same number of tokens. Generated anew, the report would use another number, and
-      // the retry would be a conflict instead of a replay.
+      // This is a separate step because Inngest keeps its result. So every try of the next
+      // step sends the same number of tokens. A report that is generated again would use
+      // another number, and the retry would be a conflict instead of a replay.
       const report = await step.run(generateStep, () => generateReport(title));
 
       const usage = await step.run(recordStep, () =>
         recordUsage(incrementUsage, {
           accountId,
           tokens: report.tokens,
-          // The run and the step that used the tokens: the same whoever tries, and how often.
+          // The run and the step that used the tokens: the same for every worker and every try.
           idempotencyKey: `${runId}:${generateStep}`,
           occurredAt: report.finishedAt,
         }),

@@ -1,5 +1,5 @@
-// The worker: serves the job to Inngest. It counts through PostgREST if SUPABASE_URL is
-// set, else straight in the database that the PG* environment variables name.
+// The worker serves the job to Inngest. It counts through PostgREST if SUPABASE_URL is
+// set. Otherwise it connects to the database that the PG* environment variables name.
 
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
@@ -18,7 +18,7 @@ function incrementUsage(): IncrementUsage {
     return incrementUsageThroughSupabase(createClient(SUPABASE_URL, SUPABASE_SERVICE_ROLE_KEY ?? ''));
   }
   const pool = new Pool();
-  // An idle connection that breaks is replaced at the next call.
+  // The next call replaces a broken idle connection.
   pool.on('error', (error) => console.warn(`idle connection lost: ${error.message}`));
   return incrementUsageThroughPg(pool);
 }

@@ -1,4 +1,4 @@
-// What the worker does about each SQLSTATE, met in the database itself.
+// What the worker does for each SQLSTATE. Each error comes from the database itself.
 
 import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
@@ -7,10 +7,10 @@ import { NonRetriableError } from 'inngest';
 import { Pool } from 'pg';
 import type { GenerateReport, Report } from '../src/generate-report.js';
 import { type Receipt, recordUsage } from '../src/record-usage.js';
-import { assertSound, booksOf } from './books.js';
-import { serveJob, ways } from './harness.js';
+import { serveJob, routes } from './harness.js';
 import { type Run, runJob } from './inngest-server.js';
 import { holdCounter, waitingSessions } from './locks.js';
+import { assertSound, tallyOf } from './tally.js';
 
 const database = new Pool();
 after(async () => {
@@ -22,7 +22,7 @@ function generating(report: Partial<Report>): GenerateReport {
   return async () => ({ text: '', tokens: 100, finishedAt: new Date().toISOString(), ...report });
 }
 
-/** The one step that failed did so with that SQLSTATE, and was not tried again. */
+/** One step failed, with that SQLSTATE, and was not retried. */
 function assertGivenUp(run: Run, sqlstate: string): void {
   assert.equal(run.status, 'failed');
   assert.equal(run.errors.length, 1);
@@ -30,14 +30,14 @@ function assertGivenUp(run: Run, sqlstate: string): void {
   assert.match(run.errors[0].message, new RegExp(`\\(${sqlstate}\\)$`));
 }
 
-/** Counted, and the job went on. */
+/** The usage was counted, and the job completed. */
 function assertCounted(run: Run, receipt: Partial<Receipt>): void {
   assert.equal(run.status, 'completed');
   const { usage } = run.output as { usage: Receipt };
   assert.deepEqual({ ...usage, ...receipt }, usage);
 }
 
-/** The account's period that covers now, with opening totals. */
+/** Opens the account's period that covers now, with opening tokens. */
 async function openPeriod(accountId: string, tokens: bigint): Promise<void> {
   await database.query(
     `SELECT open_usage_period($1, month, month + interval '1 month', $2)
@@ -46,25 +46,25 @@ async function openPeriod(accountId: string, tokens: bigint): Promise<void> {
   );
 }
 
-for (const way of ways) {
-  describe(way.name, { timeout: 120_000 }, () => {
+for (const route of routes) {
+  describe(route.name, { timeout: 120_000 }, () => {
     test('UL001, the key was counted with another amount: gives up', async (t) => {
       const accountId = randomUUID();
       const runId = randomUUID();
       await database.query('SELECT increment_usage($1, 1, $2)', [accountId, `${runId}:generate-report`]);
 
-      const { incrementUsage } = await way.open(t);
+      const { incrementUsage } = await route.open(t);
       const worker = await serveJob(t, generating({}), incrementUsage);
       assertGivenUp(await runJob([worker], { accountId, title: '' }, { runId }), 'UL001');
-      assert.deepEqual(await booksOf(database, accountId), { tokens: 1n, reports: 0n, events: 1n });
+      assert.deepEqual(await tallyOf(database, accountId), { tokens: 1n, reports: 0n, events: 1n });
     });
 
     test('UL002, the account is unknown: gives up', async (t) => {
       const accountId = randomUUID();
-      const { incrementUsage } = await way.open(t, { options: '-c usage_ledger.unknown_account=reject' });
+      const { incrementUsage } = await route.open(t, { options: '-c usage_ledger.unknown_account=reject' });
       const worker = await serveJob(t, generating({}), incrementUsage);
       assertGivenUp(await runJob([worker], { accountId, title: '' }), 'UL002');
-      assert.deepEqual(await booksOf(database, accountId), { tokens: 0n, reports: 0n, events: 0n });
+      assert.deepEqual(await tallyOf(database, accountId), { tokens: 0n, reports: 0n, events: 0n });
     });
 
     test('UL003, the period is closed: counts in the open one', async (t) => {
@@ -80,10 +80,10 @@ for (const way of ways) {
         [accountId, finishedAt],
       );
 
-      const { incrementUsage } = await way.open(t);
+      const { incrementUsage } = await route.open(t);
       const worker = await serveJob(t, generating({ finishedAt }), incrementUsage);
       assertCounted(await runJob([worker], { accountId, title: '' }), { outcome: 'applied', tokensUsed: '100' });
-      assert.deepEqual(await booksOf(database, accountId), { tokens: 105n, reports: 1n, events: 2n });
+      assert.deepEqual(await tallyOf(database, accountId), { tokens: 105n, reports: 1n, events: 2n });
     });
 
     test('UL003, and the period that covers now is closed too: gives up', async (t) => {
@@ -93,10 +93,10 @@ for (const way of ways) {
         [accountId],
       );
 
-      const { incrementUsage } = await way.open(t);
+      const { incrementUsage } = await route.open(t);
       const worker = await serveJob(t, generating({}), incrementUsage);
       assertGivenUp(await runJob([worker], { accountId, title: '' }), 'UL003');
-      assert.deepEqual(await booksOf(database, accountId), { tokens: 5n, reports: 0n, events: 1n });
+      assert.deepEqual(await tallyOf(database, accountId), { tokens: 5n, reports: 0n, events: 1n });
     });
 
     test('22003, the counter would overflow: gives up', async (t) => {
@@ -104,29 +104,29 @@ for (const way of ways) {
       const full = 2n ** 63n - 1n;
       await openPeriod(accountId, full);
 
-      const { incrementUsage } = await way.open(t);
+      const { incrementUsage } = await route.open(t);
       const worker = await serveJob(t, generating({}), incrementUsage);
       assertGivenUp(await runJob([worker], { accountId, title: '' }), '22003');
-      assert.deepEqual(await booksOf(database, accountId), { tokens: full, reports: 0n, events: 1n });
+      assert.deepEqual(await tallyOf(database, accountId), { tokens: full, reports: 0n, events: 1n });
     });
 
-    test('22004, 22023 and 22P02, an argument is wrong: gives up', async (t) => {
-      const { incrementUsage } = await way.open(t);
+    test('22004, 22023 and 22P02, an argument is invalid: gives up', async (t) => {
+      const { incrementUsage } = await route.open(t);
       const worker = await serveJob(t, generating({}), incrementUsage);
-      const nobody = null as unknown as string; // an event's data is checked by nobody
-      assertGivenUp(await runJob([worker], { accountId: nobody, title: '' }), '22004');
+      const noAccount = null as unknown as string; // Inngest does not check an event's data
+      assertGivenUp(await runJob([worker], { accountId: noAccount, title: '' }), '22004');
       assertGivenUp(await runJob([worker], { accountId: 'acme', title: '' }), '22P02');
 
       const accountId = randomUUID();
-      const wrong = await serveJob(t, generating({ tokens: -1 }), incrementUsage);
-      assertGivenUp(await runJob([wrong], { accountId, title: '' }), '22023');
-      assert.deepEqual(await booksOf(database, accountId), { tokens: 0n, reports: 0n, events: 0n });
+      const negative = await serveJob(t, generating({ tokens: -1 }), incrementUsage);
+      assertGivenUp(await runJob([negative], { accountId, title: '' }), '22023');
+      assert.deepEqual(await tallyOf(database, accountId), { tokens: 0n, reports: 0n, events: 0n });
     });
 
-    test('40001, a serialization failure: tries again', async (t) => {
+    test('40001, a serialization failure: retries', async (t) => {
       const accountId = randomUUID();
       const name = randomUUID();
-      const { incrementUsage } = await way.open(t, {
+      const { incrementUsage } = await route.open(t, {
         application_name: name,
         options: '-c default_transaction_isolation=repeatable\\ read',
       });
@@ -143,13 +143,13 @@ for (const way of ways) {
         [{ step: 'record-usage', retry: true }],
       );
       assertCounted(run, { outcome: 'applied', tokensUsed: '102' });
-      assert.deepEqual(await booksOf(database, accountId), { tokens: 102n, reports: 1n, events: 3n });
+      assert.deepEqual(await tallyOf(database, accountId), { tokens: 102n, reports: 1n, events: 3n });
     });
 
-    test('57P01, the connection ends before the commit: tries again', async (t) => {
+    test('57P01, the connection ends before the commit: retries', async (t) => {
       const accountId = randomUUID();
       const name = randomUUID();
-      const { incrementUsage } = await way.open(t, { application_name: name });
+      const { incrementUsage } = await route.open(t, { application_name: name });
       const worker = await serveJob(t, generating({}), incrementUsage);
 
       const holder = await holdCounter(t, accountId);
@@ -164,29 +164,29 @@ for (const way of ways) {
         [{ step: 'record-usage', retry: true }],
       );
       assertCounted(run, { outcome: 'applied', tokensUsed: '102' });
-      assert.deepEqual(await booksOf(database, accountId), { tokens: 102n, reports: 1n, events: 3n });
+      assert.deepEqual(await tallyOf(database, accountId), { tokens: 102n, reports: 1n, events: 3n });
     });
 
-    test('queued, the counter waits for a settler: goes on', async (t) => {
+    test('queued, a settler adds it later: goes on', async (t) => {
       const accountId = randomUUID();
-      const { incrementUsage } = await way.open(t, { options: '-c usage_ledger.settlement=deferred' });
+      const { incrementUsage } = await route.open(t, { options: '-c usage_ledger.settlement=deferred' });
       const worker = await serveJob(t, generating({}), incrementUsage);
       assertCounted(await runJob([worker], { accountId, title: '' }), { outcome: 'queued', tokensUsed: null });
-      assert.deepEqual(await booksOf(database, accountId), { tokens: 100n, reports: 1n, events: 1n });
+      assert.deepEqual(await tallyOf(database, accountId), { tokens: 100n, reports: 1n, events: 1n });
     });
 
     test('a total above 2^53 keeps its last digit', async (t) => {
       const accountId = randomUUID();
       await openPeriod(accountId, 2n ** 53n);
 
-      const { incrementUsage } = await way.open(t);
+      const { incrementUsage } = await route.open(t);
       const worker = await serveJob(t, generating({ tokens: 1 }), incrementUsage);
       assertCounted(await runJob([worker], { accountId, title: '' }), { tokensUsed: '9007199254740993' });
     });
   });
 }
 
-test('an answer that is no outcome is an error, to be tried again', async () => {
+test('an answer without an outcome is an error that is retried', async () => {
   const usage = { accountId: randomUUID(), tokens: 1, idempotencyKey: 'key', occurredAt: null };
   await assert.rejects(
     recordUsage(async () => ({}) as Receipt, usage),

@@ -1,4 +1,4 @@
-// What the tests run: workers that serve the job, and the two ways to the ledger.
+// Starts what the tests need: workers that serve the job, and the two routes to the ledger.
 
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -18,15 +18,15 @@ import { createReportJob, inngest } from '../src/report-job.js';
 import { type LossyProxy, createLossyProxy } from './lossy-proxy.js';
 import { createPostgrest } from './postgrest.js';
 
-export interface Way {
+export interface Route {
   name: string;
-  /** The way through a proxy that can lose a reply. */
+  /** Opens the route through a proxy that can lose a reply. */
   open(t: TestContext, config?: PoolConfig): Promise<{ incrementUsage: IncrementUsage; proxy: LossyProxy }>;
-  /** What a worker's process needs in its environment to go that way, in sessions of that name. */
+  /** The environment of a worker process that takes this route, in sessions of that name. */
   environment(t: TestContext, sessionName: string): Promise<NodeJS.ProcessEnv>;
 }
 
-export const ways: Way[] = [
+export const routes: Route[] = [
   {
     name: 'node-postgres',
     async open(t, config) {
@@ -55,19 +55,19 @@ export const ways: Way[] = [
   },
 ];
 
-/** Serves the job from this process, and returns the URL. */
+/** Serves the job from this process and returns the URL. */
 export async function serveJob(
   t: TestContext,
   generateReport: GenerateReport,
   incrementUsage: IncrementUsage,
 ): Promise<string> {
-  t.mock.method(console, 'error', () => {}); // where the SDK logs what steps throw, as they do here on purpose
+  t.mock.method(console, 'error', () => {}); // the SDK logs errors of steps here, and these tests cause some
   const job = createReportJob(generateReport, incrementUsage);
   const { port } = await listen(t, createServer(serve({ client: inngest, functions: [job] })));
   return `http://127.0.0.1:${port}/api/inngest`;
 }
 
-/** Starts the worker as a process of its own, and returns the URL. */
+/** Starts the worker as a separate process and returns the URL. */
 export async function startWorker(t: TestContext, environment: NodeJS.ProcessEnv): Promise<string> {
   const worker = spawn(process.execPath, [fileURLToPath(new URL('../src/worker.js', import.meta.url))], {
     env: { ...process.env, ...environment, HOST: '127.0.0.1', PORT: '0' },
@@ -86,7 +86,7 @@ export async function startWorker(t: TestContext, environment: NodeJS.ProcessEnv
 
 function openPool(t: TestContext, config?: PoolConfig): Pool {
   const pool = new Pool(config);
-  // A connection that a test cuts is replaced at the next call.
+  // The next call replaces a connection that a test has cut.
   pool.on('error', () => {});
   t.after(() => pool.end());
   return pool;

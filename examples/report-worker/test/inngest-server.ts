@@ -1,17 +1,20 @@
-// Stands for the Inngest server, which is a service (its package inngest-cli fetches a
-// program from elsewhere): sends a worker the requests that the server would send, and
-// keeps what the steps returned. The worker's side is the real SDK over real HTTP.
+// Stands in for the Inngest server, which is a service. (Its package inngest-cli fetches a
+// program from elsewhere.) It sends a worker the requests that the server would send, and
+// keeps the results of the steps. The worker's side is the real SDK over real HTTP.
 //
 // A request carries the event, the run, and the results of the steps so far. The answer
-// is 206 with what a step came to (StepRun: its result; StepError: it threw and is to be
-// tried again; StepFailed: it threw and is not), 200 with what the function returned, or
-// 4xx and 5xx with what it threw.
+// is one of these:
+//
+// - 206 with the state of a step. StepRun: its result. StepError: it threw, retry it.
+//   StepFailed: it threw, do not retry it.
+// - 200 with the result of the function.
+// - 4xx or 5xx with the error that it threw.
 
 import { randomUUID } from 'node:crypto';
 import { type ReportRequest, inngest, reportRequested } from '../src/report-job.js';
 
 const functionId = `${inngest.id}-generate-report`;
-const attemptsMax = 4; // of one step: Inngest's default of three retries
+const attemptsMax = 4; // per step: Inngest's default is three retries
 
 interface StepOperation {
   id: string;
@@ -34,21 +37,21 @@ interface Reply {
 
 export interface Run {
   status: 'completed' | 'failed';
-  /** What the function returned, or how it failed. */
+  /** The function's result, or its error. */
   output: unknown;
-  /** Every result of every step that any worker sent, also those that were lost. */
+  /** Every result of every step that any worker sent, including lost ones. */
   results: { step: string; data: unknown }[];
-  /** What steps threw, whether to be tried again or not. */
+  /** Every error that a step threw, and whether it is to be retried. */
   errors: { step: string; message: string; retry: boolean }[];
 }
 
 export interface RunOptions {
   runId?: string;
-  /** Loses the first answer to every step, and tries again. */
+  /** Loses the first answer to every step, then retries. */
   losesFirstReply?: boolean;
 }
 
-/** Runs the job. Every request goes to all workers at once, as when one is sent twice. */
+/** Runs the job. Every request goes to all workers concurrently, as if it were sent twice. */
 export async function runJob(workers: string[], data: ReportRequest, options: RunOptions = {}): Promise<Run> {
   const { runId = randomUUID(), losesFirstReply = false } = options;
   const event = { id: randomUUID(), name: reportRequested.name, data, ts: Date.now() };

@@ -1,11 +1,11 @@
-// Makes calls meet in the database, so that a test does not hope for it.
+// Makes calls wait for each other in the database, so that no test depends on timing.
 
 import { randomUUID } from 'node:crypto';
 import type { TestContext } from 'node:test';
 import { setTimeout } from 'node:timers/promises';
 import { Client, type Pool } from 'pg';
 
-/** A transaction that holds the account's counter until it commits, or the test ends. It counts two tokens. */
+/** Opens a transaction that holds the account's counter until it commits or the test ends. It counts two tokens. */
 export async function holdCounter(t: TestContext, accountId: string): Promise<Client> {
   const holder = new Client();
   t.after(() => holder.end());
@@ -16,7 +16,7 @@ export async function holdCounter(t: TestContext, accountId: string): Promise<Cl
   return holder;
 }
 
-/** The sessions of that name, once so many of them wait for a lock during that run. */
+/** Returns the sessions of that name once `count` of them wait for a lock during that run. */
 export async function waitingSessions(
   database: Pool,
   name: string,

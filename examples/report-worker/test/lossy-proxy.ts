@@ -1,13 +1,13 @@
-// A TCP proxy that can lose a reply: once armed, it lets the next request through, waits
-// for the answer, throws it away and cuts the connection. By then the server has
-// committed, and the client cannot know.
+// A TCP proxy that can lose a reply. Once armed, it forwards the next request, waits for
+// the answer, discards it and cuts the connection. By then the server has committed, but
+// the client cannot know.
 
 import { type NetConnectOpts, type Server, connect, createServer } from 'node:net';
 
 export interface LossyProxy {
   server: Server;
   arm(): void;
-  /** How many replies were lost. */
+  /** The number of lost replies. */
   lost(): number;
 }
 

@@ -1,5 +1,5 @@
-// Every report is counted once: though a reply is lost after the commit, and though two
-// workers do the same step at once.
+// Every report is counted once, even if a reply is lost after the commit, and even if two
+// workers run the same step concurrently.
 
 import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
@@ -7,10 +7,10 @@ import { type TestContext, after, describe, test } from 'node:test';
 import { Pool } from 'pg';
 import { generateReport } from '../src/generate-report.js';
 import type { Receipt } from '../src/record-usage.js';
-import { assertSound, booksOf } from './books.js';
-import { serveJob, startWorker, ways } from './harness.js';
+import { serveJob, startWorker, routes } from './harness.js';
 import { type Run, runJob } from './inngest-server.js';
 import { holdCounter, waitingSessions } from './locks.js';
+import { assertSound, tallyOf } from './tally.js';
 
 const database = new Pool();
 after(() => database.end());
@@ -29,27 +29,27 @@ function startTwoWorkers(t: TestContext, environment: NodeJS.ProcessEnv): Promis
   return Promise.all([startWorker(t, environment), startWorker(t, environment)]);
 }
 
-for (const way of ways) {
-  describe(way.name, () => {
+for (const route of routes) {
+  describe(route.name, () => {
     test('a reply lost after the commit: the retry is a replay', { timeout: 60_000 }, async (t) => {
       const accountId = randomUUID();
-      const { incrementUsage, proxy } = await way.open(t);
+      const { incrementUsage, proxy } = await route.open(t);
       const worker = await serveJob(t, generateReport, incrementUsage);
 
-      const undisturbed = await runJob([worker], { accountId, title: 'First quarter' });
-      assert.deepEqual(outcomesOf(undisturbed), ['applied']);
+      const uninterrupted = await runJob([worker], { accountId, title: 'First quarter' });
+      assert.deepEqual(outcomesOf(uninterrupted), ['applied']);
 
       proxy.arm();
-      const disturbed = await runJob([worker], { accountId, title: 'Second quarter' });
+      const interrupted = await runJob([worker], { accountId, title: 'Second quarter' });
       assert.equal(proxy.lost(), 1);
       assert.deepEqual(
-        disturbed.errors.map(({ step, retry }) => ({ step, retry })),
+        interrupted.errors.map(({ step, retry }) => ({ step, retry })),
         [{ step: 'record-usage', retry: true }],
       );
-      assert.deepEqual(outcomesOf(disturbed), ['replayed']);
+      assert.deepEqual(outcomesOf(interrupted), ['replayed']);
 
-      assert.deepEqual(await booksOf(database, accountId), {
-        tokens: tokensOf(undisturbed) + tokensOf(disturbed),
+      assert.deepEqual(await tallyOf(database, accountId), {
+        tokens: tokensOf(uninterrupted) + tokensOf(interrupted),
         reports: 2n,
         events: 2n,
       });
@@ -59,9 +59,9 @@ for (const way of ways) {
     test('two processes count the same report at the same time', { timeout: 60_000 }, async (t) => {
       const accountId = randomUUID();
       const sessionName = randomUUID();
-      const workers = await startTwoWorkers(t, await way.environment(t, sessionName));
+      const workers = await startTwoWorkers(t, await route.environment(t, sessionName));
 
-      // The counter is held until both calls wait, so that neither is over before the other begins.
+      // The counter is held until both calls wait for it, so neither ends before the other begins.
       const holder = await holdCounter(t, accountId);
       const running = runJob(workers, { accountId, title: 'Third quarter' });
       await waitingSessions(database, sessionName, 2, running);
@@ -70,12 +70,12 @@ for (const way of ways) {
       const run = await running;
       assert.deepEqual(run.errors, []);
       assert.deepEqual(outcomesOf(run).sort(), ['applied', 'replayed']);
-      assert.deepEqual(await booksOf(database, accountId), { tokens: tokensOf(run) + 2n, reports: 1n, events: 3n });
+      assert.deepEqual(await tallyOf(database, accountId), { tokens: tokensOf(run) + 2n, reports: 1n, events: 3n });
       await assertSound(database);
     });
 
-    test('two processes do every step, and every first reply is lost', { timeout: 120_000 }, async (t) => {
-      const workers = await startTwoWorkers(t, await way.environment(t, randomUUID()));
+    test('two processes run every step, and every first reply is lost', { timeout: 120_000 }, async (t) => {
+      const workers = await startTwoWorkers(t, await route.environment(t, randomUUID()));
 
       const accounts = [randomUUID(), randomUUID(), randomUUID()];
       const reportsEach = 10;
@@ -89,10 +89,10 @@ for (const way of ways) {
           for (const run of runs) {
             assert.equal(run.status, 'completed');
             assert.deepEqual(run.errors, []);
-            // Two workers, two tries: counted by one of the four.
+            // Two workers make two tries each. One of the four counts the report.
             assert.deepEqual(outcomesOf(run).sort(), ['applied', 'replayed', 'replayed', 'replayed']);
           }
-          assert.deepEqual(await booksOf(database, accountId), {
+          assert.deepEqual(await tallyOf(database, accountId), {
             tokens: runs.map(tokensOf).reduce((sum, tokens) => sum + tokens),
             reports: BigInt(reportsEach),
             events: BigInt(reportsEach),

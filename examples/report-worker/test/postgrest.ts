@@ -1,8 +1,9 @@
-// Stands for PostgREST, which is not packaged for Debian: the part of it that
+// Stands in for PostgREST, which is not packaged for Debian. It has the part that
 // supabase-js uses for .rpc(). POST /rest/v1/rpc/FUNCTION?select=COLUMNS calls the
-// function by named arguments, each call a transaction, and answers with its OUT columns
-// as one JSON object, or with {code, details, hint, message} and the HTTP status that
-// PostgREST gives to that SQLSTATE. It knows no roles, tokens, schemas or filters.
+// function with named arguments, each call in a transaction of its own. The answer is
+// one JSON object with the OUT columns. An error is {code, details, hint, message}, with
+// PostgREST's HTTP status for that SQLSTATE. Roles, tokens, schemas and filters are not
+// supported.
 
 import { type IncomingMessage, type Server, type ServerResponse, createServer } from 'node:http';
 import { text } from 'node:stream/consumers';
@@ -38,7 +39,7 @@ async function answer(pool: Pool, request: IncomingMessage, response: ServerResp
   send(response, 200, rows[0]?.body ?? 'null');
 }
 
-/** "a,b::text" as a select list. */
+/** Converts "a,b::text" to a select list. */
 function columnsOf(select: string | null): string {
   if (select === null) {
     return '*';

@@ -1,15 +1,15 @@
-// The books, as the database has them.
+// An account's usage as the database has it.
 
 import assert from 'node:assert/strict';
 import type { Pool } from 'pg';
 
-export interface Books {
+export interface Tally {
   tokens: bigint;
   reports: bigint;
   events: bigint;
 }
 
-export async function booksOf(database: Pool, accountId: string): Promise<Books> {
+export async function tallyOf(database: Pool, accountId: string): Promise<Tally> {
   const { rows } = await database.query<{ tokens: string; reports: string; events: string }>(
     `SELECT (SELECT coalesce(sum(tokens_used), 0) FROM usage_totals WHERE account_id = $1) AS tokens,
             (SELECT coalesce(sum(reports_used), 0) FROM usage_totals WHERE account_id = $1) AS reports,
@@ -21,7 +21,7 @@ export async function booksOf(database: Pool, accountId: string): Promise<Books>
   return { tokens: BigInt(tokens), reports: BigInt(reports), events: BigInt(events) };
 }
 
-/** Every counter is the sum of its events. */
+/** Asserts that every counter is the sum of its events. */
 export async function assertSound(database: Pool): Promise<void> {
   const { rows } = await database.query('SELECT * FROM verify_usage()');
   assert.deepEqual(rows, []);
