@@ -87,7 +87,7 @@ Counters take_counters(const CounterIds &ids)
     if (settlement_mode == settlement_adaptive) {
         (void)try_lock_counters(counters.states, counters.count);
     }
-    read_counters(counters.states, counters.count, Snapshot::latest);
+    read_counters(counters.states, counters.count, GetLatestSnapshot());
     return counters;
 }
 
@@ -97,7 +97,7 @@ Counters read_replayed(const ItemList &list, const Counters &added)
     Counters counters = make_counters(counters_of(list, [&](const Item &item) {
         return item.outcome == Outcome::replayed && find_counter(added, item) == nullptr;
     }));
-    read_counters(counters.states, counters.count, Snapshot::transaction);
+    read_counters(counters.states, counters.count);
     return counters;
 }
 

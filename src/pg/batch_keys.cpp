@@ -76,8 +76,8 @@ Event event_of(const Item &item)
             item.payload, item.occurred_at};
 }
 
-/* Decides those items whose key was counted before. */
-void decide_counted(const ItemList &list)
+/* Decides those items whose key was counted before, in a snapshot or as the transaction sees it. */
+void decide_counted(const ItemList &list, Snapshot snapshot = nullptr)
 {
     if (list.count == 0) {
         return;
@@ -88,7 +88,7 @@ void decide_counted(const ItemList &list)
     for (size_t i = 0; i < list.count; i++) {
         events[i] = event_of(*list.items[i]);
     }
-    find_counted_events(events, counted, is_counted, list.count);
+    find_counted_events(events, counted, is_counted, list.count, snapshot);
     for (size_t i = 0; i < list.count; i++) {
         if (is_counted[i]) {
             core::set_event(list.items[i], counted[i].payload, counted[i].period_start);
@@ -100,31 +100,39 @@ void decide_counted(const ItemList &list)
 /*
  * Records the events of items that are sorted by key. Where a key turns out to be taken,
  * decides the item by the event that took it.
+ *
+ * That event may be pruned before it is looked up, which frees the key. To record it now would
+ * take a key out of order: another batch may have it and wait for one of this batch. So the
+ * event is also looked up in a snapshot from before, as if the prune came later.
  */
 void record_events_of(const ItemList &list, const Batch &batch, ItemPointerData *tids_of_items)
 {
-    ItemList left = list;
-    while (left.count > 0) {
-        auto *events = allocate<Event>(left.count);
-        auto *starts = allocate<TimestampTz>(left.count);
-        auto *tids = allocate<ItemPointerData>(left.count);
-        for (size_t i = 0; i < left.count; i++) {
-            events[i] = event_of(*left.items[i]);
-            starts[i] = left.items[i]->period_start;
+    auto *events = allocate<Event>(list.count);
+    auto *starts = allocate<TimestampTz>(list.count);
+    auto *tids = allocate<ItemPointerData>(list.count);
+    for (size_t i = 0; i < list.count; i++) {
+        events[i] = event_of(*list.items[i]);
+        starts[i] = list.items[i]->period_start;
+    }
+    const Snapshot before = RegisterSnapshot(GetLatestSnapshot());
+    record_events(events, starts, tids, list.count);
+    for (size_t i = 0; i < list.count; i++) {
+        Item *item = list.items[i];
+        if (ItemPointerIsValid(&tids[i])) {
+            tids_of_items[item - batch.items] = tids[i];
+            core::set_event(item, item->payload, item->period_start);
         }
-        record_events(events, starts, tids, left.count);
-        for (size_t i = 0; i < left.count; i++) {
-            Item *item = left.items[i];
-            if (ItemPointerIsValid(&tids[i])) {
-                tids_of_items[item - batch.items] = tids[i];
-                core::set_event(item, item->payload, item->period_start);
-            }
-        }
-        const ItemList taken = select(left, [](const Item &item) { return !item.has_event; });
-        decide_counted(taken);
-        /* The other events were deleted in between, so their keys are free again. */
-        left = select(taken, is_undecided);
-        CHECK_FOR_INTERRUPTS();
+    }
+    const ItemList taken = select(list, [](const Item &item) { return !item.has_event; });
+    decide_counted(taken);
+    decide_counted(select(taken, is_undecided), before);
+    UnregisterSnapshot(before);
+    const ItemList lost = select(taken, is_undecided);
+    if (lost.count > 0) {
+        ereport(ERROR, (errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+                        errmsg("could not serialize access due to a concurrently deleted event"),
+                        errdetail("%s.", event_text(name_of(event_of(*lost.items[0])))),
+                        errhint("Retry the transaction.")));
     }
 }
 
@@ -155,7 +163,10 @@ void record_items(const Batch &batch, const ItemList &list, ItemPointerData *tid
     for (size_t i = 0; i < refused.count; i++) {
         core::refuse(refused.items[i]);
     }
-    record_events_of(select(firsts, is_undecided), batch, tids);
+    const ItemList countable = select(firsts, is_undecided);
+    if (countable.count > 0) {
+        record_events_of(countable, batch, tids);
+    }
 }
 
 } // namespace usage_ledger

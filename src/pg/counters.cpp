@@ -58,8 +58,7 @@ size_t fill_in(Statement *statement, Snapshot snapshot, CounterState *counters, 
         make_array(chosen_count, TIMESTAMPTZOID,
                    [&](size_t i) { return TimestampTzGetDatum(chosen[i]->id.period_start); }),
     };
-    const uint64 row_count =
-        snapshot == Snapshot::latest ? run_latest(statement, arguments) : run(statement, arguments);
+    const uint64 row_count = run_in_snapshot(statement, arguments, snapshot);
     check_none_is_missing(chosen_count - row_count);
     for (uint64 row = 0; row < row_count; row++) {
         CounterState *counter = chosen[DatumGetInt64(required_column(1, row)) - 1];
@@ -103,8 +102,7 @@ CounterState read_counter(const core::CounterId &counter, Snapshot snapshot)
                                   "SELECT tokens_used, period_end, closed_at FROM %s" WHERE_COUNTER,
                                   {UUIDOID, TIMESTAMPTZOID}};
     const Datum arguments[] = {account_of(counter), TimestampTzGetDatum(counter.period_start)};
-    check_none_is_missing(1 - (snapshot == Snapshot::latest ? run_latest(&statement, arguments)
-                                                            : run(&statement, arguments)));
+    check_none_is_missing(1 - run_in_snapshot(&statement, arguments, snapshot));
     CounterState state = {};
     state.id = counter;
     state.totals.tokens = DatumGetInt64(required_column(1));
@@ -179,7 +177,7 @@ void lock_counters(CounterState *counters, size_t count)
     static Statement statement = {"usage_periods",
                                   SELECT_COUNTERS(" FOR NO KEY UPDATE"),
                                   {UUIDARRAYOID, TIMESTAMPTZARRAYOID}};
-    fill_in(&statement, Snapshot::transaction, counters, count);
+    fill_in(&statement, nullptr, counters, count);
     for (size_t i = 0; i < count; i++) {
         counters[i].is_locked = true;
     }
@@ -194,7 +192,7 @@ size_t try_lock_counters(CounterState *counters, size_t count)
 {
     /* Keeps the row versions that it reads from being vacuumed before they are locked. */
     PushActiveSnapshot(GetTransactionSnapshot());
-    read_counters(counters, count, Snapshot::transaction);
+    read_counters(counters, count);
 
     size_t busy_count = 0;
     Relation periods = table_open(extension_table("usage_periods"), RowExclusiveLock);

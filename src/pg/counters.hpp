@@ -23,12 +23,8 @@ struct CounterState {
     core::Totals totals;
 };
 
-/* What a statement sees: what its transaction sees, or all that is committed now. */
-enum class Snapshot { transaction, latest };
-
-/* Reads a counter without its lock. */
-CounterState read_counter(const core::CounterId &counter,
-                          Snapshot snapshot = Snapshot::transaction);
+/* Reads a counter without its lock, in a snapshot or as the transaction sees it. */
+CounterState read_counter(const core::CounterId &counter, Snapshot snapshot = nullptr);
 
 /* Locks a counter FOR NO KEY UPDATE, unless another session holds it. Never waits. */
 bool try_lock_counter(const core::CounterId &counter);
@@ -64,8 +60,8 @@ void lock_counters(CounterState *counters, size_t count);
  */
 size_t try_lock_counters(CounterState *counters, size_t count);
 
-/* Reads those counters that are not locked. */
-void read_counters(CounterState *counters, size_t count, Snapshot snapshot);
+/* Reads those counters that are not locked, in a snapshot or as the transaction sees them. */
+void read_counters(CounterState *counters, size_t count, Snapshot snapshot = nullptr);
 
 /* Holds periods open by their counters' rows, FOR KEY SHARE. Waits for a close. */
 void hold_counters(const core::CounterId *counters, size_t count);

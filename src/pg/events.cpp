@@ -149,7 +149,8 @@ bool void_event(Datum account_id, Datum idempotency_key, NullableDatum reason, C
     return true;
 }
 
-void find_counted_events(const Event *events, CountedEvent *counted, bool *is_counted, size_t count)
+void find_counted_events(const Event *events, CountedEvent *counted, bool *is_counted, size_t count,
+                         Snapshot snapshot)
 {
     static Statement statement = {
         "usage_events",
@@ -162,7 +163,7 @@ void find_counted_events(const Event *events, CountedEvent *counted, bool *is_co
         {UUIDARRAYOID, TEXTARRAYOID}};
     const Datum arguments[] = {account_ids_of(events, count), keys_of(events, count)};
     std::fill_n(is_counted, count, false);
-    const uint64 row_count = run(&statement, arguments);
+    const uint64 row_count = run_in_snapshot(&statement, arguments, snapshot);
     for (uint64 row = 0; row < row_count; row++) {
         const int64 i = DatumGetInt64(required_column(1, row)) - 1;
         is_counted[i] = true;

@@ -59,8 +59,11 @@ bool find_counted_event(Datum account_id, Datum idempotency_key, CountedEvent *c
 bool void_event(Datum account_id, Datum idempotency_key, NullableDatum reason,
                 CountedEvent *voided);
 
-/* Finds what was counted under the keys of events: counted[i], if is_counted[i]. */
-void find_counted_events(const Event *events, CountedEvent *counted, bool *is_counted,
-                         size_t count);
+/*
+ * Finds what was counted under the keys of events, in a snapshot or as the transaction sees
+ * it: counted[i], if is_counted[i].
+ */
+void find_counted_events(const Event *events, CountedEvent *counted, bool *is_counted, size_t count,
+                         Snapshot snapshot);
 
 } // namespace usage_ledger

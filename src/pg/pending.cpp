@@ -122,7 +122,7 @@ bool has_pending(const core::CounterId &counter)
     static Statement statement = {
         "usage_pending", "SELECT FROM %s" WHERE_COUNTER " LIMIT 1", {UUIDOID, TIMESTAMPTZOID}};
     const Datum arguments[] = {account_of(counter), TimestampTzGetDatum(counter.period_start)};
-    return run_latest(&statement, arguments) > 0;
+    return run_in_snapshot(&statement, arguments, GetLatestSnapshot()) > 0;
 }
 
 void take_pending(const core::CounterId &counter, core::WideTotals *sum)

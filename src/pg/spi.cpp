@@ -143,11 +143,14 @@ uint64 run(Statement *statement, const Datum *arguments, const char *nulls, uint
     return SPI_processed;
 }
 
-uint64 run_latest(Statement *statement, const Datum *arguments)
+uint64 run_in_snapshot(Statement *statement, const Datum *arguments, Snapshot snapshot)
 {
+    if (snapshot == nullptr) {
+        return run(statement, arguments);
+    }
     /* A read_only statement runs in the active snapshot. */
     SPIPlanPtr plan = plan_of(statement);
-    PushActiveSnapshot(GetLatestSnapshot());
+    PushActiveSnapshot(snapshot);
     const int result = SPI_execute_plan(plan, const_cast<Datum *>(arguments), nullptr, true, 0);
     PopActiveSnapshot();
     check_result(result);

@@ -45,10 +45,10 @@ uint64 run(Statement *statement, const Datum *arguments, const char *nulls = nul
            uint64 row_count_max = 0);
 
 /*
- * Runs a statement that only reads, in a snapshot of now, also in a transaction whose own
- * snapshot is older.
+ * Runs a statement that only reads, in a snapshot. GetLatestSnapshot() shows all that is
+ * committed now, also to a transaction whose own snapshot is older. Null: as run() does.
  */
-uint64 run_latest(Statement *statement, const Datum *arguments);
+uint64 run_in_snapshot(Statement *statement, const Datum *arguments, Snapshot snapshot);
 
 /* Columns, numbered from 1, of the returned rows, numbered from 0. */
 Datum required_column(int number, uint64 row = 0);
