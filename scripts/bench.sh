@@ -11,7 +11,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 additional_packages="python3-minimal gnuplot-nox"
 . scripts/prepare.sh
-scripts/as_root.sh make -s -f Makefile.pgxs PG_CONFIG="$PG_CONFIG" install >/dev/null
+as_root make -s -f Makefile.pgxs PG_CONFIG="$PG_CONFIG" install >/dev/null
 export CLUSTER_SETTINGS="
 shared_buffers = 1GB
 max_wal_size = 32GB

@@ -4,6 +4,15 @@
 # everything. PG_CONFIG chooses among several
 # PostgreSQL installations; by default it is the newest one that is supported.
 
+# Runs a command as root: directly, or through sudo.
+as_root() {
+    if [ "$(id -u)" -eq 0 ]; then
+        "$@"
+    else
+        sudo "$@"
+    fi
+}
+
 # Prints the pg_config of the newest supported server that is installed.
 installed_pg_config() {
     local candidate
@@ -38,7 +47,7 @@ install_missing_packages() {
     if [ -n "$PG_CONFIG" ]; then
         major=$("$PG_CONFIG" --version | grep -o '[0-9]*' | head -n 1)
     else
-        [ -n "$(packaged_major)" ] || scripts/as_root.sh apt-get update -q
+        [ -n "$(packaged_major)" ] || as_root apt-get update -q
         major=$(packaged_major)
         if [ "${major:-0}" -lt 15 ]; then
             echo "This system's PostgreSQL is ${major:-unknown}; usage_ledger needs 15 or later." >&2
@@ -54,12 +63,12 @@ install_missing_packages() {
         fi
     done
     if [ ${#packages[@]} -gt 0 ]; then
-        scripts/as_root.sh apt-get update -q
+        as_root apt-get update -q
     fi
     # Not packaged for every version; the test that needs it is skipped then.
     package=postgresql-$major-plproxy
     if ! is_installed "$package" && apt-cache show "$package" >/dev/null 2>&1; then
-        [ ${#packages[@]} -gt 0 ] || scripts/as_root.sh apt-get update -q
+        [ ${#packages[@]} -gt 0 ] || as_root apt-get update -q
         packages+=("$package")
     fi
     if [ ${#packages[@]} -eq 0 ]; then
@@ -69,11 +78,11 @@ install_missing_packages() {
     echo "Installing Debian packages: ${packages[*]}"
     # Debian starts a server as soon as one is installed; none is wanted here.
     local no_cluster=/etc/postgresql-common/createcluster.d/usage-ledger-no-cluster.conf
-    scripts/as_root.sh mkdir -p "${no_cluster%/*}"
-    echo 'create_main_cluster = false' | scripts/as_root.sh tee "$no_cluster" >/dev/null
-    scripts/as_root.sh env DEBIAN_FRONTEND=noninteractive \
+    as_root mkdir -p "${no_cluster%/*}"
+    echo 'create_main_cluster = false' | as_root tee "$no_cluster" >/dev/null
+    as_root env DEBIAN_FRONTEND=noninteractive \
         apt-get install -q -y --no-install-recommends "${packages[@]}"
-    scripts/as_root.sh rm "$no_cluster"
+    as_root rm "$no_cluster"
 }
 
 build() {

@@ -19,5 +19,5 @@ done
 cd "$(dirname "$0")/.."
 . scripts/prepare.sh
 echo "Installing the extension into $("$PG_CONFIG" --sharedir)/extension and $("$PG_CONFIG" --pkglibdir)"
-scripts/as_root.sh make -s -f Makefile.pgxs PG_CONFIG="$PG_CONFIG" install >/dev/null
-scripts/with_cluster.sh scripts/with_extension.sh build/release/trace ${arguments[@]+"${arguments[@]}"}
+as_root make -s -f Makefile.pgxs PG_CONFIG="$PG_CONFIG" install >/dev/null
+scripts/with_cluster.sh --extension build/release/trace ${arguments[@]+"${arguments[@]}"}

@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Runs a command against a throwaway PostgreSQL cluster of its own.
 #
-#   scripts/with_cluster.sh COMMAND [ARGUMENT...]
+#   scripts/with_cluster.sh [--extension] COMMAND [ARGUMENT...]
 #
+# With --extension, the command's database has usage_ledger, which must be installed.
 # The cluster lives in a temporary directory and listens on a unix socket there;
 # the command finds it by the PG* environment variables, as superuser "postgres".
 # It is stopped and removed however the command ends. PG_CONFIG names another
@@ -11,6 +12,11 @@
 # CLUSTER_SETTINGS, one a line.
 set -euo pipefail
 
+creates_extension=
+if [ "${1:-}" = --extension ]; then
+    creates_extension=yes
+    shift
+fi
 bindir=$("${PG_CONFIG:-pg_config}" --bindir)
 directory=$(mktemp -d "${TMPDIR:-/tmp}/usage_ledger.XXXXXX")
 
@@ -62,6 +68,10 @@ as_server "$bindir/pg_ctl" -D "$directory/data" -l "$directory/log" ${POSTGRES:+
 unset PGSERVICE PGPASSWORD PGSSLMODE PGOPTIONS PGCLIENTENCODING
 export PGHOST="$directory" PGPORT=5432 PGUSER=postgres PGDATABASE=postgres
 export PATH="$bindir:$PATH"
+
+if [ -n "$creates_extension" ]; then
+    psql -X -q -v ON_ERROR_STOP=1 -c 'CREATE EXTENSION usage_ledger'
+fi
 
 # In the background, so that a signal to this script is acted upon at once.
 "$@" <&0 &

@@ -2,7 +2,7 @@
 # Builds the worker and runs its tests in the database that the PG* environment
 # variables name. That database must have the extension:
 #
-#   scripts/with_cluster.sh scripts/with_extension.sh examples/report-worker/test.sh
+#   scripts/with_cluster.sh --extension examples/report-worker/test.sh
 #
 # Needs npm and Node.js 20 or later. Debian 13 has them in the packages npm and nodejs.
 # Without them it skips the tests, with exit status 77.

@@ -33,7 +33,7 @@ SET ROLE usage_biller;
 \set queries :build '/results/billing_queries.sql'
 \setenv DOCUMENT :document
 \setenv QUERIES :queries
-\! "$(dirname "$DOCUMENT")/../scripts/snippets.sh" "$DOCUMENT" > "$QUERIES"
+\! "$(dirname "$DOCUMENT")/../test/tools/snippets.sh" "$DOCUMENT" > "$QUERIES"
 \i :queries
 RESET ROLE;
 SELECT * FROM verify_usage();

@@ -30,7 +30,7 @@ INSERT INTO usage_events VALUES ('old job', :a, 90, now() - interval '30 days'),
 
 \setenv DOCUMENT :document
 \setenv MIGRATION :migration
-\! "$(dirname "$DOCUMENT")/../scripts/snippets.sh" "$DOCUMENT" > "$MIGRATION"
+\! "$(dirname "$DOCUMENT")/../test/tools/snippets.sh" "$DOCUMENT" > "$MIGRATION"
 \i :migration
 
 -- Totals are unchanged, the old keys are known, and callers still use the old name.

@@ -6,7 +6,7 @@ CREATE ROLE monitor;
 \set queries :build '/results/operations_queries.sql'
 \setenv DOCUMENT :document
 \setenv QUERIES :queries
-\! "$(dirname "$DOCUMENT")/../scripts/snippets.sh" "$DOCUMENT" > "$QUERIES"
+\! "$(dirname "$DOCUMENT")/../test/tools/snippets.sh" "$DOCUMENT" > "$QUERIES"
 \i :queries
 REVOKE ALL ON usage_ledger_stats FROM monitor;
 REVOKE ALL ON FUNCTION usage_ledger_stats() FROM monitor;

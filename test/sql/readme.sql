@@ -13,15 +13,15 @@ CREATE TABLE reports (id integer PRIMARY KEY, title text);
 \setenv DOCUMENT :document
 \setenv SNIPPET :snippet
 
-\! "$(dirname "$DOCUMENT")/scripts/snippets.sh" "$DOCUMENT" 'Getting started' > "$SNIPPET"
+\! "$(dirname "$DOCUMENT")/test/tools/snippets.sh" "$DOCUMENT" 'Getting started' > "$SNIPPET"
 \o /dev/null
 \i :snippet
 \o
-\! "$(dirname "$DOCUMENT")/scripts/snippets.sh" "$DOCUMENT" 'usage_ledger' > "$SNIPPET"
+\! "$(dirname "$DOCUMENT")/test/tools/snippets.sh" "$DOCUMENT" 'usage_ledger' > "$SNIPPET"
 \o /dev/null
 \i :snippet
 \o
-\! "$(dirname "$DOCUMENT")/scripts/snippets.sh" "$DOCUMENT" "The worker's call" > "$SNIPPET"
+\! "$(dirname "$DOCUMENT")/test/tools/snippets.sh" "$DOCUMENT" "The worker's call" > "$SNIPPET"
 \o /dev/null
 \i :snippet
 \o
@@ -29,11 +29,11 @@ CREATE TABLE reports (id integer PRIMARY KEY, title text);
 SELECT account_id, tokens_used, reports_used, chats_used FROM usage_totals;
 TABLE reports;
 
-\! "$(dirname "$DOCUMENT")/scripts/snippets.sh" "$DOCUMENT" 'Hot accounts: settlement' > "$SNIPPET"
+\! "$(dirname "$DOCUMENT")/test/tools/snippets.sh" "$DOCUMENT" 'Hot accounts: settlement' > "$SNIPPET"
 \i :snippet
 SELECT rolconfig FROM pg_roles WHERE rolname = 'worker';
 
-\! "$(dirname "$DOCUMENT")/scripts/snippets.sh" "$DOCUMENT" 'Periods' > "$SNIPPET"
+\! "$(dirname "$DOCUMENT")/test/tools/snippets.sh" "$DOCUMENT" 'Periods' > "$SNIPPET"
 \o /dev/null
 \i :snippet
 \o
@@ -41,7 +41,7 @@ SELECT account_id, period_length, time_zone FROM usage_accounts WHERE account_id
 SELECT tokens_used, reports_used, chats_used FROM usage_totals WHERE account_id = 'a3b1f3c8-52d7-4c0e-9a44-6d1c2f0b7e55';
 
 SELECT count(*) FROM open_usage_period('7f0c64f2-3a0e-4b61-9f0b-0f6f2d1f9a11', '2026-10-01Z', '2026-11-01Z', 1000);
-\! "$(dirname "$DOCUMENT")/scripts/snippets.sh" "$DOCUMENT" 'Billing' > "$SNIPPET"
+\! "$(dirname "$DOCUMENT")/test/tools/snippets.sh" "$DOCUMENT" 'Billing' > "$SNIPPET"
 \o /dev/null
 \i :snippet
 \o
@@ -49,7 +49,7 @@ SELECT count(*) FROM open_usage_period('7f0c64f2-3a0e-4b61-9f0b-0f6f2d1f9a11', '
 SELECT account_id, tokens_used, closed_at IS NOT NULL AS is_closed FROM usage_totals ORDER BY account_id, period_start;
 SELECT idempotency_key, void_reason FROM usage_events WHERE voided_at IS NOT NULL;
 
-\! "$(dirname "$DOCUMENT")/scripts/snippets.sh" "$DOCUMENT" 'How long keys are remembered' > "$SNIPPET"
+\! "$(dirname "$DOCUMENT")/test/tools/snippets.sh" "$DOCUMENT" 'How long keys are remembered' > "$SNIPPET"
 \i :snippet
 SELECT * FROM verify_usage();
 DROP EXTENSION usage_ledger;

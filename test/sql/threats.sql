@@ -33,7 +33,7 @@ CREATE ROLE stranger;
 \set grants :build '/results/threats_grants.sql'
 \setenv DOCUMENT :document
 \setenv GRANTS :grants
-\! "$(dirname "$DOCUMENT")/scripts/snippets.sh" "$DOCUMENT" 'Grants' > "$GRANTS"
+\! "$(dirname "$DOCUMENT")/test/tools/snippets.sh" "$DOCUMENT" 'Grants' > "$GRANTS"
 \i :grants
 
 SELECT outcome FROM increment_usage(:a, 100, 'of a');

@@ -9,7 +9,7 @@ use Test::More;
 
 use UsageClients;
 
-# 64 MB, mounted by scripts/tap.sh when it runs as root.
+# 64 MB, mounted by test/tools/tap.sh when it runs as root.
 my $volume = $ENV{SMALL_VOLUME}
   or plan skip_all => 'no small volume to fill: only root can mount one';
 

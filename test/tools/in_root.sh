@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Runs a command inside a root of a Debian release, in a checkout of the last commit.
 #
-#   scripts/in_root.sh ROOT RELEASE COMMAND [ARGUMENT...]
+#   test/tools/in_root.sh ROOT RELEASE COMMAND [ARGUMENT...]
 #
 # ROOT is a directory; the root is made there, unless it is there already, and stays.
 # The checkout is in ROOT/usr/src/usage_ledger/tree, for the command to do with as it
@@ -10,7 +10,7 @@
 # Needs to be root on Debian or Ubuntu; installs debootstrap where it is missing, and
 # nothing else outside the root. Whatever the command has started ends with it.
 set -euo pipefail
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/../.."
 if [ "$(id -u)" -ne 0 ]; then
     echo "This needs root: it makes a root of a Debian release and works in it." >&2
     exit 2

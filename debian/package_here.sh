@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Builds the Debian packages on this system, checks them, and installs them and all
-# that this needs: for a system that is thrown away, such as scripts/package.sh makes.
+# that this needs: for a system that is thrown away, such as debian/package.sh makes.
 # The packages are left beside the tree, which is given to a user of its own.
 set -euo pipefail
 cd "$(dirname "$0")/.."

@@ -2,9 +2,9 @@
 # Runs the TAP tests, or those that are named. They make and stop clusters of
 # their own, which refuse to run as root: root becomes user postgres for them.
 #
-#   scripts/tap.sh [TEST...]
+#   test/tools/tap.sh [TEST...]
 set -euo pipefail
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/../.."
 
 pg_config=${PG_CONFIG:-pg_config}
 pgxs=$(dirname "$("$pg_config" --pgxs)")/../..
@@ -22,7 +22,7 @@ if [ ${#tests[@]} -eq 0 ]; then
     tests=(test/t/*.pl)
 fi
 cp "${tests[@]}" test/t/*.pm "$directory"
-cp -r README.md docs scripts/snippets.sh "$directory" # what tests run as it is printed
+cp -r README.md docs test/tools/snippets.sh "$directory" # what tests run as it is printed
 cp "${USAGE_CLIENTS:-build/release/usage_clients}" "$directory/usage_clients"
 
 as_user=()

@@ -3,7 +3,7 @@
 # version of PostgreSQL that the release has, and checks them there: lintian, and the
 # autopkgtest on the installed packages. They are left in build/packages/RELEASE.
 #
-#   scripts/package.sh [--roots DIRECTORY] [RELEASE]
+#   debian/package.sh [--roots DIRECTORY] [RELEASE]
 #
 # RELEASE is bookworm (PostgreSQL 15), trixie (17) or forky (18); by default, that of
 # this system. What is packaged is the last commit. The root is removed at the end,
@@ -26,7 +26,7 @@ fi
 release=${1:-$(. /etc/os-release && echo "$VERSION_CODENAME")}
 
 chmod 755 "$roots" # not only root works there
-scripts/in_root.sh "$roots/$release" "$release" scripts/package_here.sh
+test/tools/in_root.sh "$roots/$release" "$release" debian/package_here.sh
 rm -rf "build/packages/$release"
 mkdir -p "build/packages/$release"
 find "$roots/$release/usr/src/usage_ledger" -maxdepth 1 -type f -exec cp -t "build/packages/$release" {} +

@@ -2,7 +2,7 @@
 # Prints the SQL that a document shows, or shows under one of its headings, for a test to
 # run.
 #
-#   scripts/snippets.sh FILE [HEADING]
+#   test/tools/snippets.sh FILE [HEADING]
 set -euo pipefail
 awk -v heading="${2:-}" '
     BEGIN       { is_section = heading == "" }

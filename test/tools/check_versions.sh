@@ -3,9 +3,9 @@
 # in META.json, debian/changelog and CHANGELOG.md (there without a patch of 0); the
 # extension that it installs is major.minor, since a patch changes no SQL.
 #
-#   scripts/check_versions.sh [FOLDER]      (of a tree; by default this one)
+#   test/tools/check_versions.sh [FOLDER]      (of a tree; by default this one)
 set -euo pipefail
-cd "${1:-$(dirname "$0")/..}"
+cd "${1:-$(dirname "$0")/../..}"
 
 from_meta() {
     perl -MJSON::PP -0777 -e 'print eval "decode_json(<STDIN>)->$ARGV[0]" // die $@ || "no $ARGV[0]\n"' "$1" <META.json

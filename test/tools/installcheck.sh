@@ -2,9 +2,9 @@
 # Runs make installcheck against the server that the PG* environment variables name,
 # and shows what differed where a test failed.
 #
-#   scripts/installcheck.sh [MAKE_ARGUMENT]...
+#   test/tools/installcheck.sh [MAKE_ARGUMENT]...
 set -euo pipefail
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/../.."
 make -s -f Makefile.pgxs PG_CONFIG="${PG_CONFIG:-pg_config}" installcheck "$@" || {
     status=$?
     head -n 200 regression.diffs >&2

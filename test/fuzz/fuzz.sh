@@ -2,12 +2,12 @@
 # Builds the fuzz targets in test/fuzz with clang's libFuzzer, under the address and
 # undefined behaviour sanitizers, and runs each for some seconds.
 #
-#   scripts/fuzz.sh [SECONDS [TARGET...]]        (10 seconds, all targets)
+#   test/fuzz/fuzz.sh [SECONDS [TARGET...]]        (10 seconds, all targets)
 #
 # An input that breaks an invariant is left in build/fuzz, and named. Needs Debian or
 # Ubuntu, or a clang with libFuzzer.
 set -euo pipefail
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/../.."
 seconds=${1:-10}
 targets=("${@:2}")
 if [ ${#targets[@]} -eq 0 ]; then

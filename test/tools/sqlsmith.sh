@@ -2,16 +2,16 @@
 # Fires random queries at a ledger in a throwaway cluster, as a superuser and then as a
 # worker, and fails if the server crashes or the worker breaks the ledger.
 #
-#   scripts/sqlsmith.sh [SECONDS]        (300 seconds each)
+#   test/tools/sqlsmith.sh [SECONDS]        (300 seconds each)
 #
 # By hand. The extension must be installed.
 set -euo pipefail
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/../.."
 if [ -z "${PGHOST:-}" ]; then
     additional_packages=sqlsmith
     . scripts/prepare.sh
     export CLUSTER_SETTINGS="track_functions = 'all'"
-    exec scripts/with_cluster.sh scripts/sqlsmith.sh "$@"
+    exec scripts/with_cluster.sh test/tools/sqlsmith.sh "$@"
 fi
 
 sql() {

@@ -2,12 +2,12 @@
 # Runs the regress tests against a server under valgrind, and fails if there is an
 # invalid access or a use of uninitialised memory with code of ours in its stack.
 #
-#   scripts/valgrind.sh [REGRESS_TEST...]        (all of them)
+#   test/tools/valgrind.sh [REGRESS_TEST...]        (all of them)
 #
 # By hand: all of them take half an hour. The extension must be installed. (Leaks are not seen
 # here, for palloc hides them: test/live/memory_test.cpp looks for those.)
 set -euo pipefail
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/../.."
 additional_packages=valgrind
 . scripts/prepare.sh
 
@@ -31,7 +31,7 @@ max_connections = 20
 autovacuum = off
 "
 status=0
-scripts/with_cluster.sh scripts/installcheck.sh ISOLATION= ${1:+REGRESS="install $*"} || status=$?
+scripts/with_cluster.sh test/tools/installcheck.sh ISOLATION= ${1:+REGRESS="install $*"} || status=$?
 
 # Errors are paragraphs; the server's own, with nothing of ours in the stack, are not our concern.
 cat "$directory"/*.log | sed 's/^==[0-9]*== \?//' |

@@ -2,9 +2,9 @@
 # Checks that the library exports what src/pg/exports.txt lists for the server to look
 # up, and nothing else.
 #
-#   scripts/exports.sh [LIBRARY]
+#   test/tools/exports.sh [LIBRARY]
 set -euo pipefail
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/../.."
 diff --label src/pg/exports.txt --label "${1:-usage_ledger.so}" --unified=0 \
     <(sed 's/#.*//' src/pg/exports.txt | awk 'NF { print $1 }' | LC_ALL=C sort) \
     <(nm --dynamic --defined-only "${1:-usage_ledger.so}" | awk '{ print $3 }' | LC_ALL=C sort)

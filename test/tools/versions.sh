@@ -3,7 +3,7 @@
 # release that has it, then carries a ledger over to it from the older ones, and closes
 # with a line of counts for each.
 #
-#   scripts/versions.sh [--roots DIRECTORY] [RELEASE...]
+#   test/tools/versions.sh [--roots DIRECTORY] [RELEASE...]
 #
 # Releases: bookworm (PostgreSQL 15), trixie (17) and forky (18); by default all three.
 # What is tested is the last commit. The roots are made in a temporary directory and
@@ -12,7 +12,7 @@
 #
 # Needs to be root on Debian or Ubuntu, and 2 to 4 GB of disk a release (in_root.sh).
 set -euo pipefail
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/../.."
 
 known_releases=(bookworm trixie forky) # the oldest first
 declare -A major=([bookworm]=15 [trixie]=17 [forky]=18)
@@ -67,7 +67,7 @@ count_in() {
     shift 2
     echo "$name: $*"
     : >"$log"
-    scripts/in_root.sh "$roots/$release" "$release" "$@" >"$log" 2>&1 &
+    test/tools/in_root.sh "$roots/$release" "$release" "$@" >"$log" 2>&1 &
     running=$!
     tail -n +1 -f --pid="$running" "$log" &
     local progress=$!
@@ -107,7 +107,7 @@ for release in "${releases[@]}"; do
     done
     if [ ${#older_releases[@]} -gt 0 ]; then
         add_older_releases "$roots/$release" "${older_releases[@]}"
-        count_in "$release" "carry_over_to_$release" scripts/carry_over.sh "${older_majors[@]}"
+        count_in "$release" "pg_upgrade_to_$release" test/pg_upgrade/pg_upgrade.sh "${older_majors[@]}"
     fi
     if [ -z "$keeps_roots" ]; then
         rm -rf --one-file-system "${roots:?}/$release"
