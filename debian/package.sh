@@ -1,15 +1,14 @@
 #!/usr/bin/env bash
-# Builds the Debian packages in a root of a Debian release, one package for each major
-# version of PostgreSQL that the release has, and checks them there: lintian, and the
-# autopkgtest on the installed packages. They are left in build/packages/RELEASE.
+# Builds the Debian packages of the last commit, one for each major version of PostgreSQL
+# in a Debian release, in a root directory of that release. Checks them there with lintian
+# and autopkgtest, and copies them to build/packages/RELEASE.
 #
 #   debian/package.sh [--roots DIRECTORY] [RELEASE]
 #
-# RELEASE is bookworm (PostgreSQL 15), trixie (17) or forky (18); by default, that of
-# this system. What is packaged is the last commit. The root is removed at the end,
-# unless a directory for it is named.
+# RELEASE is bookworm (PostgreSQL 15), trixie (17) or forky (18); default: this system's.
+# The root directory is temporary. With --roots it is kept in DIRECTORY.
 #
-# Needs to be root on Debian or Ubuntu (in_root.sh).
+# Must run as root on Debian or Ubuntu (test/tools/in_root.sh).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -25,7 +24,7 @@ else
 fi
 release=${1:-$(. /etc/os-release && echo "$VERSION_CODENAME")}
 
-chmod 755 "$roots" # not only root works there
+chmod 755 "$roots" # the build runs as another user
 test/tools/in_root.sh "$roots/$release" "$release" debian/package_here.sh
 rm -rf "build/packages/$release"
 mkdir -p "build/packages/$release"

@@ -1,17 +1,16 @@
 #!/usr/bin/env bash
-# Measures usage_ledger beside what one would write by hand, on a throwaway cluster
-# with fsync and synchronous_commit on, and leaves results.csv and charts in
-# bench/results.
+# Compares usage_ledger with hand-written SQL on a throwaway cluster, with fsync and
+# synchronous_commit on. Writes results.csv and charts to bench/results.
 #
 #   scripts/bench.sh [OPTION]...            (--help lists the options)
 #
-# Takes about an hour and 40 GB of disk; --rounds, --seconds, --sections and --growth
-# make it less. Further settings of the cluster are taken from CLUSTER_SETTINGS.
+# Takes about an hour and 40 GB of disk. --rounds, --seconds, --sections and --growth
+# reduce that. CLUSTER_SETTINGS adds server settings.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 additional_packages="python3-minimal gnuplot-nox"
 . scripts/prepare.sh
-as_root make -s -f Makefile.pgxs PG_CONFIG="$PG_CONFIG" install >/dev/null
+install_extension
 export CLUSTER_SETTINGS="
 shared_buffers = 1GB
 max_wal_size = 32GB

@@ -1,10 +1,10 @@
-# prepare.sh: what trace.sh and test.sh do first; sourced by them, in the tree.
+# prepare.sh: sourced at the top of the tree by scripts that need a build.
 #
-# Installs what is missing (Debian and Ubuntu packages), says so, and builds
-# everything. PG_CONFIG chooses among several
-# PostgreSQL installations; by default it is the newest one that is supported.
+# Installs missing Debian or Ubuntu packages, says so, and builds everything. A script
+# names further packages in additional_packages. PG_CONFIG chooses the PostgreSQL
+# installation; the default is the newest supported one.
 
-# Runs a command as root: directly, or through sudo.
+# Runs a command as root, through sudo if necessary.
 as_root() {
     if [ "$(id -u)" -eq 0 ]; then
         "$@"
@@ -13,7 +13,7 @@ as_root() {
     fi
 }
 
-# Prints the pg_config of the newest supported server that is installed.
+# Prints the pg_config of the newest supported server installed here.
 installed_pg_config() {
     local candidate
     for candidate in $(ls -d /usr/lib/postgresql/*/bin 2>/dev/null | sort -rV); do
@@ -25,7 +25,7 @@ installed_pg_config() {
     done
 }
 
-# Prints the major version that the system's package "postgresql" stands for.
+# Prints the major version that the package "postgresql" depends on.
 packaged_major() {
     apt-cache depends postgresql | sed -n 's/.*Depends: postgresql-\([0-9]*\)$/\1/p' | head -n 1
 }
@@ -40,7 +40,7 @@ install_missing_packages() {
         PG_CONFIG=$(installed_pg_config)
     fi
     if ! command -v apt-get >/dev/null; then
-        echo "No apt-get here: nothing is installed, all that is needed must be there." >&2
+        echo "There is no apt-get, so no missing package can be installed." >&2
         : "${PG_CONFIG:=pg_config}"
         return
     fi
@@ -65,7 +65,7 @@ install_missing_packages() {
     if [ ${#packages[@]} -gt 0 ]; then
         as_root apt-get update -q
     fi
-    # Not packaged for every version; the test that needs it is skipped then.
+    # Not packaged for every version. Without it, the test that needs it is skipped.
     package=postgresql-$major-plproxy
     if ! is_installed "$package" && apt-cache show "$package" >/dev/null 2>&1; then
         [ ${#packages[@]} -gt 0 ] || as_root apt-get update -q
@@ -76,7 +76,7 @@ install_missing_packages() {
     fi
 
     echo "Installing Debian packages: ${packages[*]}"
-    # Debian starts a server as soon as one is installed; none is wanted here.
+    # Debian starts a server when its package is installed. None is wanted here.
     local no_cluster=/etc/postgresql-common/createcluster.d/usage-ledger-no-cluster.conf
     as_root mkdir -p "${no_cluster%/*}"
     echo 'create_main_cluster = false' | as_root tee "$no_cluster" >/dev/null
@@ -92,6 +92,11 @@ build() {
         cat build/log >&2
         exit 1
     fi
+}
+
+install_extension() {
+    echo "Installing the extension into $("$PG_CONFIG" --sharedir)/extension and $("$PG_CONFIG" --pkglibdir)"
+    as_root make -s -f Makefile.pgxs PG_CONFIG="$PG_CONFIG" install >/dev/null
 }
 
 install_missing_packages

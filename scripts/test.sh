@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Runs all tests, on throwaway clusters, and closes with a line of counts.
+# Runs all tests on throwaway clusters. The last line counts passed and failed tests.
 #
-#   scripts/test.sh [CTEST_OPTION]...        (-R NAME runs the tests of that name)
+#   scripts/test.sh [CTEST_OPTION]...        (-R REGEX selects tests by name)
 #
-# Needs Debian or Ubuntu, installs what is missing, leaves no server behind.
+# Needs Debian or Ubuntu. Installs missing packages and leaves no server running.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 additional_packages="clang libclang-rt-dev"

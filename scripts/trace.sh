@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# Shows what three ways of counting tokens lose and count twice: builds the
-# extension, starts a throwaway cluster, and runs a trace of LLM requests there.
+# Shows what three ways of counting tokens lose and count twice. Builds the extension,
+# starts a throwaway cluster and runs a trace of LLM requests on it.
 #
-#   scripts/trace.sh [OPTION]... [FILE]      (options: scripts/trace.sh --help)
+#   scripts/trace.sh [OPTION]... [FILE]      (--help lists the options)
 #
-# Needs Debian or Ubuntu, installs what is missing, leaves no server behind.
+# Needs Debian or Ubuntu. Installs missing packages and leaves no server running.
 set -euo pipefail
 
-# The trace runs in the tree, so a file is named from there.
+# The trace runs at the top of the tree, so a relative path is resolved first.
 arguments=()
 for argument in "$@"; do
     if [ -f "$argument" ]; then
@@ -18,6 +18,5 @@ done
 
 cd "$(dirname "$0")/.."
 . scripts/prepare.sh
-echo "Installing the extension into $("$PG_CONFIG" --sharedir)/extension and $("$PG_CONFIG" --pkglibdir)"
-as_root make -s -f Makefile.pgxs PG_CONFIG="$PG_CONFIG" install >/dev/null
+install_extension
 scripts/with_cluster.sh --extension build/release/trace ${arguments[@]+"${arguments[@]}"}

@@ -1,15 +1,17 @@
 #!/usr/bin/env bash
-# Runs a command against a throwaway PostgreSQL cluster of its own.
+# Runs a command against its own throwaway PostgreSQL cluster.
 #
 #   scripts/with_cluster.sh [--extension] COMMAND [ARGUMENT...]
 #
-# With --extension, the command's database has usage_ledger, which must be installed.
-# The cluster lives in a temporary directory and listens on a unix socket there;
-# the command finds it by the PG* environment variables, as superuser "postgres".
-# It is stopped and removed however the command ends. PG_CONFIG names another
-# installation than the first in the path, POSTGRES a program to run in the place of
-# its postgres. Server settings beyond the defaults (fsync is on) come from
-# CLUSTER_SETTINGS, one a line.
+# The cluster is in a temporary directory and listens on a unix socket there. The PG*
+# environment variables point the command to it, as superuser "postgres". The cluster
+# is stopped and removed however the command ends. With --extension, usage_ledger is
+# created in the command's database; it must be installed.
+#
+# Environment:
+#   PG_CONFIG          the PostgreSQL installation (default: the first in PATH)
+#   POSTGRES           a program to run instead of the installation's postgres
+#   CLUSTER_SETTINGS   additional server settings, one a line (fsync is on by default)
 set -euo pipefail
 
 creates_extension=
@@ -31,7 +33,7 @@ as_server() {
 
 finish() {
     status=$?
-    set +e # whatever fails now, the server must be stopped
+    set +e # the server must be stopped even if a command here fails
     trap - EXIT
     trap '' INT TERM PIPE
     if [ -n "${command:-}" ]; then
@@ -42,7 +44,7 @@ finish() {
         as_server "$bindir/pg_ctl" -D "$directory/data" -m immediate -w stop >/dev/null || status=1
     fi
     if [ "$status" -ne 0 ] && [ -s "$directory/log" ]; then
-        echo "last lines of the server's log:" >&2
+        echo "Last lines of the server's log:" >&2
         tail -n 20 "$directory/log" >&2
     fi
     rm -rf "$directory"
@@ -73,7 +75,7 @@ if [ -n "$creates_extension" ]; then
     psql -X -q -v ON_ERROR_STOP=1 -c 'CREATE EXTENSION usage_ledger'
 fi
 
-# In the background, so that a signal to this script is acted upon at once.
+# In the background, so that this script handles a signal immediately.
 "$@" <&0 &
 command=$!
 status=0

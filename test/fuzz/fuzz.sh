@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Builds the fuzz targets in test/fuzz with clang's libFuzzer, under the address and
+# Builds the fuzz targets in this directory with clang's libFuzzer and the address and
 # undefined behaviour sanitizers, and runs each for some seconds.
 #
-#   test/fuzz/fuzz.sh [SECONDS [TARGET...]]        (10 seconds, all targets)
+#   test/fuzz/fuzz.sh [SECONDS [TARGET...]]        (default: 10 seconds, all targets)
 #
-# An input that breaks an invariant is left in build/fuzz, and named. Needs Debian or
-# Ubuntu, or a clang with libFuzzer.
+# An input that breaks an invariant is written to build/fuzz and named in the output.
+# Needs Debian or Ubuntu, or a clang with libFuzzer.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 seconds=${1:-10}

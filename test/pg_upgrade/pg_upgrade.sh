@@ -1,20 +1,20 @@
 #!/usr/bin/env bash
-# Carries a ledger from older major versions of PostgreSQL to the newest one that is
-# installed, by pg_dump and by pg_upgrade, and closes with a line of counts.
+# Tests pg_dump and pg_upgrade of a ledger from older major versions of PostgreSQL to the
+# newest one installed. The last line counts passed, failed and skipped checks.
 #
-#   test/pg_upgrade/pg_upgrade.sh MAJOR...           (the older ones, such as 15 17)
+#   test/pg_upgrade/pg_upgrade.sh MAJOR...           (older versions, such as 15 17)
 #
-# Needs Debian or Ubuntu with apt sources that have the older versions too, installs
-# what is missing, the extension for all of them included, leaves no server behind.
+# Needs Debian or Ubuntu with apt sources that have the older versions too. Installs
+# missing packages, and the extension for every version. Leaves no server running.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 additional_packages=
-for major in "${@:?name the older major versions}"; do
+for major in "${@:?name at least one older major version}"; do
     additional_packages+=" postgresql-$major postgresql-server-dev-$major"
 done
 . scripts/prepare.sh
 
-# Objects for one version must not be linked for another.
+# Objects built for one version must not be linked for another.
 install_for() {
     make -s -f Makefile.pgxs PG_CONFIG="$1" clean
     make -s -f Makefile.pgxs PG_CONFIG="$1" -j "$(nproc)"

@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# Checks that all files that name the version agree. A release is major.minor.patch,
-# in META.json, debian/changelog and CHANGELOG.md (there without a patch of 0); the
-# extension that it installs is major.minor, since a patch changes no SQL.
+# Checks that all files that name the version agree. META.json, debian/changelog and
+# CHANGELOG.md name the release, major.minor.patch; CHANGELOG.md omits a patch of 0.
+# The control file and the install script name major.minor, because a patch changes no
+# SQL. There is only one install script.
 #
-#   test/tools/check_versions.sh [FOLDER]      (of a tree; by default this one)
+#   test/tools/check_versions.sh [DIRECTORY]      (the top of a tree; default: this one)
 set -euo pipefail
 cd "${1:-$(dirname "$0")/../..}"
 
@@ -14,7 +15,7 @@ from_meta() {
 failed=0
 expect() {
     if [ "$2" != "$3" ]; then
-        echo "$1: ${2:-nothing}, should be $3" >&2
+        echo "$1: found ${2:-nothing}, expected $3" >&2
         failed=1
     fi
 }
@@ -29,8 +30,7 @@ extension=${release%.*}
 expect 'META.json, provides' "$(from_meta '{provides}{usage_ledger}{version}')" "$release"
 expect 'META.json, file' "$(from_meta '{provides}{usage_ledger}{file}')" "sql/usage_ledger--$extension.sql"
 expect 'usage_ledger.control' "$(sed -n "s/^default_version = '\(.*\)'\$/\1/p" usage_ledger.control)" "$extension"
-expect 'newest install script' \
-    "$(ls sql | grep -E '^usage_ledger--[0-9.]+\.sql$' | sort -V | tail -n 1)" "usage_ledger--$extension.sql"
+expect 'sql/' "$(cd sql && echo *)" "usage_ledger--$extension.sql"
 expect 'debian/changelog' "$(sed -n '1s/^usage-ledger (\(.*\)) .*/\1/p' debian/changelog)" "$release"
 expect 'CHANGELOG.md' "$(sed -n 's/^## //p' CHANGELOG.md | head -n 1)" "${release%.0}"
 exit "$failed"

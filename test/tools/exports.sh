@@ -1,8 +1,7 @@
 #!/usr/bin/env bash
-# Checks that the library exports what src/pg/exports.txt lists for the server to look
-# up, and nothing else.
+# Checks that the library exports the symbols in src/pg/exports.txt and no others.
 #
-#   test/tools/exports.sh [LIBRARY]
+#   test/tools/exports.sh [LIBRARY]      (default: usage_ledger.so)
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 diff --label src/pg/exports.txt --label "${1:-usage_ledger.so}" --unified=0 \

@@ -1,18 +1,18 @@
 #!/usr/bin/env bash
-# Runs a command inside a root of a Debian release, in a checkout of the last commit.
+# Runs a command in a root directory of a Debian release, in a checkout of the last commit.
 #
 #   test/tools/in_root.sh ROOT RELEASE COMMAND [ARGUMENT...]
 #
-# ROOT is a directory; the root is made there, unless it is there already, and stays.
-# The checkout is in ROOT/usr/src/usage_ledger/tree, for the command to do with as it
-# likes, and to leave things beside.
+# ROOT is the directory. If it does not exist, the release is installed there. It is not
+# removed. The checkout is ROOT/usr/src/usage_ledger/tree. The command may change it, and
+# may write files to its parent directory.
 #
-# Needs to be root on Debian or Ubuntu; installs debootstrap where it is missing, and
-# nothing else outside the root. Whatever the command has started ends with it.
+# Must run as root on Debian or Ubuntu. Outside ROOT it installs only debootstrap, if that
+# is missing. All processes that the command has started end with the command.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 if [ "$(id -u)" -ne 0 ]; then
-    echo "This needs root: it makes a root of a Debian release and works in it." >&2
+    echo "$0 must run as root, because it uses chroot." >&2
     exit 2
 fi
 root=$(realpath "$1")
@@ -23,12 +23,13 @@ tree=/usr/src/usage_ledger/tree
 running=
 finish() {
     status=$?
-    set +e # whatever fails now, nothing must be left behind
+    set +e # the cleanup must go on even if a command here fails
     trap - EXIT
     trap '' INT TERM PIPE
     if [ -n "$running" ]; then
-        # With the first process of a PID namespace all others go, and with the last
-        # of them its mounts. It is the only child of unshare, which waits for it.
+        # When the first process of a PID namespace ends, the kernel kills the others,
+        # and their mounts go with the last one. It is the only child of unshare, which
+        # waits for it.
         read -r first <"/proc/$running/task/$running/children"
         kill -KILL "${first:-$running}"
         wait "$running" 2>/dev/null
@@ -39,8 +40,8 @@ trap finish EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
 
-# Runs a command with PID and mount namespaces of its own; in the background, so that a
-# signal to this script is acted upon at once.
+# Runs a command in its own PID and mount namespaces. It runs in the background, so that
+# this script handles a signal immediately.
 isolated() {
     unshare --mount --pid --fork --kill-child --mount-proc "$@" </dev/null &
     running=$!
@@ -50,7 +51,7 @@ isolated() {
     return "$status"
 }
 
-# Runs a command inside the root, likewise, with nothing of this machine's environment.
+# Runs a command in the root in the same way, without this machine's environment.
 inside() {
     isolated sh -euc '
         root=$1
@@ -68,7 +69,7 @@ install_debootstrap() {
         DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends \
             debootstrap debian-archive-keyring
     fi
-    # An older debootstrap does not know the newest releases; all of them are made alike.
+    # An older debootstrap does not know the newest releases, but installs all of them alike.
     if [ ! -e "/usr/share/debootstrap/scripts/$release" ]; then
         ln -s sid "/usr/share/debootstrap/scripts/$release"
     fi
@@ -76,19 +77,19 @@ install_debootstrap() {
 
 make_root() {
     local started=$SECONDS
-    echo "Making a root of Debian $release"
+    echo "Installing Debian $release in $root"
     rm -rf --one-file-system "$root.unfinished"
     isolated debootstrap --variant=minbase "$release" "$root.unfinished" >"$root.debootstrap.log" 2>&1 || {
         tail -n 20 "$root.debootstrap.log" >&2
         return 1
     }
-    echo force-unsafe-io >"$root.unfinished/etc/dpkg/dpkg.cfg.d/no-sync" # nothing here is to last
-    # What lets apt reach its mirrors from this machine is needed inside too.
+    echo force-unsafe-io >"$root.unfinished/etc/dpkg/dpkg.cfg.d/no-sync" # the root need not survive a crash
+    # apt needs this machine's network settings in the root too.
     apt-config dump | grep -E '^Acquire::(Check-|https?::)' \
         >"$root.unfinished/etc/apt/apt.conf.d/90machine" || true
     mv "$root.unfinished" "$root"
     rm "$root.debootstrap.log"
-    echo "Making a root of Debian $release took $((SECONDS - started)) s"
+    echo "Installing Debian $release took $((SECONDS - started)) s"
 }
 
 if [ ! -d "$root" ]; then
@@ -96,7 +97,7 @@ if [ ! -d "$root" ]; then
     make_root
 fi
 if ! git diff --quiet HEAD; then
-    echo "What is not committed is not in the root."
+    echo "Uncommitted changes are not in the checkout."
 fi
 rm -rf "${root:?}${tree%/*}"
 mkdir -p "$root$tree"

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Runs make installcheck against the server that the PG* environment variables name,
-# and shows what differed where a test failed.
+# Runs make installcheck against the server that the PG* environment variables name. If a
+# test fails, shows the differences.
 #
 #   test/tools/installcheck.sh [MAKE_ARGUMENT]...
 set -euo pipefail

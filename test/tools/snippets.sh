@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Prints the SQL that a document shows, or shows under one of its headings, for a test to
-# run.
+# Prints the SQL blocks of a document, or those under one heading, so that tests can run
+# them.
 #
 #   test/tools/snippets.sh FILE [HEADING]
 set -euo pipefail
@@ -9,5 +9,5 @@ awk -v heading="${2:-}" '
     /^```/      { is_sql = /^```sql$/ && is_section && !is_block; is_block = !is_block; next }
     !is_block && /^#+ / && heading != "" { title = $0; sub(/^#+ /, "", title); is_section = title == heading }
     is_sql      { print; count++ }
-    END         { if (count == 0) { print "no SQL under: " heading > "/dev/stderr"; exit 1 } }
+    END         { if (count == 0) { print "no SQL under heading: " heading > "/dev/stderr"; exit 1 } }
 ' "$1"

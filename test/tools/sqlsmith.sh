@@ -1,15 +1,16 @@
 #!/usr/bin/env bash
-# Fires random queries at a ledger in a throwaway cluster, as a superuser and then as a
-# worker, and fails if the server crashes or the worker breaks the ledger.
+# Sends random queries to a ledger in a throwaway cluster, as a worker and then as a
+# superuser. Fails if the server crashes or the worker damages the ledger.
 #
-#   test/tools/sqlsmith.sh [SECONDS]        (300 seconds each)
+#   test/tools/sqlsmith.sh [SECONDS]        (for each role; default: 300)
 #
-# By hand. The extension must be installed.
+# Not part of the test suite; run it manually.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 if [ -z "${PGHOST:-}" ]; then
     additional_packages=sqlsmith
     . scripts/prepare.sh
+    install_extension
     export CLUSTER_SETTINGS="track_functions = 'all'"
     exec scripts/with_cluster.sh test/tools/sqlsmith.sh "$@"
 fi
@@ -20,9 +21,9 @@ sql() {
 sql -c 'CREATE ROLE worker LOGIN'
 for role in worker postgres; do
     sql -c "CREATE DATABASE smith_$role"
-    # A plain function a hundred times over each of ours, or sqlsmith, which takes functions
-    # at random from thousands and none that returns a record, would hardly ever call one.
-    sql -d "smith_$role" <<'END' >/dev/null
+    # sqlsmith chooses at random among thousands of functions, and never one that returns a
+    # record, so it would hardly ever call ours. Each gets a hundred plain wrapper functions.
+    sql -d "smith_$role" <<'SQL' >/dev/null
 CREATE EXTENSION usage_ledger;
 GRANT EXECUTE ON FUNCTION increment_usage, increment_usage_batch TO worker;
 CREATE TABLE work AS
@@ -55,7 +56,7 @@ BEGIN
         END LOOP;
     END LOOP;
 END $$;
-END
+SQL
     sql -d "smith_$role" -c 'SELECT pg_stat_reset()'
 done
 for role in worker postgres; do

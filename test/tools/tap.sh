@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Runs the TAP tests, or those that are named. They make and stop clusters of
-# their own, which refuse to run as root: root becomes user postgres for them.
+# Runs the given TAP tests, or all of them. They create and stop their own clusters.
+# PostgreSQL refuses to run as root, so root runs them as user postgres.
 #
-#   test/tools/tap.sh [TEST...]
+#   test/tools/tap.sh [FILE...]
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -22,7 +22,7 @@ if [ ${#tests[@]} -eq 0 ]; then
     tests=(test/t/*.pl)
 fi
 cp "${tests[@]}" test/t/*.pm "$directory"
-cp -r README.md docs test/tools/snippets.sh "$directory" # what tests run as it is printed
+cp -r README.md docs test/tools/snippets.sh "$directory" # some tests run the SQL in these
 cp "${USAGE_CLIENTS:-build/release/usage_clients}" "$directory/usage_clients"
 
 as_user=()
@@ -41,7 +41,7 @@ cd "$directory"
     PG_TEST_TIMEOUT_DEFAULT=60 TESTDATADIR="$directory/data" TESTLOGDIR="$directory/log" top_builddir="$directory" \
     prove --timer --verbose ./*.pl || {
     status=$?
-    # What a test died of is in its own log, whose name is of the latter kind.
+    # The second pattern matches each test's own log, which says why it died.
     find . \( -name '*.log' -o -name 'regress_log_*' \) -exec tail -n 40 {} + >&2
     exit "$status"
 }

@@ -1,16 +1,15 @@
 #!/usr/bin/env bash
-# Runs all tests on each PostgreSQL that Debian carries, inside a root of the Debian
-# release that has it, then carries a ledger over to it from the older ones, and closes
-# with a line of counts for each.
+# Runs all tests of the last commit on several versions of PostgreSQL, each in a root
+# directory of the Debian release that has it. Then tests pg_dump and pg_upgrade to it
+# from the older versions. Ends with a line of counts for each run.
 #
 #   test/tools/versions.sh [--roots DIRECTORY] [RELEASE...]
 #
-# Releases: bookworm (PostgreSQL 15), trixie (17) and forky (18); by default all three.
-# What is tested is the last commit. The roots are made in a temporary directory and
-# removed at the end, unless a directory is named: there they stay, and the next run
-# is quicker.
+# The releases are bookworm (PostgreSQL 15), trixie (17) and forky (18); default: all
+# three. The root directories are temporary. With --roots they are kept in DIRECTORY,
+# which makes the next run quicker.
 #
-# Needs to be root on Debian or Ubuntu, and 2 to 4 GB of disk a release (in_root.sh).
+# Must run as root on Debian or Ubuntu (in_root.sh). Takes 2 to 4 GB of disk per release.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -29,7 +28,7 @@ if [ ${#releases[@]} -eq 0 ]; then
 fi
 for release in "${releases[@]}"; do
     if [ -z "${major[$release]:-}" ]; then
-        echo "no such release: $release (there are ${known_releases[*]})" >&2
+        echo "unknown release: $release (known: ${known_releases[*]})" >&2
         exit 2
     fi
 done
@@ -41,7 +40,7 @@ fi
 running=
 finish() {
     status=$?
-    set +e # whatever fails now, nothing must be left behind
+    set +e # the cleanup must go on even if a command here fails
     trap - EXIT
     if [ -n "$running" ]; then
         kill "$running"
@@ -59,8 +58,8 @@ trap 'exit 143' TERM
 failures=0
 summary=()
 
-# Runs one of our scripts inside a root, shows what it says, and notes its counts under
-# a name.
+# Runs one of our scripts in a root, shows its output, and adds its counts to the summary
+# under the given name.
 count_in() {
     local release=$1 name=$2 status=0 counts started=$SECONDS
     local log=$roots/$name.log
@@ -84,8 +83,8 @@ count_in() {
     summary+=("$name: $counts")
 }
 
-# Lets apt find the packages of the older releases too. The root's own are newer, so it
-# takes from them only what the root's own release does not have.
+# Lets apt find the packages of older releases too. It takes only those that the root's
+# own release does not have, because that release's packages are newer.
 add_older_releases() {
     local root=$1 mirror
     shift
