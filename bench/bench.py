@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Measures usage_ledger beside what one would write by hand, in one run.
+"""Compares usage_ledger with hand-written SQL.
 
-Run it by scripts/bench.sh, which makes the throwaway cluster. Contenders take turns,
-each run as long as the other, so that what the machine does otherwise falls on all;
-what is reported is the median over the rounds, and ratios are taken within a round.
+scripts/bench.sh runs it on a throwaway cluster. Contenders take turns of equal length, so
+that other load on the machine affects all of them. The report shows medians over the
+rounds; ratios are taken within a round.
 """
 
 import argparse
@@ -27,7 +27,7 @@ DATABASE = "bench"
 NEW_KEY = "gen_random_uuid()::text"
 ACCOUNT = "md5('account ' || :n)::uuid"
 OURS = f"SELECT increment_usage({ACCOUNT}, {TOKENS}, {{key}});"
-BY_HAND = {
+HAND_WRITTEN = {
     "a": f"SELECT a_increment({ACCOUNT}, {TOKENS}, {{key}});",
     "b": f"SELECT b_increment({ACCOUNT}, {TOKENS}, {{key}});",
     "c": f"""
@@ -42,7 +42,7 @@ BY_HAND = {
          WHERE p.account_id = event.account_id AND p.period_start = event.period_start
         RETURNING p.tokens_used;""".replace("\n", " "),
 }
-# Each contender has tables of its own, so our modes are in a database each.
+# Each contender has its own tables, so each of our modes has its own database.
 MODES = {mode: f"{DATABASE}_{mode}" for mode in ("immediate", "adaptive", "deferred")}
 CHOICE = {
     "hot": "\\set n 1",
@@ -63,14 +63,14 @@ def progress(text):
 
 
 class Server:
-    """What the server has used so far."""
+    """What the server has used since it started."""
 
     def __init__(self):
         with open(os.path.join(os.environ["PGHOST"], "data", "postmaster.pid")) as file:
             self.postmaster = int(file.readline())
 
     def cpu_s(self):
-        """CPU time of the server's processes, those that have ended included."""
+        """CPU time of the server's processes, including those that have ended."""
         ticks = 0
         for path in glob.glob("/proc/[0-9]*/stat"):
             try:
@@ -107,7 +107,7 @@ class Bench:
         return self.pgbench(scripts, clients, MODES[mode], mode)
 
     def pgbench(self, scripts, clients, database=DATABASE, settlement="immediate"):
-        """Runs for a while; returns what it came to, per call."""
+        """Runs scripts for a turn; returns rate, latencies, and CPU and WAL per call."""
         log = os.path.join(self.directory, "log")
         environment = dict(os.environ, PGOPTIONS=f"-c usage_ledger.settlement={settlement}")
         arguments = [argument for script in scripts for argument in ("-f", script)]
@@ -140,7 +140,7 @@ class Bench:
                               **{key: round(value, 3) for key, value in measured.items()}))
 
     def rounds(self, section, point, contenders):
-        """Lets contenders (name: function) take turns, in another order each round."""
+        """Lets contenders (name: function) take turns, in a different order each round."""
         names = [name for name in contenders if name in (self.options.contenders or contenders)]
         for round_number in range(self.options.rounds):
             for name in names[round_number % len(names):] + names[:round_number % len(names)]:
@@ -150,21 +150,21 @@ class Bench:
                                            and row["contender"] == name) for name in names}
         progress(f"{section}, {point}: " + ", ".join(f"{name} {value:,.0f}/s" for name, value in medians.items()))
 
-    # ---- what is measured ----
+    # ---- sections ----
 
     def prepare(self):
-        progress("making accounts")
+        progress("creating accounts")
         for database in MODES.values():
             self.create(database)
         self.create(DATABASE)
         subprocess.run(["psql", "-Xq", "-v", "ON_ERROR_STOP=1", "-d", DATABASE, "-f",
                         os.path.join(os.path.dirname(__file__), "contenders.sql")], check=True)
-        for name in BY_HAND:
+        for name in HAND_WRITTEN:
             psql(f"INSERT INTO {name}_periods SELECT * FROM usage_periods")
         self.settle_down()
 
     def create(self, database):
-        """A ledger of accounts that each have their period."""
+        """Creates a database with a ledger in which every account has a period."""
         psql(f"CREATE DATABASE {database}", "postgres")
         psql("CREATE EXTENSION usage_ledger", database)
         psql(f"SELECT count(increment_usage(md5('account ' || n)::uuid, 0, 'open')) FROM generate_series(1, {ACCOUNTS}) AS n", database)
@@ -175,18 +175,18 @@ class Bench:
         psql("CHECKPOINT")
 
     def calls(self):
-        """One call a transaction, over accounts and clients."""
+        """One call a transaction, by distribution of accounts and number of clients."""
         for workload, choice in CHOICE.items():
             if workload not in self.options.workloads:
                 continue
             ours = self.script("ours_" + workload, choice + "\n" + OURS.format(key=NEW_KEY))
-            by_hand = {name: self.script(f"{name}_{workload}", choice + "\n" + sql.format(key=NEW_KEY))
-                       for name, sql in BY_HAND.items()}
+            hand_written = {name: self.script(f"{name}_{workload}", choice + "\n" + sql.format(key=NEW_KEY))
+                            for name, sql in HAND_WRITTEN.items()}
             for clients in self.options.clients:
                 if workload == "zipf" and clients not in (8, 32):
                     continue
                 contenders = {mode: lambda mode=mode: self.ours([ours], clients, mode) for mode in MODES}
-                for name, path in by_hand.items():
+                for name, path in hand_written.items():
                     contenders[name] = lambda path=path: self.pgbench([path], clients)
                 if redis_contender.is_installed() and workload != "zipf":
                     contenders["redis"] = lambda: redis_contender.run(
@@ -194,22 +194,22 @@ class Bench:
                 self.rounds("calls", f"{workload} {clients}", contenders)
 
     def round_trip(self):
-        """What a call costs that does nothing."""
+        """The cost of a call that does nothing."""
         empty = self.script("empty", CHOICE["even"] + f"\nSELECT uuid_send({ACCOUNT});")
         for clients in self.options.clients:
             self.rounds("round trip", str(clients), {"empty C function": lambda: self.pgbench([empty], clients)})
 
     def replays(self):
-        """Calls of which some, or all, are retries of what was counted before."""
+        """Calls of which some or all are retries of events counted earlier."""
         key_count = 100000
         for database in (DATABASE, MODES["immediate"]):
             psql(f"""SELECT count(*) FROM generate_series(1, {key_count}) AS k,
                      increment_usage(md5('account ' || (k % {ACCOUNTS} + 1))::uuid, {TOKENS}, 'old ' || k)""", database)
-        for name in BY_HAND:
+        for name in HAND_WRITTEN:
             psql(f"""INSERT INTO {name}_events SELECT * FROM usage_events WHERE idempotency_key LIKE 'old %'""")
         self.settle_down()
         old = f"\\set k random(1, {key_count})\n\\set n :k % {ACCOUNTS} + 1\n"
-        statements = {"immediate": OURS, **BY_HAND}
+        statements = {"immediate": OURS, **HAND_WRITTEN}
         scripts = {name: (self.script("fresh_" + name, CHOICE["even"] + "\n" + sql.format(key=NEW_KEY)),
                           self.script("old_" + name, old + sql.format(key="'old ' || :k")))
                    for name, sql in statements.items()}
@@ -221,7 +221,7 @@ class Bench:
             self.rounds("replays", f"{percent} %", contenders)
 
     def batches(self):
-        """Two clients, each its own accounts; events per second, not calls."""
+        """Two clients, each with its own accounts. The unit is an event, not a call."""
         psql("CREATE TABLE floor_events (LIKE usage_events INCLUDING DEFAULTS, PRIMARY KEY (account_id, idempotency_key))")
         for size in (10, 100, 1000, 10000):
             items = f"FROM generate_series(1, {size}) AS i"
@@ -235,7 +235,7 @@ class Bench:
             def events(measured):
                 return {key: value * size if key == "per_s" else value / size if key in ("cpu_us", "wal_bytes") else value
                         for key, value in measured.items()}
-            for database in MODES.values():  # as empty as the floor
+            for database in MODES.values():  # the floor starts empty too
                 psql("TRUNCATE usage_events", database)
             psql("TRUNCATE floor_events")
             self.settle_down()
@@ -244,7 +244,7 @@ class Bench:
             self.rounds("batches", str(size), contenders)
 
     def settlement(self):
-        """One call over a large backlog."""
+        """One call that settles a large backlog."""
         row_count = 1000000
         def settle():
             psql(f"""INSERT INTO usage_pending SELECT account_id, period_start, 1, 0, 0
@@ -262,8 +262,8 @@ class Bench:
         self.rounds("settlement", "1,000,000 rows", {"settle_usage": settle})
 
     def bytes_per_event(self):
-        """What an event writes and keeps; the same events in the same order for both."""
-        for setting in ("full_page_writes", "autovacuum"):  # what others write must not be counted
+        """WAL and disk bytes an event; the same events in the same order for both contenders."""
+        for setting in ("full_page_writes", "autovacuum"):  # other writes must not be counted
             psql(f"ALTER SYSTEM SET {setting} = off", "postgres")
         psql("SELECT pg_reload_conf()", "postgres")
         while psql("SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'autovacuum worker'") != "0":
@@ -272,7 +272,7 @@ class Bench:
         for name, function, prefix in (("immediate", "increment_usage", "usage"), ("b", "b_increment", "b")):
             events = f"{prefix}_events"
             psql(f"TRUNCATE {events}")
-            psql(f"VACUUM FULL {prefix}_periods")  # or what was measured before would show in it
+            psql(f"VACUUM FULL {prefix}_periods")  # earlier sections must not affect the result
             wal_bytes = self.server.wal_bytes()
             calls = self.script("count_" + name, f"""\\set i :i + 1\n\\set n :i % {ACCOUNTS} + 1
                 SELECT {function}({ACCOUNT}, {TOKENS}, md5('event ' || :i));""")
@@ -286,7 +286,7 @@ class Bench:
         psql("SELECT pg_reload_conf()", "postgres")
 
     def growth(self):
-        """Calls with more and more events in the ledger already."""
+        """Calls to ledgers of different sizes."""
         ours = self.script("growth", CHOICE["even"] + "\n" + OURS.format(key=NEW_KEY))
         databases = {}
         for size in self.options.growth:
@@ -305,9 +305,9 @@ class Bench:
         psql("CHECKPOINT", "postgres")
         calls = {f"{size:,}": lambda database=database: self.pgbench([ours], 8, database)
                  for size, database in databases.items()}
-        for database in databases.values():  # what was loaded last has pushed the others out of memory
+        for database in databases.values():  # the last one loaded has pushed the others out of memory
             psql("SELECT pg_prewarm('usage_events_pkey', 'read')", database)
-        # The first write to a page after a checkpoint puts all of it into the WAL.
+        # The first write to a page after a checkpoint puts the whole page into the WAL.
         self.rounds("growth", "after a checkpoint", calls)
         for size, database in databases.items():
             if size > 0:
@@ -338,9 +338,9 @@ def main():
     parser.add_argument("--rounds", type=int, default=5, help="turns of each contender at each point")
     parser.add_argument("--seconds", type=int, default=5, help="length of a turn")
     parser.add_argument("--clients", type=numbers, default=[1, 8, 16, 32])
-    parser.add_argument("--growth", type=numbers, default=[0, 1000000, 10000000, 50000000], help="events in the ledger")
-    parser.add_argument("--sections", type=names, default=[], help="only these, separated by commas")
-    parser.add_argument("--workloads", type=names, default=list(CHOICE), help="of the calls only these, of " + ", ".join(CHOICE))
+    parser.add_argument("--growth", type=numbers, default=[0, 1000000, 10000000, 50000000], help="numbers of events in the ledger")
+    parser.add_argument("--sections", type=names, default=[], help="only these, separated by commas (default: all)")
+    parser.add_argument("--workloads", type=names, default=list(CHOICE), help="only these in the section calls: " + ", ".join(CHOICE))
     parser.add_argument("--contenders", type=names, default=[], help="only these, such as immediate,a,b,c")
     parser.add_argument("--output", default="bench/results", help="directory for results.csv and the charts")
     options = parser.parse_args()

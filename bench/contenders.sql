@@ -1,8 +1,9 @@
--- What a competent person writes by hand, in three ways, each on tables of its own with
--- the columns, indexes and storage parameters of usage_periods and usage_events.
+-- Three ways in which a competent engineer counts usage in hand-written SQL. Each has its
+-- own tables, with the columns, indexes and storage parameters of usage_periods and
+-- usage_events.
 --
--- None opens a period, notices a conflict, or answers a retry from the period that it was
--- counted in: they are given an easier task.
+-- None of them opens a period, detects a conflict, or answers a retry from the period in
+-- which the event was counted. So their task is easier.
 
 DO $do$
 DECLARE
@@ -42,7 +43,7 @@ BEGIN
     RETURN v_used;
 END $$;
 
--- (b) Insert the key, and add if that was new.
+-- (b) Insert the key; if it was new, add.
 CREATE FUNCTION b_increment(p_account_id uuid, p_tokens bigint, p_key text)
 RETURNS bigint LANGUAGE plpgsql AS $$
 DECLARE
@@ -62,5 +63,5 @@ BEGIN
     RETURN v_used;
 END $$;
 
--- (c) is one statement, in the client's hands: see bench.py.
+-- (c) is one statement, sent by the client: see bench.py.
 

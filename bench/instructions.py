@@ -53,7 +53,7 @@ def contenders():
     """Yields (name, database, statement, settlement)."""
     for mode, database in bench.MODES.items():
         yield mode, database, bench.OURS, mode
-    for name, statement in bench.BY_HAND.items():
+    for name, statement in bench.HAND_WRITTEN.items():
         yield name, bench.DATABASE, statement, "immediate"
 
 

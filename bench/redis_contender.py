@@ -1,4 +1,4 @@
-"""Redis as a contender: SET NX and HINCRBY in a Lua script, every write synced to disk."""
+"""Redis as a contender: SET NX and HINCRBY in a Lua script, with every write synced to disk."""
 
 import csv
 import io
@@ -17,7 +17,7 @@ def is_installed():
 
 
 def run(directory, clients, account_count, seconds):
-    """Starts a server of its own, measures for about as long as the others, and stops it."""
+    """Starts a Redis server, measures for about the length of a turn, and stops it."""
     data = os.path.join(directory, "redis")
     os.makedirs(data, exist_ok=True)
     socket = os.path.join(data, "socket")

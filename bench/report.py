@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Makes the table and the charts of a benchmark's results.csv:  report.py CSV DIRECTORY"""
+"""Prints the tables and writes the charts of a results.csv:  report.py CSV DIRECTORY"""
 
 import csv
 import os
@@ -8,7 +8,7 @@ import statistics
 import subprocess
 import sys
 
-BY_HAND = ("a", "b", "c")
+HAND_WRITTEN = ("a", "b", "c")
 
 
 class Results:
@@ -18,7 +18,7 @@ class Results:
         self.clients = sorted({int(row["point"].split()[1]) for row in self.rows if row["section"] == "calls"})
 
     def values(self, section, point, contender, column="per_s"):
-        """By round; empty where it was not measured."""
+        """One value a round; empty if not measured."""
         return [float(row[column]) for row in self.rows
                 if (row["section"], row["point"], row["contender"]) == (section, point, contender) and row[column]]
 
@@ -27,9 +27,9 @@ class Results:
         return statistics.median(values) if values else None
 
     def ratios(self, ours, others, best=max):
-        """Ours against the best of the others, which is the one with the best median, round by round.
+        """Ours divided by the best of the others, round by round. The best is the one with the best median.
 
-        Each is what values() takes.
+        Each contender is a tuple of values()' arguments.
         """
         columns = [column for column in (self.values(*other) for other in others) if column]
         if not columns:
@@ -38,21 +38,21 @@ class Results:
 
 
 def target_lines(results):
-    """Yields (what, ratios or figures, target, whether more is better)."""
-    def by_hand(point, column="per_s"):
-        return [("calls", point, name, column) for name in BY_HAND]
+    """Yields (name, ratios or figures, target, whether more is better)."""
+    def hand_written(point, column="per_s"):
+        return [("calls", point, name, column) for name in HAND_WRITTEN]
 
     for workload in ("even", "hot"):
         for clients in results.clients:
             point = f"{workload} {clients}"
             ours = ("calls", point, "immediate")
-            yield f"{point}: immediate / best by hand", results.ratios(ours, by_hand(point)), 1.0, True
+            yield f"{point}: immediate / best hand-written", results.ratios(ours, hand_written(point)), 1.0, True
             if workload == "even":
-                yield (f"{point}: CPU a call, immediate / least by hand",
-                       results.ratios((*ours, "cpu_us"), by_hand(point, "cpu_us"), min), 1.0, False)
+                yield (f"{point}: CPU a call, immediate / lowest hand-written",
+                       results.ratios((*ours, "cpu_us"), hand_written(point, "cpu_us"), min), 1.0, False)
     for clients, target in ((16, 4.0), (32, 5.0)):
         ours = ("calls", f"hot {clients}", "adaptive")
-        yield f"hot {clients}: adaptive / best by hand", results.ratios(ours, by_hand(f"hot {clients}")), target, True
+        yield f"hot {clients}: adaptive / best hand-written", results.ratios(ours, hand_written(f"hot {clients}")), target, True
         yield (f"hot {clients}: adaptive / adaptive on even accounts",
                results.ratios(ours, [("calls", f"even {clients}", "adaptive")]), 0.95, True)
     yield ("replays / fresh calls", results.ratios(("replays", "100 %", "immediate"), [("replays", "0 %", "immediate")]), 1.5, True)
@@ -72,14 +72,14 @@ def target_lines(results):
 
 
 def table(results):
-    lines = [("what", "median", "spread", "target", "")]
-    for what, figures, target, is_more_better in target_lines(results):
+    lines = [("measure", "median", "spread", "target", "")]
+    for name, figures, target, is_more_better in target_lines(results):
         if not figures:
             continue
         median = statistics.median(figures)
         number = (lambda value: f"{value:,.0f}") if max(figures) > 1000 else (lambda value: f"{value:.2f}")
         is_met = median >= target if is_more_better else median <= target
-        lines.append((what, number(median), f"{number(min(figures))} to {number(max(figures))}",
+        lines.append((name, number(median), f"{number(min(figures))} to {number(max(figures))}",
                       ("≥ " if is_more_better else "≤ ") + (f"{target:,}"), "met" if is_met else "MISSED"))
     return layout(lines)
 
@@ -100,15 +100,15 @@ def layout(lines):
 
 def charts(results, directory):
     if shutil.which("gnuplot") is None:
-        print("no gnuplot: no charts", file=sys.stderr)
+        print("gnuplot is not installed, so no charts are written", file=sys.stderr)
         return
-    # Only of what was measured: gnuplot refuses a chart of nothing.
+    # Only of contenders that were measured: gnuplot refuses an empty chart.
     for workload, title in (("hot", "one hot account"), ("even", "10,000 accounts")):
         contenders = [name for name in ("immediate", "adaptive", "deferred", "a", "b", "c", "redis")
                       if any(results.median("calls", f"{workload} {clients}", name) for clients in results.clients)]
         data = "\n".join(f"{clients} " + " ".join(str(results.median("calls", f"{workload} {clients}", name) or "NaN")
                                                 for name in contenders) for clients in results.clients)
-        plots = ", ".join(f"$data using 1:{i + 2} title '{name if len(name) > 1 else f'by hand ({name})'}' with linespoints pt 7 ps 0.5"
+        plots = ", ".join(f"$data using 1:{i + 2} title '{name if len(name) > 1 else f'hand-written ({name})'}' with linespoints pt 7 ps 0.5"
                           for i, name in enumerate(contenders))
         if contenders:
             gnuplot(os.path.join(directory, f"calls_{workload}.svg"), f"Calls a second, {title}", "clients", data,
@@ -117,8 +117,8 @@ def charts(results, directory):
              for label, section, point, name in (
                  ("no function", "round trip", "8", "empty C function"), ("immediate", "calls", "even 8", "immediate"),
                  ("adaptive", "calls", "even 8", "adaptive"), ("deferred", "calls", "even 8", "deferred"),
-                 ("by hand (a)", "calls", "even 8", "a"), ("by hand (b)", "calls", "even 8", "b"),
-                 ("by hand (c)", "calls", "even 8", "c"), ("replay", "replays", "100 %", "immediate"),
+                 ("hand-written (a)", "calls", "even 8", "a"), ("hand-written (b)", "calls", "even 8", "b"),
+                 ("hand-written (c)", "calls", "even 8", "c"), ("replay", "replays", "100 %", "immediate"),
                  ("in a batch", "batches", "1000", "immediate"), ("settled", "settlement", "1,000,000 rows", "settle_usage"))}
     data = "\n".join(f'"{label}" {cost}' for label, cost in costs.items() if cost is not None)
     if data:

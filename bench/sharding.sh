@@ -1,16 +1,16 @@
 #!/usr/bin/env bash
-# Measures what the proxy of docs/sharding.md costs: calls sent through it, and to its
-# shards directly, by the same number of clients in turn, on throwaway clusters with
-# fsync on. The extension and PL/Proxy must be installed.
+# Measures the cost of the proxy of docs/sharding.md. The same number of clients calls
+# through the proxy and directly to its shards, in turn, on throwaway clusters with fsync
+# on. The extension and PL/Proxy must be installed.
 #
-#   bench/sharding.sh [ROUNDS [SECONDS]]        (5 rounds of 10 seconds)
+#   bench/sharding.sh [ROUNDS [SECONDS]]        (default: 5 rounds of 10 seconds)
 set -euo pipefail
 cd "$(dirname "$0")/.."
 rounds=${1:-5}
 seconds=${2:-10}
 
-# The clusters that are up, by the directories of their sockets: two shards, then the
-# proxy. In each the script runs itself again, for the next one.
+# The socket directories of the running clusters: two shards, then the proxy. The script
+# runs itself again inside each cluster, to start the next one.
 clusters=()
 if [ -n "${CLUSTERS+set}" ]; then
     read -ra clusters <<<"$CLUSTERS $PGHOST"
@@ -27,7 +27,7 @@ if [ ${#clusters[@]} -lt 3 ]; then
 fi
 proxy=${clusters[2]}
 
-# Runs what a document prints under headings, in a cluster.
+# Runs the SQL under some headings of a document in a cluster.
 run_snippets() {
     local cluster=$1 document=$2 heading
     shift 2
@@ -58,7 +58,7 @@ SELECT count(*) FROM increment_usage_batch(
     ARRAY(SELECT gen_random_uuid()::text FROM generate_series(1, 1000)));
 SQL
 
-# Calls a second of so many clients, by a script, in a cluster.
+# per_second CLIENTS SCRIPT CLUSTER: prints the rate of calls.
 per_second() {
     pgbench -n -M prepared -c "$1" -j 2 -T "$seconds" -f "$directory/$2" -h "$3" -U worker postgres |
         sed -n 's/^tps = \([0-9.]*\).*/\1/p'
@@ -78,12 +78,12 @@ median() {
                    END { print (value[int((NR + 1) / 2)] + value[int(NR / 2) + 1]) / 2 }'
 }
 
-# Every account has its period on both shards, so that no call has to open one.
+# Every account gets a period on both shards, so that no measured call opens one.
 for shard in "${clusters[@]:0:2}"; do
     pgbench -n -M prepared -D n=0 -t 10000 -f "$directory/first" -h "$shard" -U worker postgres >/dev/null
 done
 
-echo "script clients | directly, per second | through the proxy | proxy / direct | ms more a call"
+echo "script clients | direct, per second | through the proxy | proxy / direct | additional ms a call"
 for point in 'calls 2' 'calls 16' 'batches 4'; do
     read -r script clients <<<"$point"
     : >"$directory/results"

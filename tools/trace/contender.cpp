@@ -8,7 +8,7 @@ namespace usage_ledger::trace
 namespace
 {
 
-/* Puts the schemas and accounts of a run into SQL. */
+/* Replaces the placeholders for the schemas and accounts of a run. */
 std::string in_place(std::string sql, const Place &place)
 {
     std::string all, old;
@@ -42,8 +42,8 @@ Contender in_place(const Contender &contender, const Place &place)
 } // namespace
 
 /*
- * Reads the total, adds, writes the total. The log of additions is the audit's,
- * not the method's: it is what tells lost from counted twice.
+ * Reads the total, adds, writes the total. The log of additions is not part of the
+ * method. The audit needs it to distinguish lost tokens from tokens counted twice.
  */
 Contender naive_read_modify_write(const Place &place)
 {
@@ -71,7 +71,7 @@ Contender naive_read_modify_write(const Place &place)
                     place);
 }
 
-/* The usual fix: is the key new? Then lock the row, add, and remember the key. */
+/* The usual fix: if the key is new, lock the row, add, and insert the key. */
 Contender check_then_insert(const Place &place)
 {
     return in_place({"check, then insert",

@@ -10,9 +10,9 @@ namespace usage_ledger::trace
 {
 
 /*
- * Each way is one SQL call, $1 account, $2 tokens, $3 idempotency key. What it
- * did can be audited from two subqueries: every addition that it made, as
- * (idempotency_key, tokens), and its counters, as (tokens_used).
+ * Each way is one SQL call: $1 account, $2 tokens, $3 idempotency key. Two subqueries
+ * audit it: `additions` returns every addition as (idempotency_key, tokens), and
+ * `counters` returns (tokens_used).
  */
 struct Contender {
     std::string name;
@@ -24,9 +24,9 @@ struct Contender {
 };
 
 /*
- * Where a run works: a schema of its own for what people write by hand, the
- * extension's schema, and accounts that are new. The last of them has signed up
- * only now: nobody has made a row for its billing period.
+ * Where a run works: a schema for the hand-written ways, the extension's schema, and
+ * new accounts. The last account has only just signed up, so the hand-written ways have
+ * no row for its billing period.
  */
 struct Place {
     std::string scratch_schema;

@@ -1,5 +1,5 @@
 /*
- * database.hpp: as much of libpq as the trace needs, with owners.
+ * database.hpp: the part of libpq that the trace needs, with owning handles.
  */
 #pragma once
 

@@ -1,6 +1,6 @@
 /*
- * trace: feeds a trace of LLM requests to three ways of counting tokens, as many
- * workers with retries would, and shows what each of them lost and counted twice.
+ * trace: sends a trace of LLM requests to three ways of counting tokens, from many
+ * workers with retries. Shows what each way lost and counted twice.
  */
 #include <getopt.h>
 
@@ -27,20 +27,20 @@ namespace
 const char usage[] =
     "Usage: trace [OPTION]... [FILE]\n"
     "\n"
-    "Counts a trace of LLM requests in three ways and compares the books. FILE is a\n"
-    "CSV file with the columns ContextTokens and GeneratedTokens; without one, the\n"
-    "trace is made up.\n"
+    "Counts a trace of LLM requests in three ways and compares the results. FILE is a\n"
+    "CSV file with the columns ContextTokens and GeneratedTokens. Without a file, the\n"
+    "trace is generated.\n"
     "\n"
     "  --connection STRING  libpq connection string (default: the PG* environment)\n"
     "  --workers N          concurrent workers, 1 to 64 (default 8)\n"
     "  --accounts N         accounts, 2 to 1000 (default 5)\n"
-    "  --requests N         requests to make up, or to take of FILE (default 5000, or all)\n"
-    "  --seed N             seed of all that is random (default 1)\n"
+    "  --requests N         requests to generate (default 5000) or to read (default all)\n"
+    "  --seed N             seed of the random generator (default 1)\n"
     "  --help\n"
     "\n"
-    "The database needs the extension usage_ledger, and the role the right to create\n"
-    "a schema and to read the ledger's tables. What the run writes, it removes.\n"
-    "Exit status: 0 when increment_usage lost nothing, counted nothing twice and\n"
+    "The database needs the extension usage_ledger. The role must be able to create a\n"
+    "schema, and to read and delete from the ledger's tables. The run removes all that\n"
+    "it wrote. Exit status: 0 if increment_usage lost nothing, counted nothing twice and\n"
     "raised no error; 1 otherwise.\n";
 
 struct CommandLine {
@@ -60,7 +60,7 @@ int number_option(const char *name, const char *text, int min, int max)
     char *end = nullptr;
     const long number = std::strtol(text, &end, 10);
     if (*text == '\0' || *end != '\0' || number < min || number > max) {
-        refuse(std::string("--") + name + " takes a number from " + std::to_string(min) + " to " +
+        refuse(std::string("--") + name + " must be a number from " + std::to_string(min) + " to " +
                std::to_string(max));
     }
     return static_cast<int>(number);
@@ -103,7 +103,7 @@ CommandLine read_command_line(int argc, char **argv)
         }
     }
     if (optind + 1 < argc) {
-        refuse("takes one file at most");
+        refuse("at most one file can be given");
     }
     if (optind < argc) {
         line.file = argv[optind];
@@ -123,7 +123,7 @@ std::vector<Request> requests_of(const CommandLine &line)
     return requests;
 }
 
-/* Names that no other run uses, so that runs share a database in peace. */
+/* Names that no other run uses, so that several runs can share a database. */
 Place make_place(PGconn *connection, int account_count)
 {
     const ResultHandle schema =
@@ -153,13 +153,13 @@ std::string with_separators(int64_t number)
     return digits;
 }
 
-void print_books(const std::vector<Contender> &contenders, const std::vector<Books> &books)
+void print_tallies(const std::vector<Contender> &contenders, const std::vector<Tally> &tallies)
 {
-    const auto print_row = [&books](const char *name,
-                                    const std::function<int64_t(const Books &)> &value) {
+    const auto print_row = [&tallies](const char *name,
+                                      const std::function<int64_t(const Tally &)> &value) {
         std::printf("%-22s", name);
-        for (const Books &b : books) {
-            std::printf(" %24s", with_separators(value(b)).c_str());
+        for (const Tally &tally : tallies) {
+            std::printf(" %24s", with_separators(value(tally)).c_str());
         }
         std::printf("\n");
     };
@@ -169,17 +169,17 @@ void print_books(const std::vector<Contender> &contenders, const std::vector<Boo
         std::printf(" %24s", contender.name.c_str());
     }
     std::printf("\n");
-    print_row("tokens sent", [](const Books &b) { return b.tokens_sent; });
-    print_row("tokens counted", [](const Books &b) { return b.tokens_counted; });
-    print_row("lost", [](const Books &b) { return b.tokens_lost; });
-    print_row("counted twice", [](const Books &b) { return b.tokens_counted_twice; });
-    print_row("errors the worker saw", [](const Books &b) { return b.error_count; });
+    print_row("tokens sent", [](const Tally &t) { return t.tokens_sent; });
+    print_row("tokens counted", [](const Tally &t) { return t.tokens_counted; });
+    print_row("lost", [](const Tally &t) { return t.tokens_lost; });
+    print_row("counted twice", [](const Tally &t) { return t.tokens_counted_twice; });
+    print_row("errors the worker saw", [](const Tally &t) { return t.error_count; });
 
     std::printf("\n");
-    for (size_t i = 0; i < books.size(); i++) {
-        if (books[i].error_count > 0) {
+    for (size_t i = 0; i < tallies.size(); i++) {
+        if (tallies[i].error_count > 0) {
             std::printf("%s, first error: %s", contenders[i].name.c_str(),
-                        books[i].first_error.c_str());
+                        tallies[i].first_error.c_str());
         }
     }
 }
@@ -193,27 +193,28 @@ int main(int argc, char **argv)
     const Place place = make_place(connection.get(), line.options.account_count);
     query(connection.get(), "CREATE SCHEMA " + place.scratch_schema);
 
-    std::printf("%zu requests of %s to %zu accounts, %d workers; %d%% of the replies are dropped "
-                "after the commit,\n%d%% of the requests are retried several times at once.\n\n",
-                requests.size(), line.file.empty() ? "a made-up trace" : line.file.c_str(),
-                place.accounts.size(), line.options.worker_count,
-                line.options.dropped_reply_percent, line.options.storm_percent);
+    std::printf(
+        "%zu requests from %s to %zu accounts, %d workers; %d%% of the replies are dropped "
+        "after the commit,\n%d%% of the requests are sent several times simultaneously.\n\n",
+        requests.size(), line.file.empty() ? "a generated trace" : line.file.c_str(),
+        place.accounts.size(), line.options.worker_count, line.options.dropped_reply_percent,
+        line.options.storm_percent);
     std::fflush(stdout);
 
     const std::vector<Contender> contenders = {naive_read_modify_write(place),
                                                check_then_insert(place), increment_usage(place)};
-    std::vector<Books> books;
+    std::vector<Tally> tallies;
     for (const Contender &contender : contenders) {
-        books.push_back(run(contender, place, requests, line.options));
+        tallies.push_back(run(contender, place, requests, line.options));
     }
     query(connection.get(),
           "SET client_min_messages = warning; DROP SCHEMA " + place.scratch_schema + " CASCADE");
 
-    print_books(contenders, books);
-    const Books &ours = books.back();
+    print_tallies(contenders, tallies);
+    const Tally &ours = tallies.back();
     if (ours.tokens_lost != 0 || ours.tokens_counted_twice != 0 || ours.error_count != 0 ||
         ours.tokens_counted != ours.tokens_sent) {
-        std::printf("increment_usage FAILED: its books do not balance.\n");
+        std::printf("increment_usage FAILED: see its column above.\n");
         return 1;
     }
     std::printf("increment_usage lost nothing, counted nothing twice and raised no error.\n");

@@ -16,11 +16,11 @@ struct Request {
 
 /*
  * Reads a CSV file whose header names ContextTokens and GeneratedTokens, in any
- * order among other columns. Throws std::runtime_error with the line at fault.
+ * order among other columns. Throws std::runtime_error, with the line that is wrong.
  */
 std::vector<Request> read_requests(const std::string &path);
 
-/* Makes a trace: many small requests and a few large ones. */
+/* Generates a trace: many small requests and a few large ones. */
 std::vector<Request> make_requests(int count, uint64_t seed);
 
 } // namespace usage_ledger::trace

@@ -21,13 +21,13 @@ namespace usage_ledger::trace
 namespace
 {
 
-/* How many deliveries of one job run at once in a storm of retries. */
+/* The number of simultaneous deliveries of one job in a storm of retries. */
 constexpr int storm_size = 3;
 
-/* A job runner gives a job up at last. */
+/* After this, a job runner gives up. */
 constexpr int attempt_count_max = 10;
 
-/* A request as the job runner delivers it; the same for every contender. */
+/* A request as the job runner delivers it. Every contender gets the same deliveries. */
 struct Delivery {
     std::string account;
     std::string tokens;
@@ -43,7 +43,7 @@ std::vector<Delivery> plan_deliveries(const std::vector<Request> &requests, cons
     const auto happens = [&random](int percent) {
         return std::uniform_int_distribution<int>(0, 99)(random) < percent;
     };
-    /* One account has half of the traffic, the next half of the rest, and so on. */
+    /* One account gets half of the traffic, the next half of the rest, and so on. */
     std::geometric_distribution<size_t> pick(0.5);
 
     std::vector<Delivery> deliveries;
@@ -57,7 +57,7 @@ std::vector<Delivery> plan_deliveries(const std::vector<Request> &requests, cons
     return deliveries;
 }
 
-/* What the workers share. */
+/* Shared by the workers. */
 struct Progress {
     std::atomic<size_t> next_delivery{0};
     std::atomic<size_t> done_count{0};
@@ -87,15 +87,15 @@ public:
         }
     }
 
-    /* Retries until an attempt is answered. */
+    /* Retries until an attempt succeeds and its reply arrives, or the attempts are used up. */
     void deliver(const Delivery &delivery)
     {
         for (int attempt = 0; attempt < attempt_count_max; attempt++) {
             const bool is_first = attempt == 0;
             const bool is_ok =
-                attempt_at_once(delivery, is_first && delivery.is_storm ? storm_size : 1);
+                send_and_wait(delivery, is_first && delivery.is_storm ? storm_size : 1);
             if (is_first && delivery.is_reply_dropped) {
-                /* Committed, and the worker will never know. */
+                /* The call has committed, but the worker does not learn that. */
                 connections_[0] = connect(options_.connection_string);
                 continue;
             }
@@ -107,7 +107,7 @@ public:
 
 private:
     /* Sends the same call on several connections, then waits for all the answers. */
-    bool attempt_at_once(const Delivery &delivery, int call_count)
+    bool send_and_wait(const Delivery &delivery, int call_count)
     {
         const std::array<const char *, 3> parameters = {
             delivery.account.c_str(), delivery.tokens.c_str(), delivery.key.c_str()};
@@ -206,7 +206,7 @@ int64_t number(PGconn *connection, const std::string &sql)
 
 } // namespace
 
-Books run(const Contender &contender, const Place &place, const std::vector<Request> &requests,
+Tally run(const Contender &contender, const Place &place, const std::vector<Request> &requests,
           const Options &options)
 {
     const ConnectionHandle connection = connect(options.connection_string);
@@ -233,9 +233,9 @@ Books run(const Contender &contender, const Place &place, const std::vector<Requ
     }
 
     /*
-     * A request is lost when it was never added, or when its addition is not in
-     * the counters; it is counted twice when it was added again, or when the
-     * counters hold more than all additions.
+     * A request is lost if it was never added, or if its addition is missing from the
+     * counters. It is counted twice if it was added again, or if the counters hold more
+     * than all additions.
      */
     return {sent,
             counted,

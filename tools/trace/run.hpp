@@ -1,5 +1,5 @@
 /*
- * run.hpp: one contender through the whole trace, and its books afterwards.
+ * run.hpp: sends the whole trace to one contender and audits the result.
  */
 #pragma once
 
@@ -22,7 +22,7 @@ struct Options {
     int storm_percent = 10;
 };
 
-struct Books {
+struct Tally {
     int64_t tokens_sent;
     int64_t tokens_counted;
     int64_t tokens_lost;
@@ -32,11 +32,11 @@ struct Books {
 };
 
 /*
- * Sets a contender up, sends it every request until a worker has an answer, as a
- * job runner with retries does, and audits what was counted. Shows progress on
- * standard error. Throws std::runtime_error where the database fails otherwise.
+ * Sets up a contender, sends every request with retries as a job runner does, and audits
+ * what was counted. Shows progress on standard error. Throws std::runtime_error if the
+ * database fails in any other way than by an error of a call.
  */
-Books run(const Contender &contender, const Place &place, const std::vector<Request> &requests,
+Tally run(const Contender &contender, const Place &place, const std::vector<Request> &requests,
           const Options &options);
 
 } // namespace usage_ledger::trace
