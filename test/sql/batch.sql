@@ -62,7 +62,8 @@ SELECT item, outcome, tokens_used, detail
     ARRAY['old', 'old', 'k1', 'k1', 'k', 'k', 'much', 'much', 'own', 'own', 'own', 'own'],
     p_occurred_at => ARRAY['2001-01-01', NULL, NULL, '2101-01-01', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL]::timestamptz[]);
 RESET usage_ledger.unknown_account;
-SELECT idempotency_key FROM usage_events WHERE idempotency_key IN ('old', 'k1', 'much', 'own');
+SELECT idempotency_key FROM usage_events
+ WHERE account_id IN (:a, :closed, :full) AND idempotency_key IN ('old', 'k1', 'much', 'own');
 SELECT * FROM verify_usage();
 
 -- A loop of single calls gives the same answers, if it gives those that share the fate of a
