@@ -45,7 +45,7 @@ constexpr const char *hint_null = "Pass a value for the argument.";
 /* 22004: an argument of any other call, of which detail says more */
 [[noreturn]] void raise_null(const char *argument, const char *detail);
 
-/* 22023: likewise */
+/* 22023: an argument of any other call that is outside its limits */
 [[noreturn]] void raise_invalid_argument(Datum account_id, const char *what, const char *value,
                                          const char *hint);
 

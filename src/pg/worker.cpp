@@ -59,6 +59,18 @@ void publish_queued_rows(XactEvent event, void *)
     }
 }
 
+BackgroundWorker make_worker(const char *type, const char *function)
+{
+    BackgroundWorker worker = {};
+    strlcpy(worker.bgw_name, type, BGW_MAXLEN);
+    strlcpy(worker.bgw_type, type, BGW_MAXLEN);
+    worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
+    worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
+    strlcpy(worker.bgw_library_name, "usage_ledger", sizeof(worker.bgw_library_name));
+    strlcpy(worker.bgw_function_name, function, sizeof(worker.bgw_function_name));
+    return worker;
+}
+
 /* ---- in the launcher ---- */
 
 struct ServedDatabase {
@@ -110,15 +122,9 @@ void read_databases()
 /* Starts a settler and waits until it has stopped. Returns whether it succeeded. */
 bool run_settler(const ServedDatabase &database)
 {
-    BackgroundWorker settler = {};
+    BackgroundWorker settler = make_worker("usage_ledger settler", "usage_ledger_settler_main");
     snprintf(settler.bgw_name, BGW_MAXLEN, "usage_ledger settler for %s", database.name);
-    strlcpy(settler.bgw_type, "usage_ledger settler", BGW_MAXLEN);
-    settler.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
-    settler.bgw_start_time = BgWorkerStart_RecoveryFinished;
     settler.bgw_restart_time = BGW_NEVER_RESTART;
-    strlcpy(settler.bgw_library_name, "usage_ledger", sizeof(settler.bgw_library_name));
-    strlcpy(settler.bgw_function_name, "usage_ledger_settler_main",
-            sizeof(settler.bgw_function_name));
     strlcpy(settler.bgw_extra, database.name, BGW_EXTRALEN);
     settler.bgw_notify_pid = MyProcPid;
 
@@ -246,15 +252,8 @@ void register_launcher()
         return;
     }
 
-    BackgroundWorker launcher = {};
-    strlcpy(launcher.bgw_name, "usage_ledger launcher", BGW_MAXLEN);
-    strlcpy(launcher.bgw_type, "usage_ledger launcher", BGW_MAXLEN);
-    launcher.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
-    launcher.bgw_start_time = BgWorkerStart_RecoveryFinished;
+    BackgroundWorker launcher = make_worker("usage_ledger launcher", "usage_ledger_launcher_main");
     launcher.bgw_restart_time = launcher_restart_s;
-    strlcpy(launcher.bgw_library_name, "usage_ledger", sizeof(launcher.bgw_library_name));
-    strlcpy(launcher.bgw_function_name, "usage_ledger_launcher_main",
-            sizeof(launcher.bgw_function_name));
     RegisterBackgroundWorker(&launcher);
 }
 
