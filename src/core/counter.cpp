@@ -1,6 +1,5 @@
 #include "core/counter.hpp"
 
-#include <algorithm>
 #include <cstring>
 
 namespace usage_ledger::core
@@ -9,19 +8,10 @@ namespace usage_ledger::core
 namespace
 {
 
-/* Where a sum lies: below a range (-1), above it (1), or in it (0). */
-int compare_sum_to_range(int64_t a, int64_t b, int64_t min, int64_t max)
-{
-    int64_t sum;
-    if (__builtin_add_overflow(a, b, &sum)) {
-        return b < 0 ? -1 : 1;
-    }
-    return sum < min ? -1 : sum > max ? 1 : 0;
-}
-
 bool sum_fits(int64_t a, int64_t b)
 {
-    return compare_sum_to_range(a, b, INT64_MIN, INT64_MAX) == 0;
+    int64_t sum;
+    return !__builtin_add_overflow(a, b, &sum);
 }
 
 bool fits_total(int128 sum)
@@ -52,6 +42,16 @@ bool add(Totals *sum, const Totals &usage)
     return true;
 }
 
+WideTotals wide(const Totals &totals)
+{
+    return {totals.tokens, totals.reports, totals.chats};
+}
+
+bool is_below_zero(const WideTotals &sum)
+{
+    return sum.tokens < 0 || sum.reports < 0 || sum.chats < 0;
+}
+
 void add(WideTotals *sum, const Totals &usage)
 {
     sum->tokens += usage.tokens;
@@ -69,14 +69,12 @@ bool to_totals(const WideTotals &sum, Totals *totals)
     return true;
 }
 
-Fit fit(const Totals &totals, const Totals &usage)
+bool fits(const Totals &totals, const Totals &usage)
 {
-    const auto [lowest, highest] =
-        std::minmax({compare_sum_to_range(totals.tokens, usage.tokens, 0, INT64_MAX),
-                     compare_sum_to_range(totals.reports, usage.reports, 0, INT64_MAX),
-                     compare_sum_to_range(totals.chats, usage.chats, 0, INT64_MAX)});
-    /* Usage that is settled later can lift a total above zero, so that answer comes first. */
-    return lowest < 0 ? Fit::falls_below_zero : highest > 0 ? Fit::overflows : Fit::fits;
+    WideTotals sum = wide(totals);
+    Totals narrow;
+    add(&sum, usage);
+    return !is_below_zero(sum) && to_totals(sum, &narrow);
 }
 
 } // namespace usage_ledger::core

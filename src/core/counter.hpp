@@ -66,13 +66,14 @@ struct WideTotals {
     int128 reports;
     int128 chats;
 };
+WideTotals wide(const Totals &totals);
 void add(WideTotals *sum, const Totals &usage);
+bool is_below_zero(const WideTotals &sum);
 
 /* False: the sum does not fit. */
 bool to_totals(const WideTotals &sum, Totals *totals);
 
-/* Whether usage can be added to a counter's totals. */
-enum class Fit { fits, falls_below_zero, overflows };
-Fit fit(const Totals &totals, const Totals &usage);
+/* Whether a counter can hold its totals with usage added to them. */
+bool fits(const Totals &totals, const Totals &usage);
 
 } // namespace usage_ledger::core

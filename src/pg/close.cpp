@@ -8,6 +8,7 @@
 #include "pg/postgres.hpp"
 
 #include "pg/arguments.hpp"
+#include "pg/counters.hpp"
 #include "pg/errors.hpp"
 #include "pg/locks.hpp"
 #include "pg/pending.hpp"
@@ -49,21 +50,6 @@ bool lock_period(const core::CounterId &counter, core::Totals *totals)
     *totals = {DatumGetInt64(required_column(2)), DatumGetInt64(required_column(3)),
                DatumGetInt64(required_column(4))};
     return column_is_null(1);
-}
-
-/* Adds what is pending to the totals of the counter, which it is pending for no longer. */
-core::Totals include_pending(const core::CounterId &counter, const core::Totals &totals)
-{
-    core::WideTotals sum = {totals.tokens, totals.reports, totals.chats};
-    take_pending(counter, &sum);
-    core::Totals settled;
-    if (!core::to_totals(sum, &settled)) {
-        ereport(ERROR, (errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE),
-                        errmsg("%s", message_counter_overflow),
-                        errdetail("%s: what is pending does not fit.", period_text(counter)),
-                        errhint("Void some events of the period, then close it.")));
-    }
-    return settled;
 }
 
 /* Checks a counter as verify_usage does. */
@@ -115,7 +101,9 @@ Datum close_period(const core::CounterId &counter)
     if (!lock_period(counter, &totals)) {
         return closed_period(counter); /* another session has closed it in the meantime */
     }
-    totals = include_pending(counter, totals);
+    core::WideTotals sum = core::wide(totals);
+    take_pending(counter, &sum);
+    totals = totals_of(counter, sum);
     check_counter(counter, totals);
     return stamp_closed(counter, totals);
 }

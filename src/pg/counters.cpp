@@ -150,26 +150,28 @@ bool add_to_counter(const EventName &event, const core::CounterId &counter,
     return column_is_null(2);
 }
 
-bool subtract_from_counter(const core::CounterId &counter, const core::Payload &payload,
-                           int64 *tokens_used)
+core::Totals totals_of(const core::CounterId &counter, const core::WideTotals &sum)
+{
+    core::Totals totals;
+    if (!core::to_totals(sum, &totals)) {
+        ereport(ERROR, (errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE),
+                        errmsg("%s", message_counter_overflow),
+                        errdetail("%s: what is pending does not fit.", period_text(counter)),
+                        errhint("Void some events of the period, then close it.")));
+    }
+    return totals;
+}
+
+void set_counter(const core::CounterId &counter, const core::Totals &totals)
 {
     static Statement statement = {
         "usage_periods",
-        "UPDATE %s SET tokens_used = tokens_used OPERATOR(pg_catalog.-) $3,"
-        " reports_used = reports_used OPERATOR(pg_catalog.-) $4,"
-        " chats_used = chats_used OPERATOR(pg_catalog.-) $5" WHERE_COUNTER
-        " AND closed_at IS NULL AND tokens_used OPERATOR(pg_catalog.>=) $3"
-        " AND reports_used OPERATOR(pg_catalog.>=) $4 AND chats_used OPERATOR(pg_catalog.>=) $5"
-        " RETURNING tokens_used",
-        {UUIDOID, TIMESTAMPTZOID, INT8OID, INT4OID, INT4OID}};
+        "UPDATE %s SET tokens_used = $3, reports_used = $4, chats_used = $5" WHERE_COUNTER,
+        {UUIDOID, TIMESTAMPTZOID, INT8OID, INT8OID, INT8OID}};
     const Datum arguments[] = {account_of(counter), TimestampTzGetDatum(counter.period_start),
-                               Int64GetDatum(payload.tokens), Int32GetDatum(payload.reports),
-                               Int32GetDatum(payload.chats)};
-    if (run(&statement, arguments) == 0) {
-        return false;
-    }
-    *tokens_used = DatumGetInt64(required_column(1));
-    return true;
+                               Int64GetDatum(totals.tokens), Int64GetDatum(totals.reports),
+                               Int64GetDatum(totals.chats)};
+    run(&statement, arguments);
 }
 
 void lock_counters(CounterState *counters, size_t count)

@@ -37,12 +37,11 @@ bool try_lock_counter(const core::CounterId &counter);
 bool add_to_counter(const EventName &event, const core::CounterId &counter,
                     const core::Payload &payload, int64 *tokens_used);
 
-/*
- * Subtracts an event from its counter, waiting for its lock, and reads the total after it.
- * False, and nothing is subtracted: the period is closed, or the counter is less than that.
- */
-bool subtract_from_counter(const core::CounterId &counter, const core::Payload &payload,
-                           int64 *tokens_used);
+/* The totals of a sum. Raises 22003 if a counter cannot hold them. */
+core::Totals totals_of(const core::CounterId &counter, const core::WideTotals &sum);
+
+/* Sets the totals of a counter. REQUIRES: it is locked. */
+void set_counter(const core::CounterId &counter, const core::Totals &totals);
 
 /*
  * The functions below work on several counters, and read their state. Those that lock do so

@@ -13,9 +13,6 @@ namespace
 {
 
 #define COUNTED_EVENT "tokens, reports, chats, period_start, voided_at"
-#define WHERE_KEY                                                                                  \
-    " WHERE account_id OPERATOR(pg_catalog.=) $1 AND idempotency_key OPERATOR(pg_catalog.=) $2"
-
 /* COUNTED_EVENT in a returned row, from a column on. */
 CountedEvent counted_event_of_row(uint64 row, int first_column)
 {
@@ -125,27 +122,15 @@ void delete_events(const ItemPointerData *tids, size_t count)
 bool find_counted_event(Datum account_id, Datum idempotency_key, CountedEvent *counted)
 {
     static Statement statement = {
-        "usage_events", "SELECT " COUNTED_EVENT " FROM %s" WHERE_KEY, {UUIDOID, TEXTOID}};
+        "usage_events",
+        "SELECT " COUNTED_EVENT " FROM %s"
+        " WHERE account_id OPERATOR(pg_catalog.=) $1 AND idempotency_key OPERATOR(pg_catalog.=) $2",
+        {UUIDOID, TEXTOID}};
     const Datum arguments[] = {account_id, idempotency_key};
     if (run(&statement, arguments) == 0) {
         return false;
     }
     *counted = counted_event_of_row(0, 1);
-    return true;
-}
-
-bool void_event(Datum account_id, Datum idempotency_key, NullableDatum reason, CountedEvent *voided)
-{
-    static Statement statement = {
-        "usage_events",
-        "UPDATE %s SET voided_at = pg_catalog.now(), void_reason = $3" WHERE_KEY
-        " AND voided_at IS NULL RETURNING " COUNTED_EVENT,
-        {UUIDOID, TEXTOID, TEXTOID}};
-    const Datum arguments[] = {account_id, idempotency_key, reason.value};
-    if (run(&statement, arguments, reason.isnull ? "  n" : nullptr) == 0) {
-        return false;
-    }
-    *voided = counted_event_of_row(0, 1);
     return true;
 }
 

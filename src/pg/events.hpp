@@ -53,13 +53,6 @@ struct CountedEvent {
 bool find_counted_event(Datum account_id, Datum idempotency_key, CountedEvent *counted);
 
 /*
- * Marks an event as voided, waiting for other sessions that do, and reads what it had counted.
- * False: no event has this key, or it is voided already.
- */
-bool void_event(Datum account_id, Datum idempotency_key, NullableDatum reason,
-                CountedEvent *voided);
-
-/*
  * Finds what was counted under the keys of events, in a snapshot or as the transaction sees
  * it: counted[i], if is_counted[i].
  */

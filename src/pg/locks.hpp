@@ -7,33 +7,34 @@
  *
  * 1. Account: the row of usage_accounts, FOR UPDATE. Sessions that open periods or set a
  *    cycle; others that do so for that account wait.
- * 2. Key: the unique index entry of usage_events, and the event's row. A session that
- *    counts, voids or prunes an event; a second one of that key waits for the first.
- * 3. Hold lock: advisory, of a period or, beyond 32 periods in a transaction, of all of
- *    them. Sessions that queue usage share it. They never wait for it: a session that
- *    cannot share it immediately, or that finds a close announced, gives it back and holds
- *    the period by the counter's row (5). A close takes each of the two exclusively, to
- *    wait for the sessions that share it, and gives it back immediately.
- * 4. Waiter lock: advisory, of a counter, exclusive. One session waits for the counter's
- *    row; the others wait here. Only the first write of a transaction takes it, so that its
- *    holder has no row yet (compare LockTuple() in PostgreSQL's README.tuplock, which has
- *    the same exception for sessions that hold the row already).
- * 5. Counter: the row of usage_periods. FOR NO KEY UPDATE to add to it or to mark it as
- *    pruned; FOR KEY SHARE to hold its period open; FOR UPDATE to close it. KEY SHARE
- *    waits only for a close, so sessions that add and sessions that hold do not wait for
- *    each other.
- * 6. Page range of usage_pending: the lock of its first page, taken only if it is free. One
- *    settler works there. A pending row is deleted only under its counter's row lock.
+ * 2. Key: the unique index entry of usage_events. The second session that inserts a key waits
+ *    for the first, and for a session that voids or deletes the event of that key.
+ * 3. Hold lock: advisory, of a period or, beyond 32 periods in a transaction, of all of them.
+ *    Sessions that queue usage share it. They never wait for it: a session that cannot share
+ *    it immediately, or that finds a close announced, gives it back and holds the period by
+ *    the counter's row (5). A close takes each of the two exclusively, to wait for the
+ *    sessions that share it, and gives it back immediately.
+ * 4. Waiter lock: advisory, of a counter, exclusive. One session waits for the counter's row;
+ *    the others wait here. Only the first write of a transaction takes it, so its holder has
+ *    no row yet (compare LockTuple() in PostgreSQL's README.tuplock, which has the same
+ *    exception for sessions that hold the row already).
+ * 5. Counter: the row of usage_periods. FOR NO KEY UPDATE to add to it, to void an event or
+ *    to prune; FOR KEY SHARE to hold its period open; FOR UPDATE to close it. KEY SHARE waits
+ *    only for a close, so sessions that add and sessions that hold do not wait for each other.
+ * 6. Event and pending row of a counter: changed or deleted only under the counter's row lock,
+ *    so no session waits for one, but for the key of an event (2).
+ * 7. Page range of usage_pending: the lock of its first page, taken only if it is free, by
+ *    settlers.
  *
- * Settling and pruning wait for no lock of these: they pass over what another session
- * has locked. A close announces itself by one more lock, which no session waits for.
+ * Settlers wait for no lock: they pass over what another session has. A close announces itself
+ * by one more lock, which no session waits for.
  *
  * So a call that waits holds only locks that come earlier in the order than the one that it
- * waits for, and there is no circle among calls that are each a transaction of their own.
- * The one exception, a close that waits for a hold lock, holds no lock that a session with
- * a hold lock could wait for: the announcement makes such sessions give theirs back first.
- * Transactions of several calls can deadlock if they use the same accounts in different
- * orders (README.md, Errors).
+ * waits for, and calls that are each a transaction of their own cannot deadlock. The exception
+ * is a close that waits for a hold lock and may hold the rows of periods that its transaction
+ * has closed before: no session that holds periods waits for those, as long as both go through
+ * them in the same order. Transactions of several calls can deadlock if they use the same
+ * accounts in different orders (README.md, Errors).
  */
 #pragma once
 

@@ -5,9 +5,6 @@
  * From the first deleted event on, the period's events no longer explain its counter. So the
  * same transaction stamps pruned_at: with infinity while events are left, which lets the next
  * call go on, and with the time when none is.
- *
- * Pruning waits for no lock. It holds counters, and a session that holds an event's lock may
- * wait for one of them: so it passes over such events.
  */
 #include "pg/postgres.hpp"
 
@@ -25,11 +22,8 @@ namespace
 /* Periods are fetched in chunks of this size. Each fetch passes over those that are done. */
 constexpr int64 chunk_period_count = 1000;
 
-/*
- * Locks periods that can be pruned and that no other session is pruning. Passes over the first
- * ones, which this call has tried already.
- */
-uint64 lock_prunable_periods(TimestampTz closed_before, int64 tried_count, int64 period_count_max,
+/* Locks periods that can be pruned and that no other session is pruning. */
+uint64 lock_prunable_periods(TimestampTz closed_before, int64 period_count_max,
                              core::CounterId *periods)
 {
     /* The condition is the predicate of index usage_periods_prunable. */
@@ -38,10 +32,9 @@ uint64 lock_prunable_periods(TimestampTz closed_before, int64 tried_count, int64
         "SELECT account_id, period_start FROM %s"
         " WHERE closed_at OPERATOR(pg_catalog.<) $1"
         " AND (pruned_at IS NULL OR pruned_at OPERATOR(pg_catalog.=) 'infinity')"
-        " ORDER BY closed_at OFFSET $2 LIMIT $3 FOR NO KEY UPDATE SKIP LOCKED",
-        {TIMESTAMPTZOID, INT8OID, INT8OID}};
-    const Datum arguments[] = {TimestampTzGetDatum(closed_before), Int64GetDatum(tried_count),
-                               Int64GetDatum(period_count_max)};
+        " ORDER BY closed_at LIMIT $2 FOR NO KEY UPDATE SKIP LOCKED",
+        {TIMESTAMPTZOID, INT8OID}};
+    const Datum arguments[] = {TimestampTzGetDatum(closed_before), Int64GetDatum(period_count_max)};
     const uint64 count = run(&statement, arguments);
     for (uint64 row = 0; row < count; row++) {
         periods[row] =
@@ -51,17 +44,16 @@ uint64 lock_prunable_periods(TimestampTz closed_before, int64 tried_count, int64
     return count;
 }
 
-/* Deletes events that no other session has locked. Returns how many. */
+/* Deletes events of a locked period. Returns how many. */
 int64 delete_events(const core::CounterId &period, int64 row_count_max)
 {
-    static Statement statement = {"usage_events",
-                                  "DELETE FROM %1$s WHERE ctid OPERATOR(pg_catalog.=) ANY (ARRAY("
-                                  "SELECT ctid FROM %1$s" WHERE_COUNTER
-                                  " LIMIT $3 FOR UPDATE SKIP LOCKED))",
-                                  {UUIDOID, TIMESTAMPTZOID, INT8OID}};
-    const Datum arguments[] = {account_of(period), TimestampTzGetDatum(period.period_start),
-                               Int64GetDatum(row_count_max)};
-    return static_cast<int64>(run(&statement, arguments));
+    static Statement statement = {
+        "usage_events", "DELETE FROM %s" WHERE_COUNTER " RETURNING true", {UUIDOID, TIMESTAMPTZOID}};
+    const Datum arguments[] = {account_of(period), TimestampTzGetDatum(period.period_start)};
+    const uint64 row_count =
+        run(&statement, arguments, nullptr, static_cast<uint64>(row_count_max));
+    free_rows();
+    return static_cast<int64>(row_count);
 }
 
 bool has_events(const core::CounterId &period)
@@ -82,22 +74,26 @@ void stamp_pruned(const core::CounterId &period, TimestampTz pruned_at)
     run(&statement, arguments);
 }
 
+int64 prune_period(const core::CounterId &period, int64 row_count_max)
+{
+    const int64 row_count = delete_events(period, row_count_max);
+    const bool is_finished = row_count < row_count_max || !has_events(period);
+    stamp_pruned(period, is_finished ? GetCurrentTransactionStartTimestamp() : DT_NOEND);
+    return row_count;
+}
+
 int64 prune(TimestampTz closed_before, int64 row_count_max)
 {
     auto *periods =
         static_cast<core::CounterId *>(palloc(chunk_period_count * sizeof(core::CounterId)));
-    int64 rows_left = row_count_max, unfinished_count = 0;
+    int64 rows_left = row_count_max;
     uint64 period_count;
     do {
-        period_count = lock_prunable_periods(closed_before, unfinished_count,
-                                             Min(rows_left, chunk_period_count), periods);
+        period_count =
+            lock_prunable_periods(closed_before, Min(rows_left, chunk_period_count), periods);
         for (uint64 i = 0; i < period_count && rows_left > 0; i++) {
             CHECK_FOR_INTERRUPTS();
-            rows_left -= delete_events(periods[i], rows_left);
-            const bool is_finished = !has_events(periods[i]);
-            stamp_pruned(periods[i],
-                         is_finished ? GetCurrentTransactionStartTimestamp() : DT_NOEND);
-            unfinished_count += is_finished ? 0 : 1;
+            rows_left -= prune_period(periods[i], rows_left);
         }
     } while (period_count > 0 && rows_left > 0);
     return row_count_max - rows_left;

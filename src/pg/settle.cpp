@@ -39,16 +39,9 @@ constexpr int64 chunk_row_count = 1000000;
 constexpr int attempt_count_max = 20;
 constexpr long attempt_interval_us = 1000;
 
-bool is_reversal(const core::Totals &usage)
-{
-    return usage.tokens < 0 || usage.reports < 0 || usage.chats < 0;
-}
-
-/* By counter. Reversals come last, so that no partial sum of a counter falls below zero. */
 bool comes_before(const PendingRow &a, const PendingRow &b)
 {
-    const int order = core::compare_counters(a.counter, b.counter);
-    return order != 0 ? order < 0 : is_reversal(a.usage) < is_reversal(b.usage);
+    return a.counter < b.counter;
 }
 
 /* The pending rows of some counters, summed. */
@@ -77,8 +70,7 @@ Sums sum_up(const PendingRows &pending, size_t *next, int64 row_count_max)
     while (*next < pending.count && row_count_max > 0) {
         const PendingRow *row = &pending.rows[*next];
         const PendingRow *const end = std::upper_bound(
-            row, const_cast<const PendingRow *>(pending.rows + pending.count), *row,
-            [](const PendingRow &a, const PendingRow &b) { return a.counter < b.counter; });
+            row, const_cast<const PendingRow *>(pending.rows + pending.count), *row, comes_before);
         *next = end - pending.rows;
 
         Sum sum = {row, 1, row->usage};
@@ -121,15 +113,11 @@ bool can_settle(const Sum &sum, const CounterState &counter)
         }
         return false;
     }
-    switch (core::fit(counter.totals, sum.usage)) {
-    case core::Fit::fits:
-        return true;
-    case core::Fit::falls_below_zero:
-        break; /* until the usage that it reverses is settled with it */
-    case core::Fit::overflows:
-        warn_cannot_settle(sum, "counter would overflow");
+    if (!core::fits(counter.totals, sum.usage)) {
+        warn_cannot_settle(sum, message_counter_overflow);
+        return false;
     }
-    return false;
+    return true;
 }
 
 /* Folds those sums that their counters can take. Returns how many rows that is. */

@@ -86,22 +86,6 @@ Settlement add_usage(const EventName &event, const core::CounterId &counter,
     return {core::Outcome::applied, tokens_used};
 }
 
-Settlement reverse_usage(const core::CounterId &counter, const core::Payload &payload)
-{
-    if (!take_counter(counter, false)) {
-        return queue_usage(counter, -payload);
-    }
-    int64 tokens_used;
-    if (subtract_from_counter(counter, payload, &tokens_used)) {
-        return {core::Outcome::applied, tokens_used};
-    }
-    if (read_counter(counter).is_closed) {
-        return {core::Outcome::closed, 0};
-    }
-    /* The event is still pending, so a settler folds both together. */
-    return queue_usage(counter, -payload);
-}
-
 void hold_periods_open(const core::CounterId *counters, size_t count)
 {
     size_t i = 0;

@@ -25,9 +25,6 @@ struct Settlement {
 Settlement add_usage(const EventName &event, const core::CounterId &counter,
                      const core::Payload &payload, bool is_first_write);
 
-/* Subtracts the usage of an event that has been voided. */
-Settlement reverse_usage(const core::CounterId &counter, const core::Payload &payload);
-
 /*
  * Holds periods open until the end of the transaction, which blocks closing them and nothing
  * else. Waits for a close in progress. A period may turn out to be closed.

@@ -1,9 +1,7 @@
 /*
- * void.cpp: void_usage, which reverses an event once.
- *
- * Marking the event happens once: a second session waits for the first and finds the event
- * marked. Then the event's payload, negated, is settled as any other usage. If the event is
- * still pending, so is its negative.
+ * void.cpp: void_usage, which reverses an event once, in every settlement mode under its
+ * counter's lock. So the event is changed only by a session that has the lock, and no total
+ * falls below zero.
  */
 #include "pg/postgres.hpp"
 
@@ -12,7 +10,7 @@
 #include "pg/counters.hpp"
 #include "pg/errors.hpp"
 #include "pg/events.hpp"
-#include "pg/settlement.hpp"
+#include "pg/pending.hpp"
 #include "pg/spi.hpp"
 #include "pg/stats.hpp"
 
@@ -24,7 +22,7 @@ namespace
 
 struct Answer {
     const char *outcome;
-    NullableDatum tokens_used;
+    int64 tokens_used;
 };
 
 /* Reads the arguments, and raises if one is outside its limits. */
@@ -69,27 +67,74 @@ EventName name_of_arguments(FunctionCallInfo fcinfo)
     pg_unreachable();
 }
 
+[[noreturn]] void raise_below_zero(const EventName &name, const core::Payload &payload)
+{
+    ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+                    errmsg("counter of the billing period would fall below zero"),
+                    errdetail("%s: the event counted %s.", event_text(name),
+                              totals_text(core::usage_of(payload))),
+                    errhint("Run verify_usage, and check what else writes to the ledger's "
+                            "tables.")));
+    pg_unreachable();
+}
+
+/* Subtracts an event from a locked counter, and folds what is pending if the counter is less. */
+core::Totals subtract(const EventName &name, const CounterState &counter,
+                      const core::Payload &payload)
+{
+    core::WideTotals sum = core::wide(counter.totals);
+    core::add(&sum, core::usage_of(-payload));
+    if (core::is_below_zero(sum)) {
+        take_pending(counter.id, &sum);
+    }
+    if (core::is_below_zero(sum)) {
+        raise_below_zero(name, payload);
+    }
+    const core::Totals totals = totals_of(counter.id, sum);
+    set_counter(counter.id, totals);
+    return totals;
+}
+
+/*
+ * Marks an event as voided. False: no event has this key, or it is voided already.
+ *
+ * REQUIRES: its counter is locked.
+ */
+bool mark_voided(const EventName &name, NullableDatum reason)
+{
+    static Statement statement = {
+        "usage_events",
+        "UPDATE %s SET voided_at = pg_catalog.now(), void_reason = $3"
+        " WHERE account_id OPERATOR(pg_catalog.=) $1 AND idempotency_key OPERATOR(pg_catalog.=) $2"
+        " AND voided_at IS NULL",
+        {UUIDOID, TEXTOID, TEXTOID}};
+    const Datum arguments[] = {name.account_id.value, name.idempotency_key.value, reason.value};
+    return run(&statement, arguments, reason.isnull ? "  n" : nullptr) == 1;
+}
+
 Answer void_counted_event(const EventName &name, NullableDatum reason)
 {
-    const Datum account_id = name.account_id.value;
-    CountedEvent counted;
-    while (!void_event(account_id, name.idempotency_key.value, reason, &counted)) {
-        if (!find_counted_event(account_id, name.idempotency_key.value, &counted)) {
+    const Datum account_id = name.account_id.value, key = name.idempotency_key.value;
+    for (;;) {
+        CountedEvent counted;
+        if (!find_counted_event(account_id, key, &counted)) {
             raise_unknown_event(name);
         }
+        const core::CounterId id = counter_id(account_id, counted.period_start);
         if (counted.is_voided) {
-            const CounterState counter = read_counter(counter_id(account_id, counted.period_start));
-            return {"replayed", {Int64GetDatum(counter.totals.tokens), false}};
+            return {"replayed", read_counter(id).totals.tokens};
         }
-        CHECK_FOR_INTERRUPTS(); /* it was counted between the two */
+        CounterState counter = {};
+        counter.id = id;
+        lock_counters(&counter, 1);
+        if (counter.is_closed) {
+            raise_event_invoiced(name, counted.period_start);
+        }
+        if (mark_voided(name, reason)) {
+            return {"voided", subtract(name, counter, counted.payload).tokens};
+        }
+        CHECK_FOR_INTERRUPTS(); /* another session has voided or deleted it in the meantime */
     }
-    const Settlement settlement =
-        reverse_usage(counter_id(account_id, counted.period_start), counted.payload);
-    if (settlement.outcome == core::Outcome::closed) {
-        raise_event_invoiced(name, counted.period_start);
-    }
-    return {"voided",
-            {Int64GetDatum(settlement.tokens_used), settlement.outcome == core::Outcome::queued}};
 }
 
 Answer void_usage(FunctionCallInfo fcinfo)
@@ -115,8 +160,8 @@ Datum usage_ledger_void_usage(PG_FUNCTION_ARGS)
     using namespace usage_ledger;
 
     const Answer answer = count_if_refused([fcinfo] { return void_usage(fcinfo); });
-    const Datum values[] = {CStringGetTextDatum(answer.outcome), answer.tokens_used.value};
-    const bool nulls[] = {false, answer.tokens_used.isnull};
+    const Datum values[] = {CStringGetTextDatum(answer.outcome), Int64GetDatum(answer.tokens_used)};
+    const bool nulls[] = {false, false};
     PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(
         result_type(fcinfo), const_cast<Datum *>(values), const_cast<bool *>(nulls))));
 }

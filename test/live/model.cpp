@@ -245,8 +245,7 @@ void Model::put(const Queue &queue)
     }
 }
 
-Answer Model::void_usage(const Transaction &transaction, const std::string &account_id,
-                         const std::string &key)
+Answer Model::void_usage(const std::string &account_id, const std::string &key)
 {
     if (!is_key(key)) {
         return error("22023");
@@ -265,13 +264,12 @@ Answer Model::void_usage(const Transaction &transaction, const std::string &acco
     }
     event.is_voided = true;
 
-    /* What is not in the counter yet cannot be taken out of it; it meets its negative later. */
-    const Usage remainder = period.counter + -event.payload;
-    if (transaction.settlement == Settlement::deferred || is_below_zero(remainder)) {
-        period.pending.push_back(-event.payload);
-        return {"", {{"voided", {}}}};
+    /* What is pending is folded only if the counter is less than the event. */
+    period.counter = period.counter + -event.payload;
+    if (is_below_zero(period.counter)) {
+        period.counter = period.counter + sum_of(period.pending);
+        period.pending.clear();
     }
-    period.counter = remainder;
     return {"", {{"voided", text_of_number(period.counter.tokens)}}};
 }
 

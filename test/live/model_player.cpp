@@ -324,7 +324,7 @@ private:
             return model_.increment_usage_batch(transaction, call.reports);
         case Function::void_event: {
             const Value &key = call.query.parameters[1];
-            return key ? model_.void_usage(transaction, call.accounts[0], *key)
+            return key ? model_.void_usage(call.accounts[0], *key)
                        : Answer{"22004", {}};
         }
         case Function::close:
