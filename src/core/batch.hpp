@@ -1,9 +1,10 @@
 /*
  * batch.hpp: the items of a batch, and what decides them.
  *
- * Of the items with one key, the first is the event and the others share its fate: they
- * are replays where it was counted, and refused as it was where it was not. Items whose
- * own arguments are invalid stand outside of this: they claim no key.
+ * Of the items with one key, the first is the event and the others share its fate: they are
+ * compared with it where it was counted, and refused as it was where it was not. If the key
+ * was counted before, all are compared with that event. An item whose own arguments are
+ * invalid is refused alone and claims no key.
  */
 #pragma once
 
@@ -67,7 +68,7 @@ bool needs_key_lookup(const Item &item);
 /* Refuses an item, by its time or its period. REQUIRES: needs_key_lookup(*item). */
 void refuse(Item *item);
 
-/* Notes the event of a first item's key, which the item has just recorded or had been counted. */
+/* Sets the event of a first item's key: the one just recorded, or the one counted before. */
 void set_event(Item *first, const Payload &counted, int64_t period_start);
 
 /* Decides an item whose first item's key has an event, by its payload. */

@@ -8,7 +8,7 @@
 namespace usage_ledger::core
 {
 
-/* What an event adds to its counter. Two calls with one key conflict unless it is equal. */
+/* What an event adds to its counter. Two calls with one key conflict if their payloads differ. */
 struct Payload {
     int64_t tokens;
     int32_t reports;

@@ -96,6 +96,7 @@ void lock_accounts(const Datum *account_ids, Cycle *cycles, size_t count)
         "UPDATE %s SET time_zone = time_zone WHERE ctid OPERATOR(pg_catalog.=) ANY ($1)",
         {TIDARRAYOID}};
 
+    Assert(count > 0);
     const Datum ids = make_array(count, UUIDOID, [&](size_t i) { return account_ids[i]; });
     const uint64 locked_count = run(&lock, &ids);
     for (size_t i = 0; i < count; i++) {

@@ -142,7 +142,7 @@ void count_items(const Batch &batch)
     const ItemList valid = select(all, is_undecided);
     if (valid.count > 0) {
         record_items(batch, valid, tids);
-        settle_items(batch, valid, tids);
+        add_items(batch, valid, tids);
     }
 }
 
@@ -152,7 +152,7 @@ const char *detail_of(const Item &item)
     case Outcome::conflict:
         return psprintf("%s: %s", message_conflict, conflict_text(item.counted, item.payload));
     case Outcome::invalid:
-        /* What is acceptable in itself and still invalid does not fit its counter. */
+        /* An invalid item without an input error did not fit its counter. */
         return item.error == core::InputError::none ? message_counter_overflow
                                                     : message_of(item.error);
     case Outcome::unknown_account:
@@ -188,14 +188,13 @@ void return_rows(const Batch &batch, const ReturnSetInfo *result)
 }
 
 /* Allocates everything in SPI's own context, which SPI_finish frees. */
-bool increment_batch(FunctionCallInfo fcinfo)
+void increment_batch(FunctionCallInfo fcinfo)
 {
     SPI_connect();
     const Batch batch = batch_of_arguments(fcinfo);
     count_items(batch);
     return_rows(batch, reinterpret_cast<ReturnSetInfo *>(fcinfo->resultinfo));
     SPI_finish();
-    return true;
 }
 
 } // namespace
@@ -211,7 +210,7 @@ Datum usage_ledger_increment_usage_batch(PG_FUNCTION_ARGS)
     using namespace usage_ledger;
 
     InitMaterializedSRF(fcinfo, 0);
-    (void)count_if_refused([fcinfo] { return increment_batch(fcinfo); });
+    run_counting_refusals([fcinfo] { increment_batch(fcinfo); });
     PG_RETURN_NULL();
 }
 }

@@ -27,7 +27,7 @@ struct Batch {
     TimestampTz now;
 };
 
-/* Some of them, in one order or another. */
+/* Some of a batch's items. */
 struct ItemList {
     Item **items;
     size_t count;
@@ -43,6 +43,11 @@ template <typename Condition> ItemList select(const ItemList &list, Condition co
         }
     }
     return selected;
+}
+
+inline ItemList copy_of(const ItemList &list)
+{
+    return select(list, [](const Item &) { return true; });
 }
 
 inline bool is_undecided(const Item &item)
@@ -66,6 +71,6 @@ void record_items(const Batch &batch, const ItemList &list, ItemPointerData *tid
  * Adds the recorded events to their counters, or queues them, and decides all items that are
  * still undecided. Deletes the events that a counter refuses.
  */
-void settle_items(const Batch &batch, const ItemList &list, const ItemPointerData *tids);
+void add_items(const Batch &batch, const ItemList &list, const ItemPointerData *tids);
 
 } // namespace usage_ledger

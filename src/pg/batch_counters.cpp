@@ -196,7 +196,7 @@ void delete_refused(const Batch &batch, const ItemList &list, const ItemPointerD
 
 } // namespace
 
-void settle_items(const Batch &batch, const ItemList &list, const ItemPointerData *tids)
+void add_items(const Batch &batch, const ItemList &list, const ItemPointerData *tids)
 {
     /* The other items of a key whose first item is decided. */
     for (size_t i = 0; i < list.count; i++) {

@@ -39,7 +39,7 @@ core::ItemPeriod item_period_of(const PeriodLookup &lookup)
  */
 void look_up_periods(const ItemList &list, void (*look_up)(PeriodLookup *, size_t))
 {
-    const ItemList sorted = select(list, [](const Item &) { return true; });
+    const ItemList sorted = copy_of(list);
     std::sort(sorted.items, sorted.items + sorted.count, [](const Item *a, const Item *b) {
         const int order = memcmp(a->account_id, b->account_id, core::account_id_size);
         return order != 0 ? order < 0 : a->occurred_at < b->occurred_at;
@@ -140,7 +140,7 @@ void record_events_of(const ItemList &list, const Batch &batch, ItemPointerData 
 
 void record_items(const Batch &batch, const ItemList &list, ItemPointerData *tids)
 {
-    const ItemList sorted = select(list, [](const Item &) { return true; });
+    const ItemList sorted = copy_of(list);
     const ItemList firsts = {sorted.items, core::find_first_items(sorted.items, sorted.count)};
 
     for (size_t i = 0; i < firsts.count; i++) {

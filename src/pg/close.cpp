@@ -99,7 +99,9 @@ Datum close_period(const core::CounterId &counter)
     }
     core::Totals totals;
     if (!lock_period(counter, &totals)) {
-        return closed_period(counter); /* another session has closed it in the meantime */
+        const Datum closed_row = closed_period(counter); /* by another session in the meantime */
+        Assert(closed_row != 0);
+        return closed_row;
     }
     core::WideTotals sum = core::wide(totals);
     take_pending(counter, &sum);

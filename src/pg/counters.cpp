@@ -2,6 +2,8 @@
 
 #include "pg/counters.hpp"
 
+#include <algorithm>
+
 #include "pg/period_cache.hpp"
 #include "pg/spi.hpp"
 
@@ -96,19 +98,15 @@ void describe_overflow(void *subject)
 
 } // namespace
 
-CounterState read_counter(const core::CounterId &counter, Snapshot snapshot)
+CounterReading read_counter(const core::CounterId &counter, Snapshot snapshot)
 {
     static Statement statement = {"usage_periods",
                                   "SELECT tokens_used, period_end, closed_at FROM %s" WHERE_COUNTER,
                                   {UUIDOID, TIMESTAMPTZOID}};
     const Datum arguments[] = {account_of(counter), TimestampTzGetDatum(counter.period_start)};
     check_none_is_missing(1 - run_in_snapshot(&statement, arguments, snapshot));
-    CounterState state = {};
-    state.id = counter;
-    state.totals.tokens = DatumGetInt64(required_column(1));
-    state.period_end = DatumGetTimestampTz(required_column(2));
-    state.is_closed = !column_is_null(3);
-    return state;
+    return {DatumGetInt64(required_column(1)), DatumGetTimestampTz(required_column(2)),
+            !column_is_null(3)};
 }
 
 bool try_lock_counter(const core::CounterId &counter)
@@ -228,6 +226,7 @@ void hold_counters(const core::CounterId *counters, size_t count)
 {
     static Statement statement = {
         "usage_periods", SELECT_COUNTERS(" FOR KEY SHARE"), {UUIDARRAYOID, TIMESTAMPTZARRAYOID}};
+    Assert(count > 0 && std::is_sorted(counters, counters + count));
     const Datum arguments[] = {
         make_array(count, UUIDOID, [&](size_t i) { return account_of(counters[i]); }),
         make_array(count, TIMESTAMPTZOID,

@@ -24,9 +24,17 @@ struct CounterState {
 };
 
 /* Reads a counter without its lock, in a snapshot or as the transaction sees it. */
-CounterState read_counter(const core::CounterId &counter, Snapshot snapshot = nullptr);
+struct CounterReading {
+    int64 tokens_used;
+    TimestampTz period_end;
+    bool is_closed;
+};
+CounterReading read_counter(const core::CounterId &counter, Snapshot snapshot = nullptr);
 
-/* Locks a counter FOR NO KEY UPDATE, unless another session holds it. Never waits. */
+/*
+ * Locks a counter FOR NO KEY UPDATE, unless another session holds it. Where others hold its
+ * period FOR KEY SHARE, it can wait for one commit (see try_lock_counters).
+ */
 bool try_lock_counter(const core::CounterId &counter);
 
 /*

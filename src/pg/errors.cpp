@@ -14,6 +14,8 @@ namespace
 /* How much of an over-long text a message repeats, in bytes. */
 constexpr int quoted_bytes_max = 64;
 
+constexpr const char *hint_null = "Pass a value for the argument.";
+
 struct ErrorText {
     int sqlstate;
     const char *message;

@@ -15,9 +15,13 @@
 namespace usage_ledger
 {
 
+/* UL001: increment.cpp, open_period.cpp */
 constexpr int errcode_conflict = MAKE_SQLSTATE('U', 'L', '0', '0', '1');
+/* UL002: periods.cpp, close.cpp */
 constexpr int errcode_no_account_or_period = MAKE_SQLSTATE('U', 'L', '0', '0', '2');
+/* UL003: increment.cpp, void.cpp */
 constexpr int errcode_period_closed = MAKE_SQLSTATE('U', 'L', '0', '0', '3');
+/* UL004: void.cpp */
 constexpr int errcode_no_event = MAKE_SQLSTATE('U', 'L', '0', '0', '4');
 
 /* The account and key that an error is about. Either may be null. */
@@ -35,8 +39,6 @@ constexpr const char *message_period_closed = "billing period of the event is cl
 constexpr const char *message_counter_overflow = "counter of the billing period would overflow";
 const char *message_of(core::InputError error);
 const char *conflict_text(const core::Payload &counted, const core::Payload &given);
-
-constexpr const char *hint_null = "Pass a value for the argument.";
 
 /* 22004 and 22023: an argument of an event */
 [[noreturn]] void raise_input_error(core::InputError error, const EventName &event, int64 tokens,

@@ -95,6 +95,7 @@ void record_events(const Event *events, const TimestampTz *period_starts, ItemPo
         array_of(events, count, INT4OID,
                  [](const Event &event) { return Int32GetDatum(event.payload.chats); }),
     };
+    Assert(count > 0);
     const uint64 row_count = run(&statement, arguments);
 
     /* The rows come in the order of the events, without those whose key was taken. */

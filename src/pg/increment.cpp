@@ -74,13 +74,13 @@ bool answer_replay(const Event &event, Answer *answer)
     if (!(counted.payload == event.payload)) {
         raise_conflict(event, counted.payload);
     }
-    const CounterState counter = read_counter(counter_id(event.account_id, counted.period_start));
-    *answer = {core::Outcome::replayed, counter.totals.tokens, counted.period_start,
+    const CounterReading counter = read_counter(counter_id(event.account_id, counted.period_start));
+    *answer = {core::Outcome::replayed, counter.tokens_used, counted.period_start,
                counter.period_end};
     return true;
 }
 
-Answer settle_event(const Event &event, const Period &period, bool is_first_write)
+Answer add_event(const Event &event, const Period &period, bool is_first_write)
 {
     const Settlement settlement = add_usage(
         name_of(event), counter_id(event.account_id, period.start), event.payload, is_first_write);
@@ -121,7 +121,7 @@ Answer count_event(const Event &event)
         }
         CHECK_FOR_INTERRUPTS();
     }
-    return settle_event(event, period, is_first_write);
+    return add_event(event, period, is_first_write);
 }
 
 /* Reads the arguments, and raises if one is outside its limits. */
@@ -206,7 +206,8 @@ Datum usage_ledger_increment_usage(PG_FUNCTION_ARGS)
 {
     using namespace usage_ledger;
 
-    const Answer answer = count_if_refused([fcinfo] { return increment(fcinfo); });
+    Answer answer;
+    run_counting_refusals([&] { answer = increment(fcinfo); });
     count_outcome(answer.outcome);
     PG_RETURN_DATUM(datum_of_answer(answer));
 }

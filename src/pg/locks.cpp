@@ -50,9 +50,9 @@ LOCKTAG ledger_lock(LockClass lock_class)
     return tag;
 }
 
-bool lock(const LOCKTAG &tag, LOCKMODE mode, bool waits)
+void lock(const LOCKTAG &tag, LOCKMODE mode)
 {
-    return LockAcquire(&tag, mode, false, !waits) != LOCKACQUIRE_NOT_AVAIL;
+    (void)LockAcquire(&tag, mode, false, false);
 }
 
 void unlock(const LOCKTAG &tag, LOCKMODE mode)
@@ -84,7 +84,7 @@ LockAcquireResult try_share(const LOCKTAG &tag)
 
 void wait_for_sharers(const LOCKTAG &tag)
 {
-    lock(tag, ExclusiveLock, true);
+    lock(tag, ExclusiveLock);
     unlock(tag, ExclusiveLock);
 }
 
@@ -117,19 +117,20 @@ bool try_hold_all_periods()
 
 void wait_for_holders(const core::CounterId &counter)
 {
-    lock(ledger_lock(LockClass::closing), RowExclusiveLock, true);
+    lock(ledger_lock(LockClass::closing), RowExclusiveLock);
     wait_for_sharers(counter_lock(LockClass::hold, counter));
     wait_for_sharers(ledger_lock(LockClass::hold_all));
 }
 
 void lock_waiter(const core::CounterId &counter)
 {
-    lock(counter_lock(LockClass::waiter, counter), ExclusiveLock, true);
+    lock(counter_lock(LockClass::waiter, counter), ExclusiveLock);
 }
 
 bool try_lock_waiter(const core::CounterId &counter)
 {
-    return lock(counter_lock(LockClass::waiter, counter), ExclusiveLock, false);
+    const LOCKTAG tag = counter_lock(LockClass::waiter, counter);
+    return LockAcquire(&tag, ExclusiveLock, false, true) != LOCKACQUIRE_NOT_AVAIL;
 }
 
 void unlock_waiter(const core::CounterId &counter)

@@ -47,8 +47,9 @@ uint64 lock_prunable_periods(TimestampTz closed_before, int64 period_count_max,
 /* Deletes events of a locked period. Returns how many. */
 int64 delete_events(const core::CounterId &period, int64 row_count_max)
 {
-    static Statement statement = {
-        "usage_events", "DELETE FROM %s" WHERE_COUNTER " RETURNING true", {UUIDOID, TIMESTAMPTZOID}};
+    static Statement statement = {"usage_events",
+                                  "DELETE FROM %s" WHERE_COUNTER " RETURNING true",
+                                  {UUIDOID, TIMESTAMPTZOID}};
     const Datum arguments[] = {account_of(period), TimestampTzGetDatum(period.period_start)};
     const uint64 row_count =
         run(&statement, arguments, nullptr, static_cast<uint64>(row_count_max));
@@ -56,12 +57,13 @@ int64 delete_events(const core::CounterId &period, int64 row_count_max)
     return static_cast<int64>(row_count);
 }
 
+/* Stops at the first row. With a LIMIT the planner would read by the primary key. */
 bool has_events(const core::CounterId &period)
 {
     static Statement statement = {
-        "usage_events", "SELECT FROM %s" WHERE_COUNTER " LIMIT 1", {UUIDOID, TIMESTAMPTZOID}};
+        "usage_events", "SELECT FROM %s" WHERE_COUNTER, {UUIDOID, TIMESTAMPTZOID}};
     const Datum arguments[] = {account_of(period), TimestampTzGetDatum(period.period_start)};
-    return run(&statement, arguments) > 0;
+    return run(&statement, arguments, nullptr, 1) > 0;
 }
 
 void stamp_pruned(const core::CounterId &period, TimestampTz pruned_at)

@@ -54,7 +54,7 @@ void define_settings()
 
     DefineCustomEnumVariable("usage_ledger.settlement", "How increment_usage adds to the counter.",
                              "immediate: in its transaction, waiting for the counter's lock. "
-                             "adaptive: so if the lock is free, otherwise as deferred. "
+                             "adaptive: as immediate if the lock is free, otherwise as deferred. "
                              "deferred: by a pending row, to be settled later.",
                              &settlement_mode, settlement_immediate, settlement_options,
                              PGC_USERSET, 0, nullptr, nullptr, nullptr);

@@ -5,9 +5,8 @@
  * free and can take them, and their rows are deleted, in one transaction: every snapshot sees
  * a row either in the queue or in its counter.
  *
- * Settling waits for no lock, neither of another settler's page range nor of a counter. No row
- * is deleted before its counter is locked, so a session that has a counter locked need not
- * wait for settlers.
+ * Settling never waits, neither for a page range nor for a counter. No row is deleted before
+ * its counter is locked, so a session that has a counter locked need not wait for settlers.
  */
 #include "pg/postgres.hpp"
 
@@ -64,6 +63,7 @@ struct Sums {
  */
 Sums sum_up(const PendingRows &pending, size_t *next, int64 row_count_max)
 {
+    Assert(std::is_sorted(pending.rows + *next, pending.rows + pending.count, comes_before));
     const size_t sum_count_max = Min(pending.count - *next, static_cast<size_t>(row_count_max));
     Sums sums = {static_cast<Sum *>(palloc(sum_count_max * sizeof(Sum))),
                  static_cast<CounterState *>(palloc0(sum_count_max * sizeof(CounterState))), 0};

@@ -89,13 +89,10 @@ Settlement add_usage(const EventName &event, const core::CounterId &counter,
 void hold_periods_open(const core::CounterId *counters, size_t count)
 {
     size_t i = 0;
-    for (; i < count && has_hold_locks_left(); i++) {
-        Assert(i == 0 || counters[i - 1] < counters[i]);
-        if (!try_hold_period(counters[i])) {
-            hold_counters(&counters[i], 1);
-        }
+    while (i < count && has_hold_locks_left() && try_hold_period(counters[i])) {
+        i++;
     }
-    if (i < count && !try_hold_all_periods()) {
+    if (i < count && (has_hold_locks_left() || !try_hold_all_periods())) {
         hold_counters(&counters[i], count - i);
     }
 }

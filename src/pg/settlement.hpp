@@ -19,8 +19,8 @@ struct Settlement {
 };
 
 /*
- * Adds the usage of an event. Raises if the counter would overflow. is_first_write: the event
- * was the transaction's first write.
+ * Adds or queues the usage of an event. Raises if the counter would overflow. is_first_write:
+ * the event was the transaction's first write.
  */
 Settlement add_usage(const EventName &event, const core::CounterId &counter,
                      const core::Payload &payload, bool is_first_write);

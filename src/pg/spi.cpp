@@ -149,8 +149,8 @@ uint64 run_in_snapshot(Statement *statement, const Datum *arguments, Snapshot sn
         return run(statement, arguments);
     }
     /* A read_only statement runs in the active snapshot. */
-    SPIPlanPtr plan = plan_of(statement);
     PushActiveSnapshot(snapshot);
+    SPIPlanPtr plan = plan_of(statement);
     const int result = SPI_execute_plan(plan, const_cast<Datum *>(arguments), nullptr, true, 0);
     PopActiveSnapshot();
     check_result(result);

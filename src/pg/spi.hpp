@@ -21,9 +21,10 @@ constexpr int statement_argument_count_max = 7;
  * (unnest of several arrays is the server's own, whatever the path). A statement reads one
  * table: simple enough for a sharding planner to route.
  *
- * A statement on arrays does for each element what its singular does, in their order. Its
- * subquery locks, limits or offsets, so the planner does not pull it up: the arrays drive
- * the plan, by a unique key, whatever the size of the table.
+ * A statement on arrays does for each element what its singular does, in their order. The
+ * subquery of a SELECT on arrays locks, limits or offsets, so the planner does not pull it up:
+ * the arrays drive the plan, by a unique key, whatever the size of the table. Statements that
+ * find rows by ctid find rows that the transaction has locked or written.
  */
 struct Statement {
     const char *table;

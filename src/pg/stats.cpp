@@ -29,7 +29,7 @@ struct Saved {
 };
 constexpr uint32 saved_version = 0x554C0002;
 
-/* The worker's message may be in another database's encoding, and no text in this one's. */
+/* The worker's message may be in another database's encoding, and invalid in this one's. */
 Datum text_of_worker_error(char *message)
 {
     const int length = static_cast<int>(strlen(message));

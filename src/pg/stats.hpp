@@ -66,13 +66,15 @@ void count_outcome(core::Outcome outcome);
 /* Counts a call that was refused with an SQLSTATE; others, such as 40001, are no refusals. */
 void count_refusal(int sqlstate);
 
-/* Makes the answer of a call, and counts the refusal if that raises. */
-template <typename MakeAnswer> auto count_if_refused(MakeAnswer make_answer)
+/*
+ * Runs a call, and counts the refusal if it raises one. If a trigger on our tables makes a
+ * call that is refused, and the error fails the outer call too, both are counted.
+ */
+template <typename Call> void run_counting_refusals(Call call)
 {
-    decltype(make_answer()) answer = {};
     PG_TRY();
     {
-        answer = make_answer();
+        call();
     }
     PG_CATCH();
     {
@@ -80,7 +82,6 @@ template <typename MakeAnswer> auto count_if_refused(MakeAnswer make_answer)
         PG_RE_THROW();
     }
     PG_END_TRY();
-    return answer;
 }
 
 /* Why the worker could not settle. */

@@ -122,7 +122,7 @@ Answer void_counted_event(const EventName &name, NullableDatum reason)
         }
         const core::CounterId id = counter_id(account_id, counted.period_start);
         if (counted.is_voided) {
-            return {"replayed", read_counter(id).totals.tokens};
+            return {"replayed", read_counter(id).tokens_used};
         }
         CounterState counter = {};
         counter.id = id;
@@ -159,7 +159,8 @@ Datum usage_ledger_void_usage(PG_FUNCTION_ARGS)
 {
     using namespace usage_ledger;
 
-    const Answer answer = count_if_refused([fcinfo] { return void_usage(fcinfo); });
+    Answer answer;
+    run_counting_refusals([&] { answer = void_usage(fcinfo); });
     const Datum values[] = {CStringGetTextDatum(answer.outcome), Int64GetDatum(answer.tokens_used)};
     const bool nulls[] = {false, false};
     PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(
