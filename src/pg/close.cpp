@@ -31,25 +31,18 @@ Datum closed_period(const core::CounterId &counter)
     return run(&statement, arguments) == 0 ? 0 : returned_row();
 }
 
-/* Locks a period against all other sessions, and reads its counter. False: it is closed. */
-bool lock_period(const core::CounterId &counter, core::Totals *totals)
+/* Locks a period's counter against all other sessions, and reads it. */
+CounterState lock_period(const core::CounterId &counter)
 {
-    static Statement statement = {
-        "usage_periods",
-        "SELECT closed_at, tokens_used, reports_used, chats_used FROM %s" WHERE_COUNTER
-        " FOR UPDATE",
-        {UUIDOID, TIMESTAMPTZOID}};
-    const Datum arguments[] = {account_of(counter), TimestampTzGetDatum(counter.period_start)};
+    CounterState state;
     wait_for_holders(counter);
-    if (run(&statement, arguments) == 0) {
+    if (!lock_counter_to_close(counter, &state)) {
         ereport(ERROR,
                 (errcode(errcode_no_account_or_period), errmsg("billing period does not exist"),
                  errdetail("%s.", period_text(counter)),
                  errhint("Pass the account and period_start of a row of usage_totals.")));
     }
-    *totals = {DatumGetInt64(required_column(2)), DatumGetInt64(required_column(3)),
-               DatumGetInt64(required_column(4))};
-    return column_is_null(1);
+    return state;
 }
 
 /* Checks a counter as verify_usage does. */
@@ -97,15 +90,15 @@ Datum close_period(const core::CounterId &counter)
     if (row != 0) {
         return row;
     }
-    core::Totals totals;
-    if (!lock_period(counter, &totals)) {
+    const CounterState state = lock_period(counter);
+    if (state.is_closed) {
         const Datum closed_row = closed_period(counter); /* by another session in the meantime */
         Assert(closed_row != 0);
         return closed_row;
     }
-    core::WideTotals sum = core::wide(totals);
+    core::WideTotals sum = core::wide(state.totals);
     take_pending(counter, &sum);
-    totals = totals_of(counter, sum);
+    const core::Totals totals = totals_of(counter, sum);
     check_counter(counter, totals);
     return stamp_closed(counter, totals);
 }

@@ -75,6 +75,20 @@ size_t fill_in(Statement *statement, Snapshot snapshot, CounterState *counters, 
     return chosen_count;
 }
 
+/* Locks a row version in the active snapshot, and if that waits, its last version. */
+TM_Result lock_row(Relation periods, ItemPointerData tid, LockTupleMode mode,
+                   LockWaitPolicy wait_policy)
+{
+    const bool follows = wait_policy == LockWaitBlock && !IsolationUsesXactSnapshot();
+    TupleTableSlot *slot = table_slot_create(periods, nullptr);
+    TM_FailureData failure;
+    const TM_Result result =
+        table_tuple_lock(periods, &tid, GetActiveSnapshot(), slot, GetCurrentCommandId(true), mode,
+                         wait_policy, follows ? TUPLE_LOCK_FLAG_FIND_LAST_VERSION : 0, &failure);
+    ExecDropSingleTupleTableSlot(slot);
+    return result;
+}
+
 /*
  * The server raises 22003 where an event is added to its counter. This error context callback
  * says which event and counter it is about.
@@ -148,6 +162,48 @@ bool add_to_counter(const EventName &event, const core::CounterId &counter,
     return column_is_null(2);
 }
 
+/*
+ * Does not use SELECT ... FOR UPDATE. After it has waited for an update, that locks the row's
+ * next version and then looks at the previous one again. A session that locks the row FOR KEY
+ * SHARE goes the other way: it locks the previous version and then waits for the next. This
+ * follows the versions as an UPDATE does, and holds none while it waits for another.
+ */
+bool lock_counter_to_close(const core::CounterId &counter, CounterState *state)
+{
+    static Statement statement = {"usage_periods",
+                                  "SELECT ctid, period_end, closed_at, tokens_used, reports_used, "
+                                  "chats_used FROM %s" WHERE_COUNTER,
+                                  {UUIDOID, TIMESTAMPTZOID}};
+    const Datum arguments[] = {account_of(counter), TimestampTzGetDatum(counter.period_start)};
+
+    /* Keeps the row version that it reads from being vacuumed before it is locked. */
+    PushActiveSnapshot(GetTransactionSnapshot());
+    if (run(&statement, arguments) == 0) {
+        PopActiveSnapshot();
+        return false;
+    }
+    Relation periods = table_open(extension_table("usage_periods"), RowExclusiveLock);
+    const TM_Result result = lock_row(periods, tid_column(1, 0), LockTupleExclusive, LockWaitBlock);
+    table_close(periods, NoLock);
+    PopActiveSnapshot();
+    if (result != TM_Ok && IsolationUsesXactSnapshot()) {
+        ereport(ERROR, (errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+                        errmsg("could not serialize access due to concurrent update"),
+                        errdetail("%s.", period_text(counter)), errhint("Retry the transaction.")));
+    }
+    if (result != TM_Ok || run(&statement, arguments) == 0) {
+        return false;
+    }
+    *state = {counter,
+              true,
+              !column_is_null(3),
+              tid_column(1, 0),
+              DatumGetTimestampTz(required_column(2)),
+              {DatumGetInt64(required_column(4)), DatumGetInt64(required_column(5)),
+               DatumGetInt64(required_column(6))}};
+    return true;
+}
+
 core::Totals totals_of(const core::CounterId &counter, const core::WideTotals &sum)
 {
     core::Totals totals;
@@ -196,20 +252,13 @@ size_t try_lock_counters(CounterState *counters, size_t count)
 
     size_t busy_count = 0;
     Relation periods = table_open(extension_table("usage_periods"), RowExclusiveLock);
-    TupleTableSlot *slot = table_slot_create(periods, nullptr);
     for (size_t i = 0; i < count; i++) {
-        if (counters[i].is_locked) {
-            continue;
+        if (!counters[i].is_locked) {
+            counters[i].is_locked =
+                lock_row(periods, counters[i].tid, LockTupleNoKeyExclusive, LockWaitSkip) == TM_Ok;
+            busy_count += counters[i].is_locked ? 0 : 1;
         }
-        TM_FailureData failure;
-        counters[i].is_locked =
-            table_tuple_lock(periods, &counters[i].tid, GetActiveSnapshot(), slot,
-                             GetCurrentCommandId(true), LockTupleNoKeyExclusive, LockWaitSkip, 0,
-                             &failure) == TM_Ok;
-        busy_count += counters[i].is_locked ? 0 : 1;
-        ExecClearTuple(slot);
     }
-    ExecDropSingleTupleTableSlot(slot);
     table_close(periods, NoLock);
     PopActiveSnapshot();
     return busy_count;

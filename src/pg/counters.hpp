@@ -45,6 +45,12 @@ bool try_lock_counter(const core::CounterId &counter);
 bool add_to_counter(const EventName &event, const core::CounterId &counter,
                     const core::Payload &payload, int64 *tokens_used);
 
+/*
+ * Locks a counter FOR UPDATE, waiting for all sessions that hold it in any mode, and reads it.
+ * False: there is none.
+ */
+bool lock_counter_to_close(const core::CounterId &counter, CounterState *state);
+
 /* The totals of a sum. Raises 22003 if a counter cannot hold them. */
 core::Totals totals_of(const core::CounterId &counter, const core::WideTotals &sum);
 
