@@ -190,14 +190,6 @@ void free_rows()
     SPI_tuptable = nullptr;
 }
 
-core::CounterId counter_id(Datum account_id, TimestampTz period_start)
-{
-    core::CounterId counter;
-    memcpy(counter.account_id, DatumGetUUIDP(account_id)->data, core::account_id_size);
-    counter.period_start = period_start;
-    return counter;
-}
-
 Datum make_tid_array(const ItemPointerData *rows, size_t count)
 {
     return make_array(count, TIDOID,

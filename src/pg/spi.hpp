@@ -62,7 +62,13 @@ Datum returned_row();
 /* Frees the returned rows early, where they are many. SPI_finish frees all others. */
 void free_rows();
 
-core::CounterId counter_id(Datum account_id, TimestampTz period_start);
+inline core::CounterId counter_id(Datum account_id, TimestampTz period_start)
+{
+    core::CounterId counter;
+    memcpy(counter.account_id, DatumGetUUIDP(account_id)->data, core::account_id_size);
+    counter.period_start = period_start;
+    return counter;
+}
 
 inline Datum account_of(const core::CounterId &counter)
 {
