@@ -75,6 +75,15 @@ size_t fill_in(Statement *statement, Snapshot snapshot, CounterState *counters, 
     return chosen_count;
 }
 
+void select_counter(const core::CounterId &counter, Snapshot snapshot)
+{
+    static Statement statement = {"usage_periods",
+                                  "SELECT tokens_used, period_end, closed_at FROM %s" WHERE_COUNTER,
+                                  {UUIDOID, TIMESTAMPTZOID}};
+    const Datum arguments[] = {account_of(counter), TimestampTzGetDatum(counter.period_start)};
+    check_none_is_missing(1 - run_in_snapshot(&statement, arguments, snapshot));
+}
+
 /* Locks a row version in the active snapshot, and if that waits, its last version. */
 TM_Result lock_row(Relation periods, ItemPointerData tid, LockTupleMode mode,
                    LockWaitPolicy wait_policy)
@@ -112,15 +121,17 @@ void describe_overflow(void *subject)
 
 } // namespace
 
-CounterReading read_counter(const core::CounterId &counter, Snapshot snapshot)
+CounterReading read_counter(const core::CounterId &counter)
 {
-    static Statement statement = {"usage_periods",
-                                  "SELECT tokens_used, period_end, closed_at FROM %s" WHERE_COUNTER,
-                                  {UUIDOID, TIMESTAMPTZOID}};
-    const Datum arguments[] = {account_of(counter), TimestampTzGetDatum(counter.period_start)};
-    check_none_is_missing(1 - run_in_snapshot(&statement, arguments, snapshot));
+    select_counter(counter, nullptr);
     return {DatumGetInt64(required_column(1)), DatumGetTimestampTz(required_column(2)),
             !column_is_null(3)};
+}
+
+bool is_closed_now(const core::CounterId &counter)
+{
+    select_counter(counter, GetLatestSnapshot());
+    return !column_is_null(3);
 }
 
 bool try_lock_counter(const core::CounterId &counter)

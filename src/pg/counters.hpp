@@ -23,13 +23,16 @@ struct CounterState {
     core::Totals totals;
 };
 
-/* Reads a counter without its lock, in a snapshot or as the transaction sees it. */
+/* Reads a counter without its lock. */
 struct CounterReading {
     int64 tokens_used;
     TimestampTz period_end;
     bool is_closed;
 };
-CounterReading read_counter(const core::CounterId &counter, Snapshot snapshot = nullptr);
+CounterReading read_counter(const core::CounterId &counter);
+
+/* Whether a counter is closed now, also where the transaction's snapshot is older. */
+bool is_closed_now(const core::CounterId &counter);
 
 /*
  * Locks a counter FOR NO KEY UPDATE, unless another session holds it. Where others hold its

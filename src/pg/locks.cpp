@@ -35,8 +35,11 @@ int period_hold_count;
 
 LOCKTAG counter_lock(LockClass lock_class, const core::CounterId &counter)
 {
-    const uint64 hash = hash_bytes_extended(counter.account_id, core::account_id_size,
-                                            static_cast<uint64>(counter.period_start));
+    uint64 account_id[2];
+    static_assert(sizeof(account_id) == core::account_id_size);
+    memcpy(account_id, counter.account_id, sizeof(account_id));
+    const uint64 hash = hash_combine64(hash_combine64(account_id[0], account_id[1]),
+                                       static_cast<uint64>(counter.period_start));
     LOCKTAG tag;
     SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, static_cast<uint32>(hash >> 32),
                          static_cast<uint32>(hash), static_cast<uint16>(lock_class));

@@ -63,7 +63,7 @@ bool take_counter(const core::CounterId &counter, bool is_first_write)
 Settlement queue_usage(const core::CounterId &counter, const core::Payload &payload)
 {
     hold_periods_open(&counter, 1);
-    if (read_counter(counter, GetLatestSnapshot()).is_closed) {
+    if (is_closed_now(counter)) {
         return {core::Outcome::closed, 0};
     }
     enqueue(counter, core::usage_of(payload));
