@@ -1,5 +1,5 @@
 /*
- * Batches as many clients at once send them, and large ones.
+ * Batches from many concurrent clients, and large batches.
  */
 #include <gtest/gtest.h>
 
@@ -27,8 +27,8 @@ std::string array_literal(const std::vector<std::string> &elements)
 }
 
 /*
- * Every session sends the same events in an order of its own, batch by batch,
- * beside sessions that send them one by one.
+ * Every session sends the same events, each in another order. Every fourth session sends
+ * them in single calls, the others in batches.
  */
 TEST(Batch, OverlappingBatchesInAnyOrderAllSucceed)
 {
@@ -81,7 +81,7 @@ TEST(Batch, OverlappingBatchesInAnyOrderAllSucceed)
     EXPECT_EQ(connection.value("SELECT count(*) FROM verify_usage()"), "0");
 }
 
-TEST(Batch, OfAHundredThousandItemsFreesWhatItTook)
+TEST(Batch, OfAHundredThousandItemsFreesItsMemory)
 {
     Connection connection;
     connection.value("SET synchronous_commit = off");
@@ -105,7 +105,7 @@ TEST(Batch, OfAHundredThousandItemsFreesWhatItTook)
     EXPECT_EQ(connection.value("SELECT count(*) FROM verify_usage()"), "0");
 }
 
-/* Counts the statements run within a call, by a trigger that each statement fires. */
+/* A trigger that each statement fires counts the statements of a call. */
 TEST(Batch, RunsAConstantNumberOfStatements)
 {
     Connection connection;
@@ -117,7 +117,7 @@ TEST(Batch, RunsAConstantNumberOfStatements)
                                      " DELETE ON ") +
                          table + " FOR EACH STATEMENT EXECUTE FUNCTION count_statement()");
     }
-    /* Of batches of $1 items, or pairs of items. */
+    /* $1 of the batch is its number of items, or of pairs of items. */
     const auto statements_of = [&](const char *batch, int count) {
         connection.value("SELECT setval('statements_run', 1)");
         connection.value(batch, {std::to_string(count)});
@@ -130,7 +130,7 @@ TEST(Batch, RunsAConstantNumberOfStatements)
         " increment_usage_batch(accounts, tokens, keys)";
     const int one = statements_of(first_items, 1), many = statements_of(first_items, 2000);
 
-    /* Both of each pair are refused by a full counter, after the event has been recorded. */
+    /* A full counter refuses both items of each pair, after the event has been recorded. */
     connection.value("CREATE TABLE full_accounts AS SELECT gen_random_uuid() AS account_id, n"
                      " FROM generate_series(1, 201) AS n");
     connection.value("SELECT count(open_usage_period(account_id, now() - interval '1 second',"

@@ -70,7 +70,7 @@ Answer value(const std::string &text)
     return {"", {{text}}};
 }
 
-/* For what the ledger must not have chosen to do. */
+/* An answer that no answer of the ledger equals. */
 Answer violation(const std::string &what)
 {
     return {"violation: " + what, {}};
@@ -128,9 +128,9 @@ std::string opening_key(Time period_start)
 
 std::optional<Span> Cycle::period_covering(Time time) const
 {
-    for (const std::vector<Time> &boundaries : stretches) {
-        const auto next = std::upper_bound(boundaries.begin(), boundaries.end(), time);
-        if (next != boundaries.begin() && next != boundaries.end()) {
+    for (const std::vector<Time> &range : boundaries) {
+        const auto next = std::upper_bound(range.begin(), range.end(), time);
+        if (next != range.begin() && next != range.end()) {
             return Span{*(next - 1), *next};
         }
     }
@@ -141,7 +141,7 @@ Answer Model::increment_usage(const Transaction &transaction, const Report &repo
 {
     Queue queue;
     const Outcome outcome = count(transaction, report, &queue);
-    put(queue);
+    add_pending(queue);
     if (!outcome.sqlstate.empty()) {
         return error(outcome.sqlstate);
     }
@@ -178,7 +178,7 @@ Answer Model::increment_usage_batch(const Transaction &transaction,
                  text_of(outcome.period.start), text_of(outcome.period.end), "f"});
         }
     }
-    put(queue);
+    add_pending(queue);
     return answer;
 }
 
@@ -221,7 +221,7 @@ Model::Outcome Model::count(const Transaction &transaction, const Report &report
         return refuse("22003");
     }
 
-    /* Nothing can refuse it any more. */
+    /* From here on, nothing can refuse the event. */
     if (account == nullptr) {
         account = &accounts_[*report.account];
         account->cycle = default_cycle_;
@@ -238,7 +238,7 @@ Model::Outcome Model::count(const Transaction &transaction, const Report &report
     return {"", "applied", period.counter.tokens, {period.start, period.end}};
 }
 
-void Model::put(const Queue &queue)
+void Model::add_pending(const Queue &queue)
 {
     for (const auto &[counter, usage] : queue) {
         accounts_.at(counter.first).periods.at(counter.second).pending.push_back(usage);
@@ -370,9 +370,9 @@ Answer Model::settle_usage(size_t row_count_max, const std::vector<PendingRow> &
         return violation("a row of no period");
     }
     if (folded_row_count > row_count_max) {
-        return violation("more rows than were asked for");
+        return violation("more rows than the call's limit");
     }
-    /* With room for every row, nothing stays but what does not fit. */
+    /* If the limit allows every row, only rows that do not fit their counter may stay. */
     for (const auto &[account_id, account] : accounts_) {
         for (const auto &[start, period] : account.periods) {
             if (row_count_max >= pending_row_count && !period.pending.empty() &&
@@ -415,7 +415,7 @@ Answer Model::prune_usage_events(const Transaction &transaction, std::optional<T
             event = is_deleted ? account.events.erase(event) : std::next(event);
         }
         if (deleted_count != std::min(event_count, rows_wanted)) {
-            return violation("not the events that come first");
+            return violation("too few or too many events of a period were deleted");
         }
         period->pruned_at = deleted_count == event_count ? text_of(transaction.now) : "infinity";
         rows_wanted -= deleted_count;
@@ -430,7 +430,7 @@ Answer Model::prune_usage_events(const Transaction &transaction, std::optional<T
         }
     }
     if (left != expected) {
-        return violation("other events than those that are to go");
+        return violation("events of other periods were deleted");
     }
     return value(std::to_string(row_count_max - rows_wanted));
 }
@@ -547,12 +547,12 @@ const Model::Period *Model::period_covering(const Account &account, Time time)
     return time < period.end ? &period : nullptr;
 }
 
-/* The period of the cycle that covers a time, as far as no other period is in its way. */
+/* The period of the cycle that covers a time, clipped to the periods that exist. */
 Model::Period Model::new_period(const Account &account, Time time)
 {
     const std::optional<Span> span = account.cycle.period_covering(time);
     if (!span) {
-        throw std::logic_error("no boundaries asked for around " + text_of(time));
+        throw std::logic_error("no boundaries known near " + text_of(time));
     }
     Period period = {span->start, span->end, {}, {}, {}, {}};
     for (const auto &[start, other] : account.periods) {

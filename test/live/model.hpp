@@ -1,8 +1,7 @@
 /*
- * model.hpp: what the ledger promises (README.md), as a small program in memory, for
- * one session. It keeps no more than a contract needs, adds in integers wider than the
- * ledger's, and asks the server for two things only: what time it is, and where the
- * boundaries of a cycle lie.
+ * model.hpp: the ledger's promises (README.md) as a small program in memory, for one
+ * session. It keeps only the state that the promises need, and adds in integers wider than
+ * the ledger's. From the server it takes only the time and the boundaries of cycles.
  */
 #pragma once
 
@@ -28,7 +27,7 @@ bool operator==(const Usage &a, const Usage &b);
 
 enum class Settlement { immediate, adaptive, deferred };
 
-/* What a call finds besides its arguments. */
+/* What decides a call apart from its arguments and the ledger. */
 struct Transaction {
     Time now;
     Settlement settlement;
@@ -39,12 +38,12 @@ struct Span {
     Time start, end;
 };
 
-/* A billing cycle, with its boundaries in the stretches of time that a test moves in. */
+/* A billing cycle, with its boundaries in those ranges of time that a test uses. */
 struct Cycle {
-    std::string length, anchor, time_zone; /* as the server prints them */
-    std::vector<std::vector<Time>> stretches;
+    std::string length, anchor, time_zone;     /* as the server prints them */
+    std::vector<std::vector<Time>> boundaries; /* in each range, in order */
 
-    /* None: outside all stretches, so that the model cannot tell. */
+    /* None if the time is outside all ranges: the model does not know its period. */
     std::optional<Span> period_covering(Time time) const;
 };
 
@@ -57,7 +56,7 @@ struct Report {
     std::optional<Time> occurred_at;
 };
 
-/* What a call comes to: an error, or rows as the server prints them. */
+/* The answer to a call: an error, or rows as the server prints them. */
 using Row = std::vector<Value>;
 struct Answer {
     std::string sqlstate;
@@ -66,7 +65,7 @@ struct Answer {
 bool operator==(const Answer &a, const Answer &b);
 std::string text_of(const Answer &answer);
 
-/* The key that a period's opening totals are recorded under. */
+/* The key of the event that records a period's opening totals. */
 std::string opening_key(Time period_start);
 
 /* A row of usage_pending. */
@@ -79,10 +78,10 @@ struct PendingRow {
 class Model
 {
 public:
-    /* The oldest event that is accepted; usage_ledger.max_event_age is to be the same. */
+    /* The age of the oldest event that is accepted: usage_ledger.max_event_age. */
     static constexpr Time event_age_max = 24000 * day;
 
-    /* With the cycle of accounts that are registered on first use. */
+    /* Takes the cycle of accounts that are registered on first use. */
     explicit Model(Cycle default_cycle) : default_cycle_(std::move(default_cycle))
     {
     }
@@ -94,14 +93,14 @@ public:
     Answer set_usage_cycle(const std::string &account, const Cycle &cycle);
     Answer open_usage_period(const std::string &account, const Span &span, const Usage &opening);
 
-    /* Given the server's answer, for the time of closing is the server's. */
+    /* Takes the server's answer too, because the server chooses the time of closing. */
     Answer close_usage_period(const Transaction &transaction, const std::string &account,
                               Time period_start, const Answer &given);
 
     /*
-     * Which rows are folded, and which events of a period are deleted first, is the
-     * ledger's choice. The model is given what is left, and goes along with it if it is
-     * a legal choice; the answer is an error of no SQLSTATE otherwise.
+     * The ledger may choose which rows it folds, and which events of a period it deletes
+     * first. The model takes the rows or events that are left. If the choice is legal, the
+     * model makes the same one. Otherwise the answer is an error that is no SQLSTATE.
      */
     Answer settle_usage(size_t row_count_max, const std::vector<PendingRow> &left);
     Answer prune_usage_events(const Transaction &transaction, std::optional<Time> closed_before,
@@ -142,11 +141,11 @@ private:
         std::optional<Wide> tokens_used;
         Span period;
     };
-    /* What a call leaves pending, a row for each counter. */
+    /* The pending rows that a call adds, one for each counter. */
     using Queue = std::map<std::pair<std::string, Time>, Usage>;
 
     Outcome count(const Transaction &transaction, const Report &report, Queue *queue);
-    void put(const Queue &queue);
+    void add_pending(const Queue &queue);
     Account *find(const std::string &account);
     const Account *find(const std::string &account) const;
     static Row row_of(const std::string &account, const Period &period, const Usage &usage);

@@ -11,10 +11,10 @@ namespace usage_ledger::live
 namespace
 {
 
-/* Verified so often, in steps, and in the end. */
+/* verify_usage is called after this many steps, and at the end. */
 constexpr size_t verify_interval = 250;
 
-/* Times lie near so many edges about the focus: few enough for events to meet in their periods. */
+/* Times lie near this many boundaries around the focus, so that many events share a period. */
 constexpr size_t edge_count = 25;
 
 Answer answer_of(const Result &result)
@@ -45,7 +45,7 @@ Value text_of_time(const std::optional<Time> &time)
     return time ? Value(text_of(*time)) : Value();
 }
 
-/* The elements as an array's literal; those of these tests need no escapes. */
+/* An array literal. The elements of these tests need no escapes. */
 template <typename Element>
 std::string array_of(const std::vector<Report> &reports, Element element)
 {
@@ -63,25 +63,24 @@ const char *text_of_settlement(Settlement settlement)
     return texts[static_cast<int>(settlement)];
 }
 
-/* The reckoning of boundaries that the ledger's is compared with: README.md, "Periods". */
+/* Computes the boundaries of a cycle, as README.md describes them under "Periods". */
 constexpr const char *boundaries_sql =
-    "SELECT stretch.number, cycle.anchor, boundary.time"
+    "SELECT range.number, cycle.anchor, boundary.time"
     " FROM (SELECT COALESCE($1::timestamptz, timestamp '2001-01-01' AT TIME ZONE $2) AS anchor,"
     " $2::text AS zone, $3::integer AS months, $4::integer AS days, $5::interval AS rest,"
     " $3::integer * 2629746.0 + $4::integer * 86400.0 + extract(epoch FROM $5::interval) AS length)"
     " AS cycle,"
     " (VALUES (1, $6::timestamptz, $7::timestamptz),"
     " (2, now() - interval '3 days', now() + interval '3 hours'),"
-    " (3, now() - interval '24000 days', now() - interval '24000 days')) AS stretch (number, "
-    "first, last),"
-    " generate_series(floor(extract(epoch FROM stretch.first - cycle.anchor) / length)::integer - "
-    "3,"
-    " ceil(extract(epoch FROM stretch.last - cycle.anchor) / length)::integer + 3) AS n,"
+    " (3, now() - interval '24000 days', now() - interval '24000 days'))"
+    " AS range (number, first, last),"
+    " generate_series(floor(extract(epoch FROM range.first - cycle.anchor) / length)::integer - 3,"
+    " ceil(extract(epoch FROM range.last - cycle.anchor) / length)::integer + 3) AS n,"
     " LATERAL (SELECT ((cycle.anchor AT TIME ZONE zone)"
     " + make_interval(months => months * n, days => days * n)) AT TIME ZONE zone + n * rest AS "
     "time)"
     " AS boundary"
-    " ORDER BY stretch.number, n";
+    " ORDER BY range.number, n";
 
 } // namespace
 
@@ -93,8 +92,7 @@ public:
         : player_(player), scene_(scenes().at(scene)), focus_(time_of(scene_.focus)),
           model_(player.cycle_of_server(scene_, {"1 mon", 1, 0, 0}, {}, "UTC"))
     {
-        /* In one order for all games of the seed and the scene, so that it is not left to chance.
-         */
+        /* The accounts sort in the same order in all games of a seed and a scene. */
         std::mt19937_64 random(player.seed_ + scene);
         for (int account = 0; account < account_count; account++) {
             char text[64];
@@ -150,11 +148,11 @@ public:
     }
 
 private:
-    /* A call, with the numbers of its step replaced by what they mean. */
+    /* A step's call, with real accounts, keys and times. */
     struct Call {
         Query query;
-        Query choice; /* shows what was left to the ledger's choice; none for most calls */
-        std::vector<std::string> accounts; /* whose totals it may change */
+        Query choice;                      /* reads what the ledger chose; most calls have none */
+        std::vector<std::string> accounts; /* those whose totals the call may change */
         std::vector<Report> reports;
         std::optional<Time> start, end;
         std::optional<Cycle> cycle;
@@ -167,14 +165,14 @@ private:
 
     Time edge(const Cycle &cycle, const When &when) const
     {
-        const std::vector<Time> &edges = cycle.stretches.at(0);
+        const std::vector<Time> &edges = cycle.boundaries.at(0);
         const auto middle = static_cast<size_t>(
             std::upper_bound(edges.begin(), edges.end(), focus_) - edges.begin());
         const size_t wanted = middle + when.number % edge_count;
         return edges[std::min(std::max(wanted, edge_count / 2) - edge_count / 2, edges.size() - 2)];
     }
 
-    /* None: now. */
+    /* None means now. */
     std::optional<Time> time_of_when(const std::string &account, const When &when) const
     {
         const Cycle &cycle = model_.cycle_of(account);
@@ -195,7 +193,7 @@ private:
             break;
         }
         time += when.offset;
-        /* Where the model knows of no boundaries, an edge of those that it knows. */
+        /* If the model does not know the boundaries there, use a boundary that it knows. */
         return model_.is_covered(account, time) || cycle.period_covering(time) ? time
                                                                                : edge(cycle, when);
     }
@@ -361,7 +359,7 @@ private:
         throw std::logic_error("no call of the ledger");
     }
 
-    /* Empty: they agree. */
+    /* Returns the difference, or an empty string. */
     std::string play(const Step &step, std::string *transcript)
     {
         switch (step.function) {
@@ -374,7 +372,7 @@ private:
         }
     }
 
-    /* A transaction of several calls begins or ends, unless it has done so already. */
+    /* Begins or ends a transaction of several calls, unless that has happened already. */
     void play_boundary(const Step &step, std::string *transcript)
     {
         if ((step.function == Function::begin) == before_transaction_.has_value()) {
@@ -409,7 +407,7 @@ private:
             groups[0].push_back(call.choice);
         }
 
-        /* A transaction of several calls goes on after an error, or what is undone. */
+        /* A transaction of several calls continues after an error or an undone call. */
         const bool is_in_transaction = before_transaction_.has_value();
         const bool is_undone = is_in_transaction && step.is_undone;
         std::vector<Result> results;
@@ -435,7 +433,7 @@ private:
         if (transcript != nullptr) {
             *transcript += sql_of(step, call, is_undone) + "\n -> " + text_of(given) + "\n";
         }
-        note(call, given);
+        count_outcome(call, given);
 
         const std::optional<Model> before = is_undone ? std::optional<Model>(model_) : std::nullopt;
         std::string difference =
@@ -451,7 +449,7 @@ private:
         return difference;
     }
 
-    /* Empty: they are the same. Of rows, tells those that differ. */
+    /* Returns the rows that differ, or an empty string. */
     static std::string compare(const std::string &what, const Answer &expected, const Answer &given)
     {
         if (expected == given) {
@@ -497,7 +495,7 @@ private:
                ": " + sql;
     }
 
-    void note(const Call &call, const Answer &given)
+    void count_outcome(const Call &call, const Answer &given)
     {
         if (!given.sqlstate.empty()) {
             player_.outcome_counts_[call.query.statement + " " + given.sqlstate]++;
@@ -517,7 +515,7 @@ private:
     const Scene &scene_;
     const Time focus_;
     Model model_;
-    std::optional<Model> before_transaction_; /* none: each call is one */
+    std::optional<Model> before_transaction_; /* none outside a transaction of several calls */
     Time now_;
     std::vector<std::string> accounts_;
     std::string all_accounts_;
@@ -592,10 +590,10 @@ Cycle Player::cycle_of_server(const Scene &scene, const Length &length, const Va
     }
     Cycle cycle = {length.text, boundaries.text(0, 1), time_zone, {}};
     for (int row = 0; row < boundaries.row_count(); row++) {
-        if (std::stoul(boundaries.text(row, 0)) > cycle.stretches.size()) {
-            cycle.stretches.emplace_back();
+        if (std::stoul(boundaries.text(row, 0)) > cycle.boundaries.size()) {
+            cycle.boundaries.emplace_back();
         }
-        cycle.stretches.back().push_back(time_of(boundaries.text(row, 2)));
+        cycle.boundaries.back().push_back(time_of(boundaries.text(row, 2)));
     }
     return cycle;
 }

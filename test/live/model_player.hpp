@@ -1,6 +1,5 @@
 /*
- * model_player.hpp: runs steps against the ledger and against the model, and compares
- * them after each.
+ * model_player.hpp: runs each step on the ledger and on the model, and compares the two.
  */
 #pragma once
 
@@ -17,9 +16,9 @@
 namespace usage_ledger::live
 {
 
-/* Where the two have come apart. */
+/* A difference between the ledger and the model. */
 struct Difference {
-    size_t step; /* equal to the number of steps: in the end */
+    size_t step; /* the number of steps: found at the end */
     std::string text;
 };
 
@@ -29,13 +28,13 @@ public:
     explicit Player(uint64_t seed);
 
     /*
-     * Plays steps in a scene, on accounts that are new and gone afterwards. A transcript,
-     * if wanted, tells each call as SQL, and what the ledger answered.
+     * Plays steps in a scene, on new accounts that are removed afterwards. The transcript, if
+     * not null, gets each call as SQL and the ledger's answer.
      */
     std::optional<Difference> play(size_t scene, const std::vector<Step> &steps,
                                    std::string *transcript = nullptr);
 
-    /* How often each function has come to each outcome. */
+    /* Counts by function and outcome. */
     const std::map<std::string, int> &outcome_counts() const
     {
         return outcome_counts_;

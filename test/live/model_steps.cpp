@@ -32,7 +32,7 @@ When random_when(Random &random)
         Near::now,           Near::edge_of_cycle,   Near::edge_of_cycle, Near::edge_of_cycle,
         Near::edge_of_cycle, Near::start_of_period, Near::end_of_period, Near::end_of_period};
     if (happens(random, 2)) {
-        /* About the limits of what is accepted; a call comes a little later than its step. */
+        /* Near the limits of accepted times, with a margin because the call comes later. */
         return {Near::from_now, 0,
                 any_of(random, {minute, 5 * minute, 5 * minute + 5 * second, hour,
                                 -Model::event_age_max, 10 * second - Model::event_age_max})};
@@ -40,13 +40,13 @@ When random_when(Random &random)
     return {any_of(random, nears), static_cast<unsigned>(random()), any_of(random, offsets)};
 }
 
-/* Of few, so that what is opened by hand meets a key that is taken. */
+/* One of few periods, so that opening totals often meet a key that is taken. */
 When after_an_early_period(Random &random)
 {
     return {When::Near::end_of_period, static_cast<unsigned>(random() % 5), 0};
 }
 
-/* The payload that goes with its key, so that the event is a retry if the key is taken. */
+/* The payload depends on the key, so that an event whose key is taken is a retry. */
 void set_payload_of_key(Item *item)
 {
     item->tokens = item->key * 37 % 1000;
@@ -93,7 +93,7 @@ Item random_item(Random &random)
     return item;
 }
 
-/* Half of them have few accounts, keys and times, so that items meet. */
+/* Half of the batches have few accounts, keys and times, so that items meet. */
 std::vector<Item> random_batch(Random &random)
 {
     const size_t item_count = random() % (batch_size_max + 1);
@@ -206,8 +206,8 @@ const std::vector<Scene> &scenes()
     constexpr Time short_reach = 6 * day, middle_reach = 75 * day, long_reach = 2200 * day;
 
     static const std::vector<Scene> scenes = {
-        /* Clocks go forward or back: New York, Berlin, Lord Howe (by half an hour), and
-           Kathmandu (by a quarter, for good). */
+        /* Clocks go forward or back: New York, Berlin, Lord Howe (half an hour), Kathmandu
+           (a quarter of an hour, permanently). */
         {"2024-03-10 07:00:00+00", short_reach, short_lengths},
         {"2023-11-05 06:00:00+00", short_reach, short_lengths},
         {"2024-03-31 01:00:00+00", short_reach, short_lengths},
@@ -215,7 +215,7 @@ const std::vector<Scene> &scenes()
         {"2024-04-06 15:00:00+00", short_reach, short_lengths},
         {"2023-09-30 15:30:00+00", short_reach, short_lengths},
         {"1985-12-31 18:30:00+00", short_reach, short_lengths},
-        /* Ends of February, in a leap year and not, and the epochs. */
+        /* Ends of February with and without a leap day, and the two epochs. */
         {"2024-02-29 12:00:00+00", middle_reach, middle_lengths},
         {"2023-02-28 23:59:59.999999+00", middle_reach, middle_lengths},
         {"2000-01-01 00:00:00+00", middle_reach, middle_lengths},

@@ -1,7 +1,7 @@
 /*
- * model_steps.hpp: random calls as data. A step speaks of accounts, keys, times and
- * cycles by numbers whose meaning is found when it is run, so that it has one after any
- * other steps, and any part of a sequence is a sequence.
+ * model_steps.hpp: random calls as data. A step names accounts, keys, times and cycles by
+ * numbers, which are resolved when the step runs. So a step is valid after any other steps,
+ * and any part of a sequence is a valid sequence.
  */
 #pragma once
 
@@ -17,25 +17,24 @@ namespace usage_ledger::live
 
 constexpr int account_count = 4;
 
-/* A period length, and what it is made of. */
+/* A period length and its fields. */
 struct Length {
     const char *text; /* as the server prints it */
     int months, days;
     Time time;
 };
 
-/* What a sequence moves in: a time, how far it goes from it, and how long periods are. */
+/* The times and period lengths of a sequence. */
 struct Scene {
-    const char *focus;
-    Time reach;
+    const char *focus; /* a time */
+    Time reach;        /* the greatest distance from it */
     std::vector<Length> lengths;
 };
 
 constexpr const char *time_zones[] = {"America/New_York", "Europe/Berlin", "Australia/Lord_Howe",
                                       "Asia/Kathmandu", "UTC"};
 
-/* On the clock of the time zone; null: the calendar's. Ends of months, and hours that are skipped.
- */
+/* Local times in the time zone; null for the default. Ends of months, and skipped hours. */
 constexpr const char *anchors[] = {nullptr,
                                    "2024-01-31 00:00:00",
                                    "2023-12-30 02:30:00",
@@ -45,16 +44,16 @@ constexpr const char *anchors[] = {nullptr,
                                    "2039-08-31 12:00:00",
                                    "2026-03-29 02:15:00"};
 
-/* A time, by what it lies near to. */
+/* A time, given by its distance from another. */
 struct When {
     enum class Near { now, edge_of_cycle, start_of_period, end_of_period, from_now } near;
-    unsigned number; /* of the edge or the period */
+    unsigned number; /* chooses the edge or the period */
     Time offset;
 };
 
 struct Item {
     int account; /* -1: NULL */
-    int key;     /* -1: NULL; -2: that of totals of a period that starts there; -3: empty */
+    int key;     /* -1: NULL; -2: the opening key of a period that starts at `when`; -3: empty */
     int64_t tokens;
     bool has_tokens, is_report, is_chat;
     When when;
@@ -78,10 +77,9 @@ struct Step {
     Function function;
     Settlement settlement;
     bool rejects_unknown_accounts;
-    bool is_undone; /* in a transaction of several calls: to the savepoint before it */
-    std::vector<Item>
-        items; /* of a batch as many as there are, else the call's account and so on */
-    Time span; /* of a period opened by hand */
+    bool is_undone;          /* in a transaction of several calls: rolled back to a savepoint */
+    std::vector<Item> items; /* a batch's items, or one with the call's account, key and time */
+    Time span;               /* the length of the period that open_usage_period opens */
     Usage opening;
     unsigned length, anchor, time_zone;
     int row_count;

@@ -1,9 +1,9 @@
 /*
- * The ledger beside a model of it: random calls of every function, in every settlement
- * mode, about the edges of periods. Where the two come apart, the calls are reduced to
- * the fewest that still show it.
+ * The ledger and a model of it get the same random calls of every function, in every
+ * settlement mode, near the edges of periods. If their answers differ, the test reduces the
+ * calls to the fewest that still show the difference.
  *
- * MODEL_STEPS and MODEL_SEED say how many and which.
+ * MODEL_STEPS is the number of calls, MODEL_SEED the seed.
  */
 #include <gtest/gtest.h>
 
@@ -31,7 +31,7 @@ uint64_t number_from_environment(const char *name, uint64_t otherwise)
     return text != nullptr ? std::stoull(text) : otherwise;
 }
 
-/* The fewest steps that show a difference, each as plain as can be. */
+/* The fewest steps that show a difference, each as simple as possible. */
 std::vector<Step> shortest_failing(Player &player, size_t scene, std::vector<Step> steps)
 {
     const auto fails = [&](const std::vector<Step> &attempt) {
@@ -39,31 +39,31 @@ std::vector<Step> shortest_failing(Player &player, size_t scene, std::vector<Ste
     };
     steps = shrink(steps, fails);
 
-    const auto try_with = [&](size_t i, const Step &plainer) {
+    const auto try_with = [&](size_t i, const Step &simpler) {
         std::vector<Step> attempt = steps;
-        attempt[i] = plainer;
+        attempt[i] = simpler;
         if (fails(attempt)) {
             steps = attempt;
         }
     };
     for (size_t i = 0; i < steps.size(); i++) {
-        Step plainer = steps[i];
-        plainer.is_undone = false;
-        try_with(i, plainer);
-        plainer = steps[i];
-        plainer.rejects_unknown_accounts = false;
-        try_with(i, plainer);
-        plainer = steps[i];
-        plainer.settlement = Settlement::immediate;
-        try_with(i, plainer);
+        Step simpler = steps[i];
+        simpler.is_undone = false;
+        try_with(i, simpler);
+        simpler = steps[i];
+        simpler.rejects_unknown_accounts = false;
+        try_with(i, simpler);
+        simpler = steps[i];
+        simpler.settlement = Settlement::immediate;
+        try_with(i, simpler);
         if (steps[i].function == Function::batch) {
-            plainer = steps[i];
-            plainer.items = shrink(plainer.items, [&](const std::vector<Item> &items) {
+            simpler = steps[i];
+            simpler.items = shrink(simpler.items, [&](const std::vector<Item> &items) {
                 std::vector<Step> attempt = steps;
                 attempt[i].items = items;
                 return fails(attempt);
             });
-            try_with(i, plainer);
+            try_with(i, simpler);
         }
     }
     return steps;
@@ -73,8 +73,8 @@ std::string description_of(Player &player, size_t scene, const std::vector<Step>
 {
     std::string transcript;
     const std::optional<Difference> difference = player.play(scene, steps, &transcript);
-    return std::to_string(steps.size()) + " steps about " + scenes()[scene].focus + ":\n" +
-           transcript + (difference ? difference->text : "(it does not fail any more)");
+    return std::to_string(steps.size()) + " steps around " + scenes()[scene].focus + ":\n" +
+           transcript + (difference ? difference->text : "(these steps no longer fail)");
 }
 
 TEST(Model, AgreesWithTheLedgerOnRandomCalls)
@@ -111,7 +111,7 @@ TEST(Model, AgreesWithTheLedgerOnRandomCalls)
         }
     }
 
-    /* Whether everything that can happen did happen: what has not was not compared. */
+    /* An outcome that did not happen was not compared. */
     for (const auto &[outcome, count] : player.outcome_counts()) {
         std::cout << "  " << count << " " << outcome << std::endl;
     }
