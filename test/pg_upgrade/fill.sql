@@ -1,4 +1,4 @@
--- Fills a ledger with one of everything that there is to carry over. Needs
+-- Fills a ledger with one of everything that an upgrade must keep. Needs
 -- max_prepared_transactions.
 SET client_min_messages = warning;
 SET timezone = 'UTC';
@@ -10,12 +10,12 @@ CREATE EXTENSION usage_ledger;
 \set moved  '''11111111-0000-0000-0000-000000000003'''
 \set gone   '''11111111-0000-0000-0000-000000000004'''
 
--- Cycles: by default, one in a time zone, one that is clipped, totals brought along.
+-- Cycles: the default, one in a time zone, a clipped period, and opening totals.
 SELECT FROM set_usage_cycle(:weeks, '7 days', '2024-01-31 00:00+01', 'Europe/Berlin');
 SELECT FROM open_usage_period(:weeks, '2024-04-03', '2024-04-05');
 SELECT FROM open_usage_period(:moved, '2024-01-01', '2024-02-01', 9000000000000000000, 12, 3);
 
--- Every settlement mode; the adaptive calls find their counter held.
+-- Every settlement mode. The adaptive calls find their counter locked.
 SELECT FROM generate_series(1, 1000) AS i,
             increment_usage(:months, i, 'immediate ' || i, i % 2 = 0, i % 3 = 0, '2024-03-01Z'::timestamptz + i * interval '1 hour');
 SELECT FROM increment_usage_batch(array_fill(:weeks::uuid, ARRAY[200]),
@@ -33,20 +33,20 @@ SELECT FROM generate_series(1, 50) AS i, increment_usage(:months, i, 'deferred '
 SELECT FROM generate_series(1, 5) AS i, increment_usage(:moved, 100000000000, 'deferred ' || i, p_occurred_at => '2024-01-10');
 SET usage_ledger.settlement = 'immediate';
 
--- Keys that a dump has to quote, and one of each limit.
+-- Keys that a dump must quote, and events at their limits.
 SELECT FROM unnest(ARRAY[E'a tab\tin it', E'two\nlines', E'\\', E'\\.', E'\\N', '''', '"', ' ', 'Schlüssel', 'ключ', '🗝', repeat('k', 255)]) AS key,
             increment_usage(:moved, 1, key, p_occurred_at => '2024-06-01');
 SELECT FROM increment_usage(:moved, 0, 'nothing', true, p_occurred_at => '2024-06-01');
 SELECT FROM increment_usage(:moved, 1000000000000, 'much', true, true, '2024-06-01');
 
--- Taken back: in the counter, and while pending.
+-- Voids of events that are in the counter, and that are pending.
 SELECT FROM void_usage(:months, 'immediate 1000', 'counted for the wrong account');
 SELECT FROM void_usage(:months, 'deferred 50', NULL);
 SET usage_ledger.settlement = 'deferred';
 SELECT FROM void_usage(:months, 'immediate 999', E'two\nlines');
 SET usage_ledger.settlement = 'immediate';
 
--- Closed and pruned, closed and pruned in part, closed.
+-- Periods that are closed, closed and pruned in part, closed and pruned.
 SELECT FROM generate_series(1, 20) AS i, increment_usage(:gone, 1, 'january ' || i, p_occurred_at => '2024-01-10');
 SELECT FROM generate_series(1, 20) AS i, increment_usage(:gone, 1, 'february ' || i, p_occurred_at => '2024-02-10');
 SELECT FROM close_usage_period(:gone, '2024-01-01');
@@ -54,7 +54,7 @@ SELECT FROM close_usage_period(:gone, '2024-02-01');
 SELECT prune_usage_events('infinity', 25);
 SELECT FROM close_usage_period(:months, '2024-03-01');
 
--- Who may do what.
+-- Grants.
 CREATE ROLE worker;
 CREATE ROLE biller;
 GRANT EXECUTE ON FUNCTION increment_usage, increment_usage_batch TO worker;
@@ -63,7 +63,7 @@ GRANT EXECUTE ON FUNCTION current_usage, verify_usage, close_usage_period, void_
 GRANT SELECT ON usage_events TO biller;
 CREATE POLICY billing ON usage_events FOR SELECT TO biller USING (true);
 
--- What there is now, so that nothing is missing unnoticed.
+-- Row counts, so that the test notices if the SQL above has written less.
 \o
 SELECT 'events', count(*), count(voided_at) AS voided FROM usage_events;
 SELECT 'pending', count(*), sum(tokens) FROM usage_pending;

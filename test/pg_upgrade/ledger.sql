@@ -1,4 +1,4 @@
--- Prints all that is in a ledger, alike on every version of PostgreSQL.
+-- Prints the contents of a ledger, in the same form on every version of PostgreSQL.
 SET timezone = 'UTC';
 SET datestyle = 'ISO';
 SET intervalstyle = 'postgres';
@@ -14,7 +14,7 @@ SELECT account_id, period_start, count(*), sum(tokens), sum(reports), sum(chats)
 SELECT * FROM usage_totals ORDER BY account_id, period_start;
 SELECT * FROM verify_usage();
 
--- How it is kept: storage, replication, indexes, row security, rights of others than the owner.
+-- Storage options, replica identity, indexes, row security, and the rights of roles other than the owner.
 SELECT c.oid::regclass, c.relreplident, c.relrowsecurity, c.reloptions, i.indexrelid::regclass, pg_get_indexdef(i.indexrelid)
   FROM pg_class AS c LEFT JOIN pg_index AS i ON i.indrelid = c.oid
  WHERE c.relname LIKE 'usage\_%' AND c.relkind IN ('r', 'v')

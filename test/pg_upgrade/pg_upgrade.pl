@@ -1,5 +1,5 @@
-# A ledger is carried from an older major version of PostgreSQL to this one, by pg_dump and
-# by pg_upgrade, and is the same there. OLD_INSTALLATION names the folder of the older one.
+# A ledger is moved from an older major version of PostgreSQL to this one, by pg_dump and by
+# pg_upgrade, and is the same there. OLD_INSTALLATION is the directory of the older version.
 use strict;
 use warnings;
 
@@ -8,12 +8,12 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 
 my $old_installation = $ENV{OLD_INSTALLATION} or die 'OLD_INSTALLATION is not set';
-my %script = map { $_ => slurp_file("$_.sql") } qw(fill ledger go_on);
+my %script = map { $_ => slurp_file("$_.sql") } qw(fill ledger continue);
 
-# With checksums, which are on by default from 18 on, and must not differ.
+# Both clusters must agree on checksums. Version 18 enables them by default.
 my @initdb_options = ('--encoding=UTF8', '--locale=C.UTF-8', '--data-checksums');
 
-# The worker is loaded, as it would be, and has no database to settle yet.
+# The worker is loaded, as in production, but has no database to settle yet.
 sub make_cluster
 {
 	my ($name, %installation) = @_;
@@ -34,21 +34,21 @@ $old->start;
 $old->safe_psql('postgres', 'CREATE DATABASE app');
 is($old->safe_psql('app', $script{fill}), q{events|1336|3
 pending|106|500000001551
-periods|11|3|1|1}, 'there is something to carry over');
+periods|11|3|1|1}, 'the ledger is filled');
 my @ledger = split /\n/, $old->safe_psql('app', $script{ledger});
 
-my $gone_on = q{again|replayed|1335
+my $continued = q{again|replayed|1335
 batch again|replayed|1335
 with other tokens|conflict
 of a pruned period|closed
-taken back again|replayed
+voided again|replayed
 new|applied|224064|2024-04-01 00:00:00+00|2024-05-01 00:00:00+00
 new period|applied|2000|2024-10-29 23:00:00+00|2024-11-05 23:00:00+00
 clipped period|applied|5764|2024-04-05 00:00:00+00|2024-04-09 22:00:00+00
 new account|applied|8000
 new pending|queued
 added|31000
-taken back|voided
+voided|voided
 violations|0
 settled|108|108
 closed|225615|179|134
@@ -56,14 +56,14 @@ closed before|276396|371|247
 pruned|1117
 violations|0};
 
-# What a ledger that has been carried over must be like. Policies that somebody has made
-# on an extension's table come along with pg_upgrade, but not with pg_dump.
-sub is_carried_over
+# Checks a ledger that has been moved. pg_upgrade keeps policies that were created on an
+# extension's table, pg_dump does not.
+sub is_moved
 {
 	my ($node, $database, $name, $policies) = @_;
 	is_deeply([ split /\n/, $node->safe_psql($database, $script{ledger}) ], \@ledger,
 		"$name: the ledger is the same");
-	is($node->safe_psql($database, $script{go_on}), $gone_on, "$name: and goes on");
+	is($node->safe_psql($database, $script{continue}), $continued, "$name: the ledger can be used");
 	is($node->safe_psql($database, 'SELECT polname FROM pg_policy'),
 		$policies, "$name: policies");
 	return;
@@ -74,7 +74,7 @@ $new->start;
 $new->safe_psql('postgres', 'CREATE ROLE worker; CREATE ROLE biller');
 my $bindir = $new->config_data('--bindir');
 
-# By either version's pg_dump, in either format.
+# With either version's pg_dump, in either format.
 my %pg_dump = (old => "$old_installation/bin/pg_dump", new => "$bindir/pg_dump");
 for my $version (qw(old new))
 {
@@ -91,12 +91,12 @@ for my $version (qw(old new))
 			? [ 'psql', '-X', '-q', '-v', 'ON_ERROR_STOP=1', '-d', $database, '-f', $file ]
 			: [ 'pg_restore', '--exit-on-error', "--dbname=$database", $file ],
 			"$name: restored");
-		is_carried_over($new, $database, $name, '');
+		is_moved($new, $database, $name, '');
 	}
 }
 $new->stop;
 
-# Upgrades one cluster to another, and tells whether that succeeded.
+# Upgrades one cluster to another. Returns whether that succeeded.
 sub pg_upgrade
 {
 	my ($from, $to) = @_;
@@ -109,8 +109,9 @@ sub pg_upgrade
 			'--socketdir', $to->host ]);
 }
 
-# Whether pg_upgrade succeeds without us. Not where the old version's minor release is so
-# much newer than this version's that it has written what this one does not know yet.
+# Returns whether pg_upgrade succeeds without usage_ledger. It fails if the old version's
+# minor release is newer than this version's, and has written something that this one does
+# not know.
 sub can_upgrade_a_table
 {
 	my $from = PostgreSQL::Test::Cluster->new('table', install_path => $old_installation);
@@ -121,8 +122,8 @@ sub can_upgrade_a_table
 	return pg_upgrade($from, $to);
 }
 
-# By pg_upgrade, with the worker told to serve the database, as it would have been all
-# along: it must leave both clusters alone while they are being upgraded.
+# With pg_upgrade. The worker is configured to serve the database, as in production. It must
+# leave both clusters alone during the upgrade.
 SKIP:
 {
 	my $upgraded = make_cluster('upgraded');
@@ -132,16 +133,16 @@ SKIP:
 	ok($is_upgraded, 'pg_upgrade') or last SKIP;
 	$upgraded->append_conf('postgresql.conf', "usage_ledger.settle_databases = ''");
 	$upgraded->start;
-	is_carried_over($upgraded, 'app', 'pg_upgrade', 'billing');
+	is_moved($upgraded, 'app', 'pg_upgrade', 'billing');
 
-	# The worker takes up its work.
+	# The worker settles again.
 	$upgraded->safe_psql('app',
 		q{SET usage_ledger.settlement = 'deferred';
 		  SELECT increment_usage('11111111-0000-0000-0000-000000000002', 1, 'for the worker')});
 	$upgraded->append_conf('postgresql.conf', "usage_ledger.settle_databases = 'app'");
 	$upgraded->reload;
 	ok($upgraded->poll_query_until('app', 'SELECT count(*) = 0 FROM usage_pending'),
-		'pg_upgrade: the worker settles what is pending');
+		'pg_upgrade: the worker settles pending usage');
 	is($upgraded->safe_psql('app', 'SELECT count(*) FROM verify_usage()'),
 		'0', 'pg_upgrade: the ledger is sound');
 	$upgraded->stop;

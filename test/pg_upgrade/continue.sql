@@ -1,5 +1,5 @@
--- Goes on with a ledger that has been carried over: old keys are known, new events
--- count, and what was left to be done can be.
+-- Uses a ledger after it has been moved. Old keys are known, new events are counted, and
+-- pending usage can be settled, periods closed, and events pruned.
 SET client_min_messages = warning;
 SET timezone = 'UTC';
 SET usage_ledger.max_event_age = '20000d';
@@ -19,7 +19,7 @@ SELECT 'with other tokens', b.outcome
   FROM increment_usage_batch(ARRAY[:months::uuid], ARRAY[2], ARRAY['immediate 1']) AS b;
 SELECT 'of a pruned period', b.outcome
   FROM increment_usage_batch(ARRAY[:gone::uuid], ARRAY[1], ARRAY['january 1'], p_occurred_at => ARRAY['2024-01-10Z'::timestamptz]) AS b;
-SELECT 'taken back again', outcome FROM void_usage(:months, 'deferred 50', 'again');
+SELECT 'voided again', outcome FROM void_usage(:months, 'deferred 50', 'again');
 
 SELECT sum(tokens_used) AS before FROM usage_totals \gset
 SELECT 'new', outcome, tokens_used, period_start, period_end FROM increment_usage(:months, 1000, 'after', true, p_occurred_at => '2024-04-20');
@@ -29,7 +29,7 @@ SELECT 'new account', outcome, tokens_used FROM increment_usage('11111111-0000-0
 SET usage_ledger.settlement = 'deferred';
 SELECT 'new pending', outcome FROM increment_usage(:moved, 16000, 'after', p_occurred_at => '2024-01-20');
 SELECT 'added', sum(tokens_used) - :before FROM usage_totals;
-SELECT 'taken back', outcome FROM void_usage(:moved, 'deferred 1', 'after');
+SELECT 'voided', outcome FROM void_usage(:moved, 'deferred 1', 'after');
 SELECT 'violations', count(*) FROM verify_usage();
 
 SELECT 'settled', settle_usage(), count(*) FROM usage_pending;
