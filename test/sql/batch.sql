@@ -9,7 +9,7 @@ SELECT tokens_used FROM open_usage_period(:closed, '2020-01-01', '2100-01-01');
 UPDATE usage_periods SET closed_at = now() WHERE account_id = :closed;
 SELECT tokens_used FROM open_usage_period(:full, '2020-01-01', '2100-01-01', 9223372036854775800);
 
--- Every outcome, told apart item by item, in the order given.
+-- Every outcome, item by item, in the order given.
 SELECT outcome FROM increment_usage(:a, 5, 'before');
 SELECT item, outcome, tokens_used, period_end > now() AS current, detail
   FROM increment_usage_batch(
@@ -20,10 +20,10 @@ SELECT item, outcome, tokens_used, period_end > now() AS current, detail
 SELECT account_id, tokens_used FROM usage_totals WHERE account_id IN (:a, :b, :closed, :full) ORDER BY 1;
 SELECT * FROM verify_usage();
 
--- Again: all replays.
+-- The same items again are replays.
 SELECT item, outcome, tokens_used FROM increment_usage_batch(ARRAY[:a, :b]::uuid[], ARRAY[10, 20], ARRAY['k', 'k']);
 
--- Flags; arrays with other lower bounds; nothing at all.
+-- Flags, arrays with other lower bounds, and empty arrays.
 SELECT item, outcome, tokens_used FROM increment_usage_batch(
     ('[0:1]={' || :a || ',' || :b || '}')::uuid[], '[5:6]={1,2}', '{flag 1,flag 2}', '{t,NULL}', '{NULL,t}');
 SELECT reports_used, chats_used FROM usage_totals WHERE account_id IN (:a, :b) ORDER BY account_id;
@@ -39,7 +39,7 @@ SELECT increment_usage_batch(ARRAY[:a]::uuid[], '{1}', '{k}', '{t,f}');
 SELECT increment_usage_batch(ARRAY[:a]::uuid[], '{1}', '{k}', NULL, '{}');
 SELECT increment_usage_batch(ARRAY[ARRAY[:a]]::uuid[], '{1}', '{k}');
 
--- It obeys the settlement mode, with a pending row per counter.
+-- A batch obeys the settlement mode, and queues one pending row per counter.
 SET usage_ledger.settlement = 'deferred';
 SELECT item, outcome, tokens_used FROM increment_usage_batch(ARRAY[:a, :a, :b]::uuid[], '{1,2,3}', '{d1,d2,d1}');
 SELECT account_id, tokens FROM usage_pending ORDER BY 1;
@@ -51,8 +51,8 @@ SELECT count(*) AS pending FROM usage_pending;
 RESET usage_ledger.settlement;
 
 -- Items of one key share the fate of the first, unless their own arguments are invalid. The
--- first item is refused for its time, its period, its account and its counter, and the second
--- would have been counted.
+-- first items are refused for their time, period, account or counter. Alone, the second
+-- items would be counted.
 SET usage_ledger.unknown_account = 'reject';
 SELECT item, outcome, tokens_used, detail
   FROM increment_usage_batch(
@@ -66,10 +66,10 @@ SELECT idempotency_key FROM usage_events
  WHERE account_id IN (:a, :closed, :full) AND idempotency_key IN ('old', 'k1', 'much', 'own');
 SELECT * FROM verify_usage();
 
--- A loop of single calls gives the same answers, if it gives those that share the fate of a
--- refused item their answer without a call. Random items: new and known accounts, periods of
--- two cycles, retries, conflicts, invalid and late items, closed periods, a counter that is
--- nearly full, and unknown accounts.
+-- A loop of single calls gives the same answers. For an item that shares the fate of a
+-- refused one, the loop repeats the refusal without a call. Random items: new and known
+-- accounts, periods of two cycles, retries, conflicts, invalid and late items, closed
+-- periods, a counter that is nearly full, and unknown accounts.
 CREATE FUNCTION account(kind text, n integer) RETURNS uuid LANGUAGE sql AS
     $$ SELECT md5(kind || n)::uuid $$;
 CREATE TABLE items (n integer, account integer, tokens bigint, key text, is_report boolean, is_chat boolean, occurred_at timestamptz);

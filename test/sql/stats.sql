@@ -1,5 +1,5 @@
--- usage_ledger_stats where the library is not preloaded: what is pending is known, and
--- nothing else. (The worker's TAP test has it preloaded.)
+-- usage_ledger_stats without shared_preload_libraries shows what is pending, and nothing
+-- else. (test/t/008_stats.pl tests the other columns.)
 \set a '''67000000-0000-0000-0000-000000000001'''
 SELECT * FROM usage_ledger_stats;
 SET usage_ledger.settlement = 'deferred';
@@ -13,7 +13,7 @@ SELECT pending_rows, pending_age FROM usage_ledger_stats;
 SELECT usage_ledger_stats_reset();
 \echo :LAST_ERROR_SQLSTATE
 
--- For whom it is granted, and for nobody else.
+-- Reading the view takes grants on it and on its function. They do not open usage_pending.
 CREATE ROLE usage_monitor;
 SET ROLE usage_monitor;
 SELECT pending_rows FROM usage_ledger_stats;
