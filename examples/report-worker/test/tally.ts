@@ -1,4 +1,4 @@
-// An account's usage as the database has it.
+// Reads usage from the database.
 
 import assert from 'node:assert/strict';
 import type { Pool } from 'pg';
