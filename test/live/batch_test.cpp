@@ -38,7 +38,7 @@ TEST(Batch, OverlappingBatchesInAnyOrderAllSucceed)
         accounts.push_back(new_account());
     }
 
-    Tally tally;
+    OutcomeCounts outcomes;
     in_sessions(session_count, [&](Connection &connection, int session) {
         std::mt19937 random(static_cast<unsigned>(session));
         std::vector<int> events(account_count * keys_per_account);
@@ -55,7 +55,7 @@ TEST(Batch, OverlappingBatchesInAnyOrderAllSucceed)
             }
             if (session % 4 == 0) {
                 for (size_t i = 0; i < ids.size(); i++) {
-                    tally.add(increment(connection, ids[i], std::stol(tokens[i]), keys[i]));
+                    outcomes.add(increment(connection, ids[i], std::stol(tokens[i]), keys[i]));
                 }
                 continue;
             }
@@ -64,13 +64,13 @@ TEST(Batch, OverlappingBatchesInAnyOrderAllSucceed)
                 {array_literal(ids), array_literal(tokens), array_literal(keys)});
             ASSERT_EQ(result.sqlstate(), "") << result.error_field(PG_DIAG_MESSAGE_PRIMARY);
             for (int i = 0; i < result.row_count(); i++) {
-                tally.add(result.text(i, 0));
+                outcomes.add(result.text(i, 0));
             }
         }
     });
 
     constexpr int event_count = account_count * keys_per_account;
-    EXPECT_EQ(tally.counts(),
+    EXPECT_EQ(outcomes.counts(),
               (std::map<std::string, int>{{"applied", event_count},
                                           {"replayed", (session_count - 1) * event_count}}));
     Connection connection;

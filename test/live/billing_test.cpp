@@ -97,7 +97,7 @@ protected:
     std::map<std::pair<std::string, std::string>, std::string> invoices;
     std::map<std::pair<std::string, std::string>, int64_t> expected_tokens;
     int closed_count = 0;
-    Tally tally;
+    OutcomeCounts outcomes;
 };
 
 /* Makes one session's calls and records the acknowledged events. */
@@ -105,9 +105,9 @@ class Reporter
 {
 public:
     Reporter(Connection &connection, int session, const std::vector<std::string> &accounts,
-             Tally &tally)
+             OutcomeCounts &outcomes)
         : connection_(connection), session_(session), random_(static_cast<unsigned>(session)),
-          accounts_(accounts), tally_(tally)
+          accounts_(accounts), outcomes_(outcomes)
     {
     }
 
@@ -176,12 +176,12 @@ private:
                                   ids + "]::uuid[], ARRAY[" + tokens + "], ARRAY[" + keys +
                                   "], p_occurred_at => ARRAY[" + times + "])");
         if (!result.is_ok()) {
-            tally_.add(result);
+            outcomes_.add(result);
             return;
         }
         for (int i = 0; i < event_count; i++) {
             const std::string outcome = result.text(i, 0);
-            tally_.add(outcome);
+            outcomes_.add(outcome);
             if (outcome != "closed") {
                 Event event = events[static_cast<size_t>(i)];
                 event.period_start = result.text(i, 1);
@@ -194,7 +194,7 @@ private:
     void retry(const Event &event)
     {
         const Result result = call(event);
-        tally_.add(result.is_ok() ? "retry " + result.text(0, 0) : "retry " + result.sqlstate());
+        outcomes_.add(result.is_ok() ? "retry " + result.text(0, 0) : "retry " + result.sqlstate());
     }
 
     void void_event(Event &event)
@@ -202,10 +202,10 @@ private:
         const Result result = connection_.run("SELECT outcome FROM void_usage($1, $2, 'random')",
                                               {event.account, event.key});
         if (!result.is_ok()) {
-            tally_.add("void " + result.sqlstate());
+            outcomes_.add("void " + result.sqlstate());
             return;
         }
-        tally_.add(result.text(0, 0) == "voided" ? "voided" : "void " + result.text(0, 0));
+        outcomes_.add(result.text(0, 0) == "voided" ? "voided" : "void " + result.text(0, 0));
         EXPECT_EQ(result.text(0, 0), event.is_counted ? "voided" : "replayed");
         event.is_counted = false;
     }
@@ -214,7 +214,7 @@ private:
     const int session_;
     std::mt19937 random_;
     const std::vector<std::string> &accounts_;
-    Tally &tally_;
+    OutcomeCounts &outcomes_;
     std::vector<Event> events_;
     int key_count_ = 0;
 };
@@ -242,7 +242,7 @@ TEST_F(Billing, EveryInvoiceEqualsTheAcknowledgedUsage)
     });
 
     in_sessions(session_count, [&](Connection &connection, int session) {
-        Reporter reporter(connection, session, accounts, tally);
+        Reporter reporter(connection, session, accounts, outcomes);
         for (int step = 0; step < steps_per_session; step++) {
             reporter.step();
         }
@@ -261,7 +261,7 @@ TEST_F(Billing, EveryInvoiceEqualsTheAcknowledgedUsage)
     EXPECT_GT(check_count, 0);
     EXPECT_GT(closed_count, account_count);
     EXPECT_GT(pruned_count, 0);
-    std::map<std::string, int> counts = tally.counts();
+    std::map<std::string, int> counts = outcomes.counts();
     for (const char *outcome : {"applied", "queued", "closed", "UL003", "voided", "void UL003",
                                 "void replayed", "retry replayed"}) {
         EXPECT_GT(counts[outcome], 0) << outcome;

@@ -42,15 +42,15 @@ protected:
 TEST_F(Concurrency, ThirtyTwoSessionsOnOneAccountLoseNothing)
 {
     constexpr int session_count = 32, calls_per_session = 50;
-    Tally tally;
+    OutcomeCounts outcomes;
     in_sessions(session_count, [&](Connection &connection, int session) {
         for (int call = 0; call < calls_per_session; call++) {
-            tally.add(increment(connection, account, 3,
-                                std::to_string(session) + ":" + std::to_string(call)));
+            outcomes.add(increment(connection, account, 3,
+                                   std::to_string(session) + ":" + std::to_string(call)));
         }
     });
 
-    EXPECT_EQ(tally.counts(),
+    EXPECT_EQ(outcomes.counts(),
               (std::map<std::string, int>{{"applied", session_count * calls_per_session}}));
     EXPECT_EQ(total(), std::to_string(3 * session_count * calls_per_session));
 }
@@ -61,11 +61,11 @@ TEST_F(Concurrency, ConcurrentRetriesOfOneKeyCountOnceAndNeverFail)
     increment(observer, account, 0, "open the period");
     for (int round = 0; round < round_count; round++) {
         const std::string key = "round " + std::to_string(round);
-        Tally tally;
+        OutcomeCounts outcomes;
         in_sessions(session_count, [&](Connection &connection, int) {
-            tally.add(increment(connection, account, 7, key));
+            outcomes.add(increment(connection, account, 7, key));
         });
-        ASSERT_EQ(tally.counts(),
+        ASSERT_EQ(outcomes.counts(),
                   (std::map<std::string, int>{{"applied", 1}, {"replayed", session_count - 1}}));
     }
     EXPECT_EQ(total(), std::to_string(7 * round_count));
@@ -74,11 +74,11 @@ TEST_F(Concurrency, ConcurrentRetriesOfOneKeyCountOnceAndNeverFail)
 TEST_F(Concurrency, ConcurrentRetriesOfTheFirstKeyOfAnAccountCountOnce)
 {
     constexpr int session_count = 32;
-    Tally tally;
+    OutcomeCounts outcomes;
     in_sessions(session_count, [&](Connection &connection, int) {
-        tally.add(increment(connection, account, 7, "first"));
+        outcomes.add(increment(connection, account, 7, "first"));
     });
-    EXPECT_EQ(tally.counts(),
+    EXPECT_EQ(outcomes.counts(),
               (std::map<std::string, int>{{"applied", 1}, {"replayed", session_count - 1}}));
     EXPECT_EQ(total(), "7");
     EXPECT_EQ(period_count(), "1");
@@ -87,22 +87,22 @@ TEST_F(Concurrency, ConcurrentRetriesOfTheFirstKeyOfAnAccountCountOnce)
 TEST_F(Concurrency, ConcurrentPayloadsOfOneKeyApplyOneAndConflictTheRest)
 {
     constexpr int session_count = 16;
-    Tally tally;
+    OutcomeCounts outcomes;
     in_sessions(session_count, [&](Connection &connection, int session) {
-        tally.add(increment(connection, account, session, "contested"));
+        outcomes.add(increment(connection, account, session, "contested"));
     });
-    EXPECT_EQ(tally.counts(),
+    EXPECT_EQ(outcomes.counts(),
               (std::map<std::string, int>{{"applied", 1}, {"UL001", session_count - 1}}));
 }
 
 TEST_F(Concurrency, FiftySessionsOpenAMissingPeriodOnce)
 {
     constexpr int session_count = 50;
-    Tally tally;
+    OutcomeCounts outcomes;
     in_sessions(session_count, [&](Connection &connection, int session) {
-        tally.add(increment(connection, account, 11, std::to_string(session)));
+        outcomes.add(increment(connection, account, 11, std::to_string(session)));
     });
-    EXPECT_EQ(tally.counts(), (std::map<std::string, int>{{"applied", session_count}}));
+    EXPECT_EQ(outcomes.counts(), (std::map<std::string, int>{{"applied", session_count}}));
     EXPECT_EQ(period_count(), "1");
     EXPECT_EQ(total(), std::to_string(11 * session_count));
 }
@@ -115,13 +115,13 @@ TEST_F(Concurrency, AtAPeriodEndEveryEventIsCountedInItsOwnPeriod)
                        " now() + interval '1 second')",
                        {account});
 
-    Tally tally;
+    OutcomeCounts outcomes;
     std::atomic<int> call_count{0};
     in_sessions(session_count, [&](Connection &connection, int session) {
         bool is_over = false;
         for (int call = 0; !is_over; call++) {
             const std::string key = std::to_string(session) + ":" + std::to_string(call);
-            tally.add(increment(connection, account, 1, key));
+            outcomes.add(increment(connection, account, 1, key));
             call_count++;
             is_over =
                 connection.value("SELECT clock_timestamp() > $1::timestamptz + interval '300 ms'",
@@ -129,7 +129,7 @@ TEST_F(Concurrency, AtAPeriodEndEveryEventIsCountedInItsOwnPeriod)
         }
     });
 
-    EXPECT_EQ(tally.counts(), (std::map<std::string, int>{{"applied", call_count}}));
+    EXPECT_EQ(outcomes.counts(), (std::map<std::string, int>{{"applied", call_count}}));
     EXPECT_EQ(total(), std::to_string(call_count));
     EXPECT_EQ(period_count(), "2");
     EXPECT_EQ(observer.value("SELECT count(DISTINCT period_start) FROM usage_events"

@@ -87,7 +87,7 @@ TEST_F(Migrating, ConcurrentCallsAreCountedOnce)
     std::atomic<bool> is_done{false};
     std::atomic<int> counted{0}, counted_after{0};
     std::atomic<bool> is_migrated{false};
-    Tally failures;
+    OutcomeCounts failures;
 
     std::thread migration([&] {
         Connection connection;

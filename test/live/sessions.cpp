@@ -7,12 +7,12 @@
 namespace usage_ledger::live
 {
 
-void Tally::add(const Result &result)
+void OutcomeCounts::add(const Result &result)
 {
     add(result.is_ok() ? result.text(0, 0) : result.sqlstate());
 }
 
-void Tally::add(const std::string &what)
+void OutcomeCounts::add(const std::string &what)
 {
     const std::lock_guard<std::mutex> guard(mutex_);
     counts_[what]++;

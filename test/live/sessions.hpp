@@ -14,7 +14,7 @@ namespace usage_ledger::live
 {
 
 /* Counts the results of calls: outcomes, and SQLSTATEs of errors. */
-class Tally
+class OutcomeCounts
 {
 public:
     void add(const Result &result);

@@ -25,7 +25,7 @@ TEST(Settlement, MixedModesOnOneAccountCountEveryAcknowledgedKeyOnce)
     const std::string account = new_account();
     const std::vector<std::string> modes = {"immediate", "adaptive", "deferred"};
 
-    Tally tally;
+    OutcomeCounts outcomes;
     std::atomic<int64_t> tokens_acknowledged{0};
     std::atomic<int> violations{0};
     std::atomic<bool> is_done{false};
@@ -48,7 +48,7 @@ TEST(Settlement, MixedModesOnOneAccountCountEveryAcknowledgedKeyOnce)
             connection.value("SET usage_ledger.settlement = " + modes[random() % modes.size()]);
             const long tokens = static_cast<long>(random() % 1000);
             const std::string key = std::to_string(session) + ":" + std::to_string(call);
-            tally.add(increment(connection, account, tokens, key));
+            outcomes.add(increment(connection, account, tokens, key));
             tokens_acknowledged += tokens;
             for (unsigned retry = random() % 3; retry > 0; retry--) {
                 connection.value("SET usage_ledger.settlement = " + modes[random() % modes.size()]);
@@ -61,7 +61,7 @@ TEST(Settlement, MixedModesOnOneAccountCountEveryAcknowledgedKeyOnce)
         settler.join();
     }
 
-    std::map<std::string, int> counts = tally.counts();
+    std::map<std::string, int> counts = outcomes.counts();
     EXPECT_EQ(counts["applied"] + counts["queued"], session_count * calls_per_session);
     EXPECT_GT(counts["applied"], 0);
     EXPECT_GT(counts["queued"], 0);

@@ -234,7 +234,7 @@ void Client::step()
     }
 }
 
-void Client::work(const std::atomic<bool> &is_over, live::Tally *errors)
+void Client::work(const std::atomic<bool> &is_over, live::OutcomeCounts *errors)
 {
     errors_ = errors;
     while (!is_over) {

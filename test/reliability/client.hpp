@@ -35,7 +35,7 @@ public:
      * Makes calls until is_over or, with Interruptions::none, until the connection is lost.
      * Counts the errors.
      */
-    void work(const std::atomic<bool> &is_over, live::Tally *errors);
+    void work(const std::atomic<bool> &is_over, live::OutcomeCounts *errors);
 
     /* Retries every request that was not acknowledged, over a new connection. */
     void retry(std::vector<std::string> *faults);
@@ -87,7 +87,7 @@ private:
     std::unique_ptr<live::Connection> connection_;
     std::vector<Entry> entries_;
     std::vector<std::string> faults_;
-    live::Tally *errors_ = nullptr;
+    live::OutcomeCounts *errors_ = nullptr;
 };
 
 } // namespace usage_ledger::reliability

@@ -104,7 +104,7 @@ void work(const Options &options, std::vector<Client> &clients)
 {
     std::atomic<bool> is_over{false};
     std::atomic<size_t> done_count{0};
-    live::Tally errors;
+    live::OutcomeCounts errors;
     if (options.interruptions == Interruptions::none) {
         for (Client &client : clients) {
             client.connect();
