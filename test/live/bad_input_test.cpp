@@ -7,7 +7,6 @@
  */
 #include <gtest/gtest.h>
 
-#include <cstdlib>
 #include <iostream>
 #include <iterator>
 #include <map>
@@ -18,6 +17,7 @@
 #include <vector>
 
 #include "connection.hpp"
+#include "environment.hpp"
 
 namespace usage_ledger::live
 {
@@ -277,12 +277,6 @@ std::map<std::string, Choices> all_choices(const std::vector<std::string> &accou
          sent("{{now},{now}}"), sent("{no time}"), sent("{1990-01-01Z,1962-01-01Z}")},
         {eval("array_fill(now(), '{100000}')")}};
     return choices;
-}
-
-uint64_t number_from_environment(const char *name, uint64_t default_value)
-{
-    const char *text = std::getenv(name);
-    return text != nullptr ? std::stoull(text) : default_value;
 }
 
 class BadInput : public testing::Test

@@ -8,12 +8,12 @@
 #include <gtest/gtest.h>
 
 #include <chrono>
-#include <cstdlib>
 #include <iostream>
 #include <random>
 #include <string>
 #include <vector>
 
+#include "environment.hpp"
 #include "model_player.hpp"
 #include "model_steps.hpp"
 #include "shrink.hpp"
@@ -24,12 +24,6 @@ namespace
 {
 
 constexpr size_t steps_per_sequence = 500;
-
-uint64_t number_from_environment(const char *name, uint64_t otherwise)
-{
-    const char *text = std::getenv(name);
-    return text != nullptr ? std::stoull(text) : otherwise;
-}
 
 /* The fewest steps that show a difference, each as simple as possible. */
 std::vector<Step> shortest_failing(Player &player, size_t scene, std::vector<Step> steps)
