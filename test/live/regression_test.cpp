@@ -133,19 +133,31 @@ TEST_F(Regression, TimeZonesNamedLikeAbbreviationsHaveDaylightSaving)
     }
 }
 
-/* An account for which no period can be computed affects only its own items. */
-TEST_F(Regression, AnAnchorAtAnEndOfTimeDoesNotFailTheBatch)
+/*
+ * An account for which no period can be computed affects only its own items. set_usage_cycle
+ * refuses such an anchor, so the test writes the table.
+ */
+TEST_F(Regression, AnAnchorAtAnEndOfTimeRefusesOnlyItsAccountsItems)
 {
     for (const char *anchor : {"294276-12-31 23:59:59+00", "4714-11-24 00:00:00+00 BC"}) {
         for (const char *time_zone : {"Asia/Kathmandu", "America/New_York"}) {
-            const std::string other_account = new_account();
-            connection.run("SELECT set_usage_cycle($1, '1 month', $2, $3)",
-                           {other_account, anchor, time_zone});
-            const Result items = connection.run(
-                "SELECT outcome FROM increment_usage_batch(ARRAY[$1, $2]::uuid[], '{1,1}', '{k,k}',"
-                " p_occurred_at => '{1990-01-05,1990-01-05}')",
-                {account, other_account});
-            EXPECT_EQ(items.sqlstate(), "") << anchor << " " << time_zone;
+            const std::string good_account = new_account(), bad_account = new_account();
+            EXPECT_EQ(connection
+                          .run("SELECT set_usage_cycle($1, '1 month', $2, $3)",
+                               {bad_account, anchor, time_zone})
+                          .sqlstate(),
+                      "22023");
+            connection.value("INSERT INTO usage_accounts (account_id, period_anchor, time_zone)"
+                             " VALUES ($1, $2, $3)",
+                             {bad_account, anchor, time_zone});
+            const Result outcomes = connection.run(
+                "SELECT string_agg(outcome, ' ' ORDER BY item)"
+                " FROM increment_usage_batch(ARRAY[$1, $2, $1]::uuid[], '{1,1,1}', '{k,k,l}',"
+                " p_occurred_at => array_fill(timestamptz '1990-01-05', '{3}'))",
+                {good_account, bad_account});
+            ASSERT_EQ(outcomes.sqlstate(), "") << anchor << " " << time_zone;
+            EXPECT_EQ(outcomes.text(0, 0), "applied unknown_account applied")
+                << anchor << " " << time_zone;
         }
     }
 }
