@@ -63,6 +63,16 @@ TEST_F(Contract, EveryErrorHasItsSqlstateDetailAndHint)
                      " now() + interval '1 day', 9223372036854775807)",
                      {full});
 
+    /* DETAIL must name the account, and the key if the call has one. */
+    const auto expect_error = [](const std::string &sqlstate, const Value &of_account,
+                                 const Value &key, const Result &result) {
+        const std::string detail = result.error_field(PG_DIAG_MESSAGE_DETAIL);
+        EXPECT_EQ(result.sqlstate(), sqlstate) << detail;
+        EXPECT_NE(detail.find(of_account.value_or("NULL")), std::string::npos) << detail;
+        EXPECT_NE(detail.find(key.value_or("NULL").substr(0, 60)), std::string::npos) << detail;
+        EXPECT_NE(result.error_field(PG_DIAG_MESSAGE_HINT), "") << sqlstate;
+    };
+
     struct Case {
         const char *sqlstate;
         Value account, tokens, key, occurred_at;
@@ -83,30 +93,37 @@ TEST_F(Contract, EveryErrorHasItsSqlstateDetailAndHint)
         {"22023", account, "1", "k", "2999-01-01"},
     };
     for (const Case &c : cases) {
-        const Result result =
-            connection.run("SELECT increment_usage($1, $2, $3, p_occurred_at => $4)",
-                           {c.account, c.tokens, c.key, c.occurred_at});
-        const std::string detail = result.error_field(PG_DIAG_MESSAGE_DETAIL);
-        EXPECT_EQ(result.sqlstate(), c.sqlstate) << detail;
-        EXPECT_NE(detail.find(c.account.value_or("NULL")), std::string::npos) << detail;
-        EXPECT_NE(detail.find(c.key.value_or("NULL").substr(0, 60)), std::string::npos) << detail;
-        EXPECT_NE(result.error_field(PG_DIAG_MESSAGE_HINT), "");
+        expect_error(c.sqlstate, c.account, c.key,
+                     connection.run("SELECT increment_usage($1, $2, $3, p_occurred_at => $4)",
+                                    {c.account, c.tokens, c.key, c.occurred_at}));
     }
 
+    const std::string unknown = new_account();
     connection.value("SET usage_ledger.unknown_account = 'reject'");
-    EXPECT_EQ(increment(connection, new_account(), 1, "k").sqlstate(), "UL002");
-    EXPECT_EQ(
-        connection.run("SELECT open_usage_period($1, now(), now() + interval '1 hour')", {full})
-            .sqlstate(),
-        "23P01");
+    expect_error("UL002", unknown, "k", increment(connection, unknown, 1, "k"));
+    expect_error("UL004", account, "not counted",
+                 connection.run("SELECT void_usage($1, 'not counted', NULL)", {account}));
+    expect_error(
+        "23P01", full, "",
+        connection.run("SELECT open_usage_period($1, now(), now() + interval '1 hour')", {full}));
 }
 
-TEST_F(Contract, AReadOnlyTransactionRefusesNewEvents)
+/*
+ * A replay writes nothing, but PostgreSQL refuses the INSERT that finds its key before the
+ * INSERT runs. So a replay fails too, unless something else makes the call look the key up
+ * first. Here that is the time of the event.
+ */
+TEST_F(Contract, AReadOnlyTransactionRefusesNewEventsAndMostReplays)
 {
     increment(connection, account, 1, "before");
     connection.value("SET default_transaction_read_only = on");
     EXPECT_EQ(increment(connection, account, 1, "fresh").sqlstate(), "25006");
     EXPECT_EQ(increment(connection, new_account(), 1, "fresh").sqlstate(), "25006");
+    EXPECT_EQ(increment(connection, account, 1, "before").sqlstate(), "25006");
+    EXPECT_EQ(connection.value("SELECT outcome FROM increment_usage($1, 1, 'before',"
+                               " p_occurred_at => '2001-01-01')",
+                               {account}),
+              "replayed");
 }
 
 TEST_F(Contract, TwoHundredThousandCallsDoNotGrowTheSession)
