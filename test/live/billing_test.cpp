@@ -44,9 +44,10 @@ protected:
     /* Repeats a body in a session and thread of its own until is_done. */
     template <typename Body> void repeat_in_background(Body body)
     {
-        background_threads.emplace_back([this, body] {
+        const auto seed = static_cast<unsigned>(background_threads.size());
+        background_threads.emplace_back([this, body, seed] {
             Connection connection;
-            std::mt19937 random(static_cast<unsigned>(background_threads.size()));
+            std::mt19937 random(seed);
             while (!is_done) {
                 body(connection, random);
             }
