@@ -17,15 +17,6 @@ namespace usage_ledger::live
 namespace
 {
 
-std::string array_literal(const std::vector<std::string> &elements)
-{
-    std::string literal;
-    for (const std::string &element : elements) {
-        literal += (literal.empty() ? "{" : ",") + element;
-    }
-    return literal + "}";
-}
-
 /*
  * Every session sends the same events, each in another order. Every fourth session sends
  * them in single calls, the others in batches.

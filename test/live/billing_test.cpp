@@ -54,15 +54,6 @@ protected:
         });
     }
 
-    std::string accounts_literal() const
-    {
-        std::string literal;
-        for (const std::string &account : accounts) {
-            literal += (literal.empty() ? "{" : ",") + account;
-        }
-        return literal + "}";
-    }
-
     /*
      * Closes a random day of one account, or two days of all accounts. The last three days
      * are never closed.
@@ -78,7 +69,7 @@ protected:
             " BETWEEN $2::integer * interval '1 day' AND $3::integer * interval '1 day'"
             " ORDER BY 1, 2) AS due,"
             " close_usage_period(due.account_id, due.period_start) AS p",
-            {is_one ? "{" + accounts[random() % accounts.size()] + "}" : accounts_literal(),
+            {array_literal(is_one ? std::vector{accounts[random() % accounts.size()]} : accounts),
              first_day, is_one ? first_day : std::to_string(std::stoi(first_day) + 1)});
         EXPECT_EQ(result.sqlstate(), "");
         const std::lock_guard<std::mutex> guard(mutex);
@@ -277,7 +268,7 @@ TEST_F(Billing, EveryInvoiceEqualsTheAcknowledgedUsage)
     const Result totals = connection.run(
         "SELECT account_id, period_start, tokens_used FROM usage_totals WHERE account_id = ANY "
         "($1)",
-        {accounts_literal()});
+        {array_literal(accounts)});
     ASSERT_TRUE(totals.is_ok());
     for (int row = 0; row < totals.row_count(); row++) {
         const std::pair<std::string, std::string> period = {totals.text(row, 0),

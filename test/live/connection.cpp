@@ -84,6 +84,15 @@ std::string new_account()
     return connection.value("SELECT gen_random_uuid()");
 }
 
+std::string array_literal(const std::vector<std::string> &elements)
+{
+    std::string literal = "{";
+    for (const std::string &element : elements) {
+        literal += (literal == "{" ? "" : ",") + element;
+    }
+    return literal + "}";
+}
+
 void empty_ledger(Connection &connection)
 {
     connection.value("TRUNCATE usage_accounts, usage_periods, usage_events, usage_pending");

@@ -105,6 +105,9 @@ Result increment(Connection &connection, const std::string &account, long tokens
 /* An account that no other test uses. */
 std::string new_account();
 
+/* An array as a parameter. REQUIRES: the elements need no quotes. */
+std::string array_literal(const std::vector<std::string> &elements);
+
 /* Removes the rows of other tests, for a test that checks the whole ledger. */
 void empty_ledger(Connection &connection);
 
