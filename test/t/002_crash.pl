@@ -19,16 +19,7 @@ srand $seed;
 
 my $node = PostgreSQL::Test::Cluster->new('primary');
 $node->init;
-$node->append_conf(
-	'postgresql.conf', q{
-fsync = on
-max_connections = 40
-log_statement = none
-shared_preload_libraries = 'usage_ledger'
-usage_ledger.settle_databases = 'postgres'
-usage_ledger.settle_interval = 50ms
-usage_ledger.settle_rows = 200
-});
+UsageClients::configure($node, 'fsync = on');
 $node->start;
 $node->safe_psql('postgres', 'CREATE EXTENSION usage_ledger');
 

@@ -21,16 +21,7 @@ srand $seed;
 my @nodes = map { PostgreSQL::Test::Cluster->new("server$_") } 0 .. $round_count;
 my $primary = $nodes[0];
 $primary->init(allows_streaming => 1);
-$primary->append_conf(
-	'postgresql.conf', q{
-fsync = on
-max_connections = 40
-log_statement = none
-shared_preload_libraries = 'usage_ledger'
-usage_ledger.settle_databases = 'postgres'
-usage_ledger.settle_interval = 50ms
-usage_ledger.settle_rows = 200
-});
+UsageClients::configure($primary, 'fsync = on');
 $primary->start;
 $primary->safe_psql('postgres', 'CREATE EXTENSION usage_ledger');
 

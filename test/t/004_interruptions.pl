@@ -20,16 +20,7 @@ note "seed $seed";
 
 my $node = PostgreSQL::Test::Cluster->new('primary');
 $node->init;
-$node->append_conf(
-	'postgresql.conf', q{
-max_connections = 40
-log_statement = none
-deadlock_timeout = 1ms
-shared_preload_libraries = 'usage_ledger'
-usage_ledger.settle_databases = 'postgres'
-usage_ledger.settle_interval = 50ms
-usage_ledger.settle_rows = 200
-});
+UsageClients::configure($node, 'deadlock_timeout = 1ms');
 $node->start;
 $node->safe_psql(
 	'postgres', q{

@@ -1,5 +1,5 @@
-# Runs usage_clients step by step (test/reliability/main.cpp describes the steps), and
-# crashes a whole cluster.
+# Runs usage_clients step by step (test/reliability/main.cpp describes the steps) on servers
+# that a worker settles, and crashes a whole cluster.
 package UsageClients;
 use strict;
 use warnings;
@@ -7,6 +7,23 @@ use warnings;
 use IPC::Run qw(start pump finish timeout);
 use Test::More;
 use Time::HiRes qw(usleep);
+
+# Configures a server for the clients, with a worker that settles often and in small rounds.
+sub configure
+{
+	my ($node, $setting) = @_;
+	$node->append_conf(
+		'postgresql.conf', qq{
+max_connections = 40
+log_statement = none
+shared_preload_libraries = 'usage_ledger'
+usage_ledger.settle_databases = 'postgres'
+usage_ledger.settle_interval = 50ms
+usage_ledger.settle_rows = 200
+$setting
+});
+	return;
+}
 
 # Starts clients of the servers that %environment or the test's environment names.
 sub new
