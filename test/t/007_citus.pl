@@ -7,18 +7,11 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
+use Sharding;
+
 chomp(my $sharedir = `pg_config --sharedir`);
 plan skip_all => 'Citus is not installed for this server'
   unless -e "$sharedir/extension/citus.control";
-
-# Returns the SQL that docs/sharding.md prints under a heading.
-sub snippet
-{
-	my ($heading) = @_;
-	my $sql = `./snippets.sh docs/sharding.md '$heading'`;
-	die "no snippet: $heading" if $? != 0;
-	return $sql;
-}
 
 my @nodes;
 for my $name (qw(coordinator worker_1 worker_2))
@@ -39,20 +32,17 @@ max_prepared_transactions = 100
 my ($coordinator, @workers) = @nodes;
 $coordinator->safe_psql('postgres', "SELECT citus_set_coordinator_host('127.0.0.1', " . $coordinator->port . ')');
 $coordinator->safe_psql('postgres', "SELECT citus_add_node('127.0.0.1', " . $_->port . ')') for @workers;
-$coordinator->safe_psql('postgres', snippet('Citus set-up'));
+$coordinator->safe_psql('postgres', Sharding::snippet('docs/sharding.md', 'Citus set-up'));
 
 # The account of the document. Its period is opened by the document's SQL.
 my $account = "'7f0c64f2-3a0e-4b61-9f0b-0f6f2d1f9a11'";
-$coordinator->safe_psql('postgres', snippet('What works on Citus'));
+$coordinator->safe_psql('postgres', Sharding::snippet('docs/sharding.md', 'What works on Citus'));
 
-# Runs SQL as a role on the coordinator. Returns the output, or the SQLSTATE of the error.
+# Runs SQL as a role on the coordinator.
 sub call
 {
 	my ($role, $sql) = @_;
-	my ($status, $out, $err) = $coordinator->psql('postgres', $sql,
-		extra_params => [ '-U', $role, '-v', 'VERBOSITY=sqlstate' ]);
-	return $out if $status == 0;
-	return $err =~ /ERROR:\s+(\w{5})/ ? $1 : $err;
+	return Sharding::call($coordinator, $role, $sql);
 }
 
 is($coordinator->safe_psql('postgres', q{
