@@ -116,7 +116,7 @@ CREATE TABLE @extschema@.usage_pending (
 ALTER TABLE @extschema@.usage_pending REPLICA IDENTITY FULL;
 COMMENT ON TABLE @extschema@.usage_pending IS
 'Usage that is recorded in usage_events but not yet added to its counter in
-usage_periods.';
+usage_periods. The row of a void is negative.';
 
 ALTER TABLE @extschema@.usage_accounts ENABLE ROW LEVEL SECURITY;
 ALTER TABLE @extschema@.usage_periods ENABLE ROW LEVEL SECURITY;
@@ -376,7 +376,8 @@ Arguments:
   p_reason           kept with the event, up to 1,000 bytes; NULL means none
 
 Outcomes:
-  voided    taken back; tokens_used is the counter without the event
+  voided    taken back; tokens_used is the counter without the event, or NULL where the
+            void is pending because the event is
   replayed  it was voided before, and nothing changed, not even the reason; tokens_used
             is the counter
 

@@ -69,12 +69,15 @@ bool to_totals(const WideTotals &sum, Totals *totals)
     return true;
 }
 
-bool fits(const Totals &totals, const Totals &usage)
+Fit fit(const Totals &totals, const Totals &usage)
 {
     WideTotals sum = wide(totals);
     Totals narrow;
     add(&sum, usage);
-    return !is_below_zero(sum) && to_totals(sum, &narrow);
+    /* Usage that is settled later can lift a total above zero, so that answer comes first. */
+    return is_below_zero(sum)         ? Fit::falls_below_zero
+           : !to_totals(sum, &narrow) ? Fit::overflows
+                                      : Fit::fits;
 }
 
 } // namespace usage_ledger::core

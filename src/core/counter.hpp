@@ -73,7 +73,8 @@ bool is_below_zero(const WideTotals &sum);
 /* False: the sum does not fit. */
 bool to_totals(const WideTotals &sum, Totals *totals);
 
-/* Whether a counter can hold its totals with usage added to them. */
-bool fits(const Totals &totals, const Totals &usage);
+/* Whether usage can be added to a counter's totals. */
+enum class Fit { fits, falls_below_zero, overflows };
+Fit fit(const Totals &totals, const Totals &usage);
 
 } // namespace usage_ledger::core

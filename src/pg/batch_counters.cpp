@@ -109,7 +109,7 @@ void add_item(Item *item, const Counters &counters)
     const core::Totals usage = core::usage_of(item->payload);
     if (counter->is_closed) {
         item->outcome = Outcome::closed;
-    } else if (counter->is_locked && !core::fits(counter->totals, usage)) {
+    } else if (counter->is_locked && core::fit(counter->totals, usage) != core::Fit::fits) {
         item->outcome = Outcome::invalid;
     } else {
         const size_t i = counter - counters.states;

@@ -227,18 +227,6 @@ core::Totals totals_of(const core::CounterId &counter, const core::WideTotals &s
     return totals;
 }
 
-void set_counter(const core::CounterId &counter, const core::Totals &totals)
-{
-    static Statement statement = {
-        "usage_periods",
-        "UPDATE %s SET tokens_used = $3, reports_used = $4, chats_used = $5" WHERE_COUNTER,
-        {UUIDOID, TIMESTAMPTZOID, INT8OID, INT8OID, INT8OID}};
-    const Datum arguments[] = {account_of(counter), TimestampTzGetDatum(counter.period_start),
-                               Int64GetDatum(totals.tokens), Int64GetDatum(totals.reports),
-                               Int64GetDatum(totals.chats)};
-    run(&statement, arguments);
-}
-
 void lock_counters(CounterState *counters, size_t count)
 {
     static Statement statement = {"usage_periods",

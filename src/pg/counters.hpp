@@ -57,9 +57,6 @@ bool lock_counter_to_close(const core::CounterId &counter, CounterState *state);
 /* The totals of a sum. Raises 22003 if a counter cannot hold them. */
 core::Totals totals_of(const core::CounterId &counter, const core::WideTotals &sum);
 
-/* Sets the totals of a counter. REQUIRES: it is locked. */
-void set_counter(const core::CounterId &counter, const core::Totals &totals);
-
 /*
  * The functions below work on several counters, and read their state. Those that lock do so
  * in the order given.

@@ -38,9 +38,16 @@ constexpr int64 chunk_row_count = 1000000;
 constexpr int attempt_count_max = 20;
 constexpr long attempt_interval_us = 1000;
 
+bool is_reversal(const core::Totals &usage)
+{
+    return usage.tokens < 0 || usage.reports < 0 || usage.chats < 0;
+}
+
+/* By counter. Voids come last, so that no partial sum of a counter falls below zero. */
 bool comes_before(const PendingRow &a, const PendingRow &b)
 {
-    return a.counter < b.counter;
+    const int order = core::compare_counters(a.counter, b.counter);
+    return order != 0 ? order < 0 : is_reversal(a.usage) < is_reversal(b.usage);
 }
 
 /* The pending rows of some counters, summed. */
@@ -70,7 +77,8 @@ Sums sum_up(const PendingRows &pending, size_t *next, int64 row_count_max)
     while (*next < pending.count && row_count_max > 0) {
         const PendingRow *row = &pending.rows[*next];
         const PendingRow *const end = std::upper_bound(
-            row, const_cast<const PendingRow *>(pending.rows + pending.count), *row, comes_before);
+            row, const_cast<const PendingRow *>(pending.rows + pending.count), *row,
+            [](const PendingRow &a, const PendingRow &b) { return a.counter < b.counter; });
         *next = end - pending.rows;
 
         Sum sum = {row, 1, row->usage};
@@ -113,11 +121,15 @@ bool can_settle(const Sum &sum, const CounterState &counter)
         }
         return false;
     }
-    if (!core::fits(counter.totals, sum.usage)) {
+    switch (core::fit(counter.totals, sum.usage)) {
+    case core::Fit::fits:
+        return true;
+    case core::Fit::falls_below_zero:
+        break; /* until the event that it voids is settled with it */
+    case core::Fit::overflows:
         warn_cannot_settle(sum, message_counter_overflow);
-        return false;
     }
-    return true;
+    return false;
 }
 
 /* Folds those sums that their counters can take. Returns how many rows that is. */

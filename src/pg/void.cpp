@@ -1,7 +1,8 @@
 /*
  * void.cpp: void_usage, which reverses an event once, in every settlement mode under its
- * counter's lock. So the event is changed only by a session that has the lock, and no total
- * falls below zero.
+ * counter's lock: an event is changed only by a session that has this lock.
+ *
+ * If the event is still pending, its negative is queued too, and a settler folds both.
  */
 #include "pg/postgres.hpp"
 
@@ -13,6 +14,7 @@
 #include "pg/pending.hpp"
 #include "pg/spi.hpp"
 #include "pg/stats.hpp"
+#include "pg/worker.hpp"
 
 namespace usage_ledger
 {
@@ -22,7 +24,7 @@ namespace
 
 struct Answer {
     const char *outcome;
-    int64 tokens_used;
+    NullableDatum tokens_used;
 };
 
 /* Reads the arguments, and raises if one is outside its limits. */
@@ -67,32 +69,17 @@ EventName name_of_arguments(FunctionCallInfo fcinfo)
     pg_unreachable();
 }
 
-[[noreturn]] void raise_below_zero(const EventName &name, const core::Payload &payload)
+/* Subtracts usage from a locked counter, or queues that. Returns the tokens after it. */
+NullableDatum subtract(const CounterState &counter, const core::Payload &payload)
 {
-    ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-                    errmsg("counter of the billing period would fall below zero"),
-                    errdetail("%s: the event counted %s.", event_text(name),
-                              totals_text(core::usage_of(payload))),
-                    errhint("Run verify_usage, and check what else writes to the ledger's "
-                            "tables.")));
-    pg_unreachable();
-}
-
-/* Subtracts an event from a locked counter, and folds what is pending if the counter is less. */
-core::Totals subtract(const EventName &name, const CounterState &counter,
-                      const core::Payload &payload)
-{
-    core::WideTotals sum = core::wide(counter.totals);
-    core::add(&sum, core::usage_of(-payload));
-    if (core::is_below_zero(sum)) {
-        take_pending(counter.id, &sum);
+    const core::Totals change = core::usage_of(-payload);
+    if (core::fit(counter.totals, change) != core::Fit::fits) {
+        enqueue(counter.id, change);
+        note_queued_rows(1);
+        return {0, true};
     }
-    if (core::is_below_zero(sum)) {
-        raise_below_zero(name, payload);
-    }
-    const core::Totals totals = totals_of(counter.id, sum);
-    set_counter(counter.id, totals);
-    return totals;
+    add_to_counters(&counter.tid, &change, 1);
+    return {Int64GetDatum(counter.totals.tokens + change.tokens), false};
 }
 
 /*
@@ -122,7 +109,7 @@ Answer void_counted_event(const EventName &name, NullableDatum reason)
         }
         const core::CounterId id = counter_id(account_id, counted.period_start);
         if (counted.is_voided) {
-            return {"replayed", read_counter(id).tokens_used};
+            return {"replayed", {Int64GetDatum(read_counter(id).tokens_used), false}};
         }
         CounterState counter = {};
         counter.id = id;
@@ -131,7 +118,7 @@ Answer void_counted_event(const EventName &name, NullableDatum reason)
             raise_event_invoiced(name, counted.period_start);
         }
         if (mark_voided(name, reason)) {
-            return {"voided", subtract(name, counter, counted.payload).tokens};
+            return {"voided", subtract(counter, counted.payload)};
         }
         CHECK_FOR_INTERRUPTS(); /* another session has voided or deleted it in the meantime */
     }
@@ -161,8 +148,8 @@ Datum usage_ledger_void_usage(PG_FUNCTION_ARGS)
 
     Answer answer;
     run_counting_refusals([&] { answer = void_usage(fcinfo); });
-    const Datum values[] = {CStringGetTextDatum(answer.outcome), Int64GetDatum(answer.tokens_used)};
-    const bool nulls[] = {false, false};
+    const Datum values[] = {CStringGetTextDatum(answer.outcome), answer.tokens_used.value};
+    const bool nulls[] = {false, answer.tokens_used.isnull};
     PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(
         result_type(fcinfo), const_cast<Datum *>(values), const_cast<bool *>(nulls))));
 }

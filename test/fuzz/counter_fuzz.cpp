@@ -81,7 +81,10 @@ void check_fit(FuzzedDataProvider &input)
                            int128(totals.reports) + usage.reports,
                            int128(totals.chats) + usage.chats};
     const auto [lowest, highest] = std::minmax({sums[0], sums[1], sums[2]});
-    EXPECT(fits(totals, usage) == (lowest >= 0 && highest <= INT64_MAX));
+    const Fit expected = lowest < 0            ? Fit::falls_below_zero
+                         : highest > INT64_MAX ? Fit::overflows
+                                               : Fit::fits;
+    EXPECT(fit(totals, usage) == expected);
 }
 
 /* Only the final sum matters, whatever the order. */

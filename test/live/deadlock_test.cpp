@@ -74,8 +74,8 @@ private:
 class Caller
 {
 public:
-    Caller(Connection &connection, int session, KnownEvents &events, Tally &tally)
-        : connection_(connection), session_(session), events_(events), tally_(tally),
+    Caller(Connection &connection, int session, KnownEvents &events, OutcomeCounts &counts)
+        : connection_(connection), session_(session), events_(events), counts_(counts),
           random_(static_cast<unsigned>(session)), totals_(account_count)
     {
         /* A deadlock holds up the others no longer than it must. */
@@ -164,7 +164,7 @@ private:
     {
         const Result result = connection_.run(sql, parameters);
         const std::string outcome = result.is_ok() ? result.text(0, 0) : result.sqlstate();
-        tally_.add(kind + ": " + outcome);
+        counts_.add(kind + ": " + outcome);
         return outcome;
     }
 
@@ -221,7 +221,7 @@ private:
         const Result result =
             connection_.run("SELECT outcome FROM increment_usage_batch($1, $2, $3) ORDER BY item",
                             {ids, tokens, keys});
-        tally_.add("batch: " + (result.is_ok() ? "ok" : result.sqlstate()));
+        counts_.add("batch: " + (result.is_ok() ? "ok" : result.sqlstate()));
         for (size_t i = 0; result.is_ok() && i < size; i++) {
             if (is_counted(result.text(static_cast<int>(i), 0))) {
                 acknowledge(events[i]);
@@ -279,7 +279,7 @@ private:
     Connection &connection_;
     const int session_;
     KnownEvents &events_;
-    Tally &tally_;
+    OutcomeCounts &counts_;
     std::mt19937 random_;
     std::vector<long> totals_;
     std::string settlement_;
@@ -324,12 +324,12 @@ protected:
         const auto end = std::chrono::steady_clock::now() +
                          std::chrono::seconds(seconds != nullptr ? std::stoi(seconds) : 3);
         const std::string deadlocks_before = deadlock_count();
-        Tally tally;
+        OutcomeCounts counts;
         KnownEvents events;
         std::mutex mutex;
         std::vector<long> totals(account_count);
         in_sessions(session_count, [&](Connection &connection, int session) {
-            Caller caller(connection, session, events, tally);
+            Caller caller(connection, session, events, counts);
             while (std::chrono::steady_clock::now() < end) {
                 act(caller);
             }
@@ -341,7 +341,7 @@ protected:
 
         const std::set<std::string> expected = {"ok",     "applied", "queued", "replayed",
                                                 "voided", "UL003",   "UL004"};
-        for (const auto &[what, count] : tally.counts()) {
+        for (const auto &[what, count] : counts.counts()) {
             EXPECT_TRUE(expected.count(what.substr(what.find(": ") + 2)) == 1)
                 << what << ", " << count << " times";
         }

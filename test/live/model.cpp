@@ -264,12 +264,13 @@ Answer Model::void_usage(const std::string &account_id, const std::string &key)
     }
     event.is_voided = true;
 
-    /* What is pending is folded only if the counter is less than the event. */
-    period.counter = period.counter + -event.payload;
-    if (is_below_zero(period.counter)) {
-        period.counter = period.counter + sum_of(period.pending);
-        period.pending.clear();
+    /* An event that is still pending cannot be subtracted from the counter. */
+    const Usage remainder = period.counter + -event.payload;
+    if (is_below_zero(remainder)) {
+        period.pending.push_back(-event.payload);
+        return {"", {{"voided", {}}}};
     }
+    period.counter = remainder;
     return {"", {{"voided", text_of_number(period.counter.tokens)}}};
 }
 

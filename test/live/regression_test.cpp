@@ -94,7 +94,7 @@ TEST_F(Regression, APeriodClosesWhateverTheOrderOfItsPendingRows)
     ASSERT_EQ(connection.value("SELECT string_agg(tokens::text, ' ' ORDER BY ctid)"
                                " FROM usage_pending WHERE account_id = $1",
                                {account}),
-              "-9223372036854775807 -5 5");
+              "-5 5");
 
     const Result closed =
         connection.run("SELECT tokens_used FROM close_usage_period($1, '2024-01-01')", {account});

@@ -19,8 +19,7 @@ SELECT outcome FROM increment_usage_batch(ARRAY[:a, :a]::uuid[], '{100,101}', '{
 SELECT tokens_used, reports_used, chats_used FROM current_usage(:a);
 SELECT * FROM verify_usage(:a);
 
--- Voids in every settlement mode, of events that are pending or settled. A void locks the
--- counter in each of them, and folds what is pending if the counter is less than the event.
+-- Voids in every settlement mode, of events that are pending or settled. Each locks the counter.
 CREATE TABLE voids (event_mode text, void_mode text, is_settled boolean, account uuid DEFAULT gen_random_uuid());
 INSERT INTO voids SELECT e, v, s FROM unnest('{immediate,adaptive,deferred}'::text[]) AS e, unnest('{immediate,adaptive,deferred}'::text[]) AS v, unnest('{true,false}'::boolean[]) AS s;
 SELECT v.event_mode, v.is_settled, count(*), u.outcome, u.tokens_used
@@ -35,7 +34,25 @@ SELECT count(*), sum(tokens_used), sum(reports_used), sum(chats_used) FROM usage
 SELECT min(tokens_used) AS never_below_zero FROM usage_periods;
 SELECT * FROM verify_usage();
 SELECT count(*), u.outcome, u.tokens_used FROM voids AS v, void_usage(v.account, 'k', NULL) AS u GROUP BY 2, 3 ORDER BY 3;
+-- A settler that folds one row at a time never subtracts an event before it has added it,
+SELECT settle_usage(1) >= 0 AS settled FROM generate_series(1, 40);
+SELECT count(*) AS pending FROM usage_pending;
+SELECT count(*), sum(tokens_used), sum(reports_used), sum(chats_used) FROM usage_periods JOIN voids ON account = account_id;
+SELECT * FROM verify_usage();
 DROP TABLE voids;
+-- even if the void comes first in the queue.
+BEGIN;
+SELECT outcome FROM increment_usage(:b, 0, 'first');
+INSERT INTO usage_pending SELECT account_id, period_start, n, 0, 0 FROM usage_periods, unnest('{-50,50}'::integer[]) AS n WHERE account_id = :b;
+SELECT settle_usage(1) AS counted;
+SELECT tokens AS left_for_later FROM usage_pending;
+SELECT settle_usage(1) AS taken_back;
+-- A void that is alone in the queue stays pending until its event is pending too.
+INSERT INTO usage_pending SELECT account_id, period_start, -50, 0, 0 FROM usage_periods WHERE account_id = :b;
+SELECT settle_usage() AS settled;
+INSERT INTO usage_pending SELECT account_id, period_start, 50, 0, 0 FROM usage_periods WHERE account_id = :b;
+SELECT settle_usage() AS settled;
+ROLLBACK;
 
 -- Voids of an event with zero tokens, and of opening totals. The usage is counted again under a new key.
 SELECT outcome, tokens_used FROM increment_usage(:b, 0, 'free', true);

@@ -47,21 +47,21 @@ TEST(Add, LeavesASumThatWouldOverflowUnchanged)
 
 TEST(Fits, UpToTheLastTokenAndNotAbove)
 {
-    EXPECT_TRUE(fits({INT64_MAX - 5, 0, 0}, {5, 0, 0}));
-    EXPECT_FALSE(fits({INT64_MAX - 5, 0, 0}, {6, 0, 0}));
-    EXPECT_FALSE(fits({0, INT64_MAX, 0}, {0, 1, 0}));
-    EXPECT_FALSE(fits({0, 0, INT64_MAX}, {0, 0, 1}));
-    EXPECT_TRUE(fits({INT64_MAX, INT64_MAX, INT64_MAX}, {0, 0, 0}));
+    EXPECT_EQ(fit({INT64_MAX - 5, 0, 0}, {5, 0, 0}), Fit::fits);
+    EXPECT_EQ(fit({INT64_MAX - 5, 0, 0}, {6, 0, 0}), Fit::overflows);
+    EXPECT_EQ(fit({0, INT64_MAX, 0}, {0, 1, 0}), Fit::overflows);
+    EXPECT_EQ(fit({0, 0, INT64_MAX}, {0, 0, 1}), Fit::overflows);
+    EXPECT_EQ(fit({INT64_MAX, INT64_MAX, INT64_MAX}, {0, 0, 0}), Fit::fits);
 }
 
 TEST(Fits, DownToZeroAndNotBelow)
 {
-    EXPECT_TRUE(fits({5, 5, 5}, {-5, -5, -5}));
-    EXPECT_FALSE(fits({5, 5, 5}, {-6, 0, 0}));
-    EXPECT_FALSE(fits({5, 5, 5}, {0, -6, 0}));
-    EXPECT_FALSE(fits({5, 5, 5}, {0, 0, -6}));
-    EXPECT_FALSE(fits({0, 0, 0}, {-INT64_MAX, 0, 0}));
-    EXPECT_FALSE(fits({0, INT64_MAX, 0}, {-1, 1, 0}));
+    EXPECT_EQ(fit({5, 5, 5}, {-5, -5, -5}), Fit::fits);
+    EXPECT_EQ(fit({5, 5, 5}, {-6, 0, 0}), Fit::falls_below_zero);
+    EXPECT_EQ(fit({5, 5, 5}, {0, -6, 0}), Fit::falls_below_zero);
+    EXPECT_EQ(fit({5, 5, 5}, {0, 0, -6}), Fit::falls_below_zero);
+    EXPECT_EQ(fit({0, 0, 0}, {-INT64_MAX, 0, 0}), Fit::falls_below_zero);
+    EXPECT_EQ(fit({0, INT64_MAX, 0}, {-1, 1, 0}), Fit::falls_below_zero);
 }
 
 TEST(IsBelowZero, LooksAtEachTotal)
