@@ -99,14 +99,19 @@ SET SESSION AUTHORIZATION biller;
 SELECT command AS allowed_to_biller FROM attempts, attempt(command) WHERE attempt = 'allowed' ORDER BY command COLLATE "C";
 SET SESSION AUTHORIZATION dba;
 SELECT command AS allowed_to_dba FROM attempts, attempt(command) WHERE attempt = 'allowed' ORDER BY command COLLATE "C";
+-- The biller's rights and policy are enough to see the rows.
+SET SESSION AUTHORIZATION biller;
+SELECT tokens_used FROM usage_totals ORDER BY 1;
+SELECT idempotency_key FROM usage_events ORDER BY 1;
 RESET SESSION AUTHORIZATION;
 
 -- R3. Row security protects the tables from roles with rights on them, also for new rows and predefined roles.
-GRANT SELECT, INSERT ON usage_accounts, usage_periods, usage_events, usage_pending TO stranger;
+GRANT SELECT, INSERT, UPDATE ON usage_accounts, usage_periods, usage_events, usage_pending TO stranger;
 GRANT pg_read_all_data TO stranger;
 SET SESSION AUTHORIZATION stranger;
 SELECT (SELECT count(*) FROM usage_accounts) AS accounts, (SELECT count(*) FROM usage_periods) AS periods,
        (SELECT count(*) FROM usage_events) AS events, (SELECT count(*) FROM usage_pending) AS pending;
+WITH updated AS (UPDATE usage_periods SET tokens_used = 0 RETURNING 1) SELECT count(*) AS updated FROM updated;
 SELECT attempt($$INSERT INTO usage_pending VALUES ('70000000-0000-0000-0000-00000000000a', now(), 1, 0, 0)$$);
 SET row_security = off;
 SELECT attempt('SELECT FROM usage_events');
