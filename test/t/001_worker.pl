@@ -6,6 +6,8 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
+use UsageClients;
+
 my $account = "'44444444-0000-0000-0000-000000000001'";
 my $launcher =
   q{SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'usage_ledger launcher'};
@@ -176,10 +178,7 @@ $node->safe_psql('postgres',
 ok($node->poll_query_until('postgres', "SELECT ($launcher) = 1"), 'the launcher is restarted');
 is_settled($node, 'postgres', 'the launcher terminated');
 
-my $victim = $node->background_psql('postgres', on_error_stop => 0);
-my $pid = $victim->query('SELECT pg_backend_pid()');
-is(PostgreSQL::Test::Utils::system_log('pg_ctl', 'kill', 'KILL', $pid), 0, 'a backend is killed');
-$victim->{run}->finish;
+UsageClients::crash_backend($node);
 ok($node->poll_query_until('postgres', "SELECT ($launcher) = 1"),
 	'the launcher is restarted after the crash');
 is_settled($node, 'postgres', 'crash');

@@ -6,6 +6,8 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
+use UsageClients;
+
 my $node = PostgreSQL::Test::Cluster->new('primary');
 $node->init;
 $node->append_conf(
@@ -38,6 +40,14 @@ sub check
 	return;
 }
 
+# Checks calls of a function: arguments, answer or SQLSTATE, counts (by default nothing).
+sub check_calls
+{
+	my ($name, $settings, $select, @calls) = @_;
+	check($name, $settings, "$select($_->[0])", $_->[1], $_->[2] // 'nothing') for @calls;
+	return;
+}
+
 # ----------------------------------------------------------------------------
 # Each outcome and SQLSTATE of each function that counts
 
@@ -67,7 +77,8 @@ INSERT INTO usage_accounts (account_id, period_anchor, period_length) VALUES ($a
 	my $overflow = $mode eq 'deferred' ? 'queued' : 'invalid';
 
 	my $january = "p_occurred_at => '2024-01-20Z'";
-	for my $case (
+	check_calls(
+		$mode, $settings, 'SELECT outcome FROM increment_usage',
 		[ "$account{open}, 1, 'fresh'", $counted, "$counted 1" ],
 		[ "$account{open}, 5, 'taken'", 'replayed', 'replayed 1' ],
 		[ "$account{open}, 6, 'taken'", 'UL001', 'conflicts 1' ],
@@ -86,26 +97,19 @@ INSERT INTO usage_accounts (account_id, period_anchor, period_length) VALUES ($a
 		[ "$account{open}, 1000000000001, 'k'", '22023', 'refused 1' ],
 		[ "$account{open}, 1, 'k', p_occurred_at => 'infinity'", '22023', 'refused 1' ],
 		[ "$account{open}, 1, 'k', p_occurred_at => '1960-01-01Z'", '22023', 'refused 1' ],
-		[ "$account{open}, 1, 'k', p_occurred_at => '2999-01-01Z'", '22023', 'refused 1' ])
-	{
-		my ($arguments, $answer, $counts) = @$case;
-		check($mode, $settings, "SELECT outcome FROM increment_usage($arguments)", $answer, $counts);
-	}
+		[ "$account{open}, 1, 'k', p_occurred_at => '2999-01-01Z'", '22023', 'refused 1' ]);
 
-	for my $case (
-		[ "$account{open}, 'fresh', 'reason'", 'voided', 'nothing' ],
-		[ "$account{open}, 'voided', 'reason'", 'replayed', 'nothing' ],
+	check_calls(
+		$mode, $settings, 'SELECT outcome FROM void_usage',
+		[ "$account{open}, 'fresh', 'reason'", 'voided' ],
+		[ "$account{open}, 'voided', 'reason'", 'replayed' ],
 		[ "$account{closed}, 'before', 'reason'", 'UL003', 'refused 1' ],
 		[ "$account{open}, 'never counted', 'reason'", 'UL004', 'refused 1' ],
 		[ "NULL, 'taken', 'reason'", '22004', 'refused 1' ],
 		[ "$account{open}, NULL, 'reason'", '22004', 'refused 1' ],
 		[ "$account{open}, '', 'reason'", '22023', 'refused 1' ],
 		[ "$account{open}, $key_too_long, 'reason'", '22023', 'refused 1' ],
-		[ "$account{open}, 'taken', repeat('r', 1001)", '22023', 'refused 1' ])
-	{
-		my ($arguments, $answer, $counts) = @$case;
-		check($mode, $settings, "SELECT outcome FROM void_usage($arguments)", $answer, $counts);
-	}
+		[ "$account{open}, 'taken', repeat('r', 1001)", '22023', 'refused 1' ]);
 
 	# A batch counts each of its items. Here each outcome, and each reason to be invalid.
 	my @items = (
@@ -139,19 +143,16 @@ INSERT INTO usage_accounts (account_id, period_anchor, period_length) VALUES ($a
 
 	# A batch that is refused as a whole counts one.
 	my $one = "ARRAY[$account{open}]::uuid[]";
-	for my $case (
-		[ "'{}', '{}', '{}'", '0', 'nothing' ],
+	check_calls(
+		$mode, $settings, 'SELECT count(*) FROM increment_usage_batch',
+		[ "'{}', '{}', '{}'", '0' ],
 		[ "NULL, '{1}', '{k}'", '22004', 'refused 1' ],
 		[ "$one, NULL, '{k}'", '22004', 'refused 1' ],
 		[ "$one, '{1}', NULL", '22004', 'refused 1' ],
 		[ "$one, '{1,2}', '{k}'", '22023', 'refused 1' ],
 		[ "ARRAY[$one], '{1}', '{k}'", '22023', 'refused 1' ],
 		[ "$one, '{1}', '{k}', p_occurred_at => '{}'", '22023', 'refused 1' ],
-		[ "array_fill(NULL::uuid, '{1000001}'), '{}', '{}'", '22023', 'refused 1' ])
-	{
-		my ($arguments, $answer, $counts) = @$case;
-		check($mode, $settings, "SELECT count(*) FROM increment_usage_batch($arguments)", $answer, $counts);
-	}
+		[ "array_fill(NULL::uuid, '{1000001}'), '{}', '{}'", '22023', 'refused 1' ]);
 
 	# Errors of other functions count nothing, and neither do errors before a function runs.
 	for my $case (
@@ -227,10 +228,7 @@ my $stats = $node->safe_psql('postgres', $stats_query);
 $node->restart;
 is($node->safe_psql('postgres', $stats_query), $stats, 'a clean restart keeps the statistics');
 
-my $victim = $node->background_psql('postgres', on_error_stop => 0);
-my $pid = $victim->query('SELECT pg_backend_pid()');
-is(PostgreSQL::Test::Utils::system_log('pg_ctl', 'kill', 'KILL', $pid), 0, 'a backend is killed');
-$victim->{run}->finish;
+UsageClients::crash_backend($node);
 ok($node->poll_query_until('postgres', 'SELECT applied = 0 FROM usage_ledger_stats'),
 	'a crash resets the statistics');
 

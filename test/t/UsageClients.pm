@@ -1,10 +1,11 @@
 # Runs usage_clients step by step (test/reliability/main.cpp describes the steps) on servers
-# that a worker settles, and crashes a whole cluster.
+# that a worker settles, and crashes a backend or a whole cluster.
 package UsageClients;
 use strict;
 use warnings;
 
 use IPC::Run qw(start pump finish timeout);
+use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(usleep);
 
@@ -104,6 +105,18 @@ sub await_kernel
 		die "timed out waiting for $what\n" if $waited_ms > 60_000;
 		usleep(1000);
 	}
+	return;
+}
+
+# Kills a backend, which makes the server restart all its processes.
+sub crash_backend
+{
+	my ($node) = @_;
+	my $victim = $node->background_psql('postgres', on_error_stop => 0);
+	my $pid = $victim->query('SELECT pg_backend_pid()');
+	PostgreSQL::Test::Utils::system_log('pg_ctl', 'kill', 'KILL', $pid) == 0
+	  or die "could not kill backend $pid\n";
+	$victim->{run}->finish;
 	return;
 }
 
