@@ -28,13 +28,13 @@ void check_arguments_by_their_limits(FuzzedDataProvider &input)
     const bool is_key_good = key_length >= 1 && key_length <= key_length_max;
     const bool are_tokens_good = tokens >= 0 && tokens <= event_tokens_max;
     const bool is_time_finite = occurred_at != INT64_MIN && occurred_at != INT64_MAX;
-    const InputError fault = check_arguments(tokens, key_length, occurred_at);
-    EXPECT((fault == InputError::none) == (is_key_good && are_tokens_good && is_time_finite));
+    const InputError error = check_arguments(tokens, key_length, occurred_at);
+    EXPECT((error == InputError::none) == (is_key_good && are_tokens_good && is_time_finite));
 
-    EXPECT((fault == InputError::key_empty || fault == InputError::key_too_long) == !is_key_good);
-    EXPECT(fault != InputError::tokens_negative || tokens < 0);
-    EXPECT(fault != InputError::tokens_too_many || tokens > event_tokens_max);
-    EXPECT(fault != InputError::time_not_finite || !is_time_finite);
+    EXPECT((error == InputError::key_empty || error == InputError::key_too_long) == !is_key_good);
+    EXPECT(error != InputError::tokens_negative || tokens < 0);
+    EXPECT(error != InputError::tokens_too_many || tokens > event_tokens_max);
+    EXPECT(error != InputError::time_not_finite || !is_time_finite);
 }
 
 void check_time_by_the_window(FuzzedDataProvider &input)
@@ -60,7 +60,7 @@ void check_time_by_the_window(FuzzedDataProvider &input)
         EXPECT(occurred_at > now + clock_skew_max_us);
         break;
     default:
-        EXPECT(!"check_time returned a fault that is not about the time");
+        EXPECT(!"check_time returned an error that is not about the time");
     }
 }
 

@@ -1,5 +1,5 @@
 /*
- * Faults that Model and BadInput have found, each reduced to a short test.
+ * Bugs that Model and BadInput have found, each reduced to a short test.
  */
 #include <gtest/gtest.h>
 
