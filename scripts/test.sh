@@ -6,7 +6,7 @@
 # Needs Debian or Ubuntu. Installs missing packages and leaves no server running.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-additional_packages="clang libclang-rt-dev"
+additional_packages="clang libclang-rt-dev python3-minimal"
 . scripts/prepare.sh
 
 results=$PWD/build/results.xml
