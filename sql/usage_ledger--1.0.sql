@@ -192,8 +192,9 @@ Arguments:
                      key again with every retry
   p_is_report        whether the event is a report; NULL means false
   p_is_chat          whether the event is a chat; NULL means false
-  p_occurred_at      when the event happened: at most usage_ledger.max_event_age ago
-                     and 5 minutes ahead; NULL means now()
+  p_occurred_at      when the event happened: at most usage_ledger.max_event_age before
+                     the transaction''s start, and 5 minutes ahead of the server''s clock;
+                     NULL means now()
 
 Outcomes:
   applied   recorded and added; tokens_used is the counter after the addition
@@ -208,9 +209,10 @@ Errors (nothing is written):
   UL002  the account is unknown and unknown accounts are rejected, or no period covers
          the time and none can be opened
   UL003  the period that covers the time is closed
+  UL005  p_occurred_at is outside its limits; the event can be counted without it
   22003  the counter would overflow
   22004  account, tokens or key is NULL
-  22023  key, tokens or time is outside its limits';
+  22023  key or tokens is outside its limits';
 
 CREATE FUNCTION @extschema@.increment_usage_batch(
     p_account_ids uuid[],
@@ -220,7 +222,7 @@ CREATE FUNCTION @extschema@.increment_usage_batch(
     p_is_chat boolean[] DEFAULT NULL,
     p_occurred_at timestamptz[] DEFAULT NULL)
 RETURNS TABLE (item integer, outcome text, tokens_used bigint,
-               period_start timestamptz, period_end timestamptz, detail text)
+               period_start timestamptz, period_end timestamptz, detail text, sqlstate text)
 LANGUAGE C VOLATILE PARALLEL UNSAFE SECURITY DEFINER
 AS 'MODULE_PATHNAME', 'usage_ledger_increment_usage_batch';
 COMMENT ON FUNCTION @extschema@.increment_usage_batch(uuid[], bigint[], text[], boolean[], boolean[], timestamptz[]) IS
@@ -244,11 +246,12 @@ Arguments, an element per item, in arrays of one dimension and equal length:
 
 Outcomes:
   applied, queued, replayed  as in increment_usage
-  conflict                   refused as with UL001, with the reason in detail
-  unknown_account            refused as with UL002, with the reason in detail
-  closed                     refused as with UL003, with the reason in detail
-  invalid                    refused as with 22003, 22004 or 22023, with the reason in
-                             detail
+  conflict                   refused, sqlstate UL001
+  unknown_account            refused, sqlstate UL002
+  closed                     refused, sqlstate UL003
+  out_of_time                refused, sqlstate UL005
+  invalid                    refused, sqlstate 22003, 22004 or 22023
+The reason of a refusal is in detail.
 
 Errors (nothing is written):
   22004  the array of accounts, tokens or keys is NULL
@@ -571,7 +574,7 @@ COMMENT ON COLUMN @extschema@.usage_ledger_stats.conflicts IS
 another payload (UL001).';
 COMMENT ON COLUMN @extschema@.usage_ledger_stats.refused IS
 'Calls of increment_usage and void_usage and items of batches that were refused with
-UL002, UL003, UL004, 22003, 22004 or 22023. A batch that is refused as a whole, because
+UL002, UL003, UL004, UL005, 22003, 22004 or 22023. A batch that is refused as a whole, because
 an array is NULL or malformed, counts one. Not counted: errors of other functions, and
 errors that the server raises before the function runs, such as a malformed uuid. A void
 that succeeds counts neither here nor in applied, queued or replayed.';

@@ -26,6 +26,8 @@ const char *name_of(Outcome outcome)
         return "unknown_account";
     case Outcome::closed:
         return "closed";
+    case Outcome::out_of_time:
+        return "out_of_time";
     }
     return nullptr;
 }
@@ -70,8 +72,8 @@ bool needs_key_lookup(const Item &item)
 void refuse(Item *item)
 {
     assert(needs_key_lookup(*item));
-    if (item->error != InputError::none) {
-        item->outcome = Outcome::invalid;
+    if (is_time_error(item->error)) {
+        item->outcome = Outcome::out_of_time;
     } else if (item->period == ItemPeriod::closed) {
         item->outcome = Outcome::closed;
     } else {
@@ -105,6 +107,7 @@ void share_fate(Item *item)
     } else {
         item->outcome = first.outcome;
         item->error = first.error;
+        item->occurred_at = first.occurred_at;
         item->period = first.period;
     }
 }

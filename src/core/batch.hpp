@@ -26,6 +26,7 @@ enum class Outcome {
     invalid,
     unknown_account,
     closed,
+    out_of_time,
 };
 
 /* The outcome's name in SQL; nullptr for an item that is undecided. */

@@ -16,7 +16,7 @@ InputError check_key(int64_t key_length)
     return InputError::none;
 }
 
-InputError check_arguments(int64_t tokens, int64_t key_length, int64_t occurred_at)
+InputError check_arguments(int64_t tokens, int64_t key_length)
 {
     const InputError key_error = check_key(key_length);
     if (key_error != InputError::none) {
@@ -27,9 +27,6 @@ InputError check_arguments(int64_t tokens, int64_t key_length, int64_t occurred_
     }
     if (tokens > event_tokens_max) {
         return InputError::tokens_too_many;
-    }
-    if (occurred_at == INT64_MIN || occurred_at == INT64_MAX) {
-        return InputError::time_not_finite;
     }
     return InputError::none;
 }

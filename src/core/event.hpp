@@ -46,7 +46,6 @@ enum class InputError {
     key_too_long,
     tokens_negative,
     tokens_too_many,
-    time_not_finite,
     time_too_old,
     time_too_far_ahead,
 };
@@ -54,12 +53,17 @@ enum class InputError {
 InputError check_key(int64_t key_length);
 
 /* Checks what depends on nothing but the arguments. */
-InputError check_arguments(int64_t tokens, int64_t key_length, int64_t occurred_at);
+InputError check_arguments(int64_t tokens, int64_t key_length);
 
 /*
  * Checks what depends on the clock. A retry may arrive after its event has grown too old,
  * so look the key up before acting on this.
  */
 InputError check_time(const EventTimes &times);
+
+inline bool is_time_error(InputError error)
+{
+    return error == InputError::time_too_old || error == InputError::time_too_far_ahead;
+}
 
 } // namespace usage_ledger::core

@@ -4,6 +4,7 @@
 
 #include "core/limits.hpp"
 #include "pg/errors.hpp"
+#include "pg/settings.hpp"
 
 namespace usage_ledger
 {
@@ -15,6 +16,15 @@ void check_no_null(FunctionCallInfo fcinfo, const char *const *names, size_t cou
             raise_null(names[i], psprintf("Account %s", account_text(fcinfo->args[0])));
         }
     }
+}
+
+core::InputError check_event_time(TimestampTz occurred_at)
+{
+    const core::InputError error =
+        core::check_time({occurred_at, GetCurrentTransactionStartTimestamp(), event_age_max_us()});
+    return error == core::InputError::time_too_far_ahead
+               ? core::check_time({occurred_at, GetCurrentTimestamp(), event_age_max_us()})
+               : error;
 }
 
 int32 row_count_argument(FunctionCallInfo fcinfo, int number)

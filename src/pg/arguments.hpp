@@ -5,6 +5,8 @@
 
 #include "pg/postgres.hpp"
 
+#include "core/event.hpp"
+
 namespace usage_ledger
 {
 
@@ -13,6 +15,12 @@ namespace usage_ledger
  * account. A null pointer among the names stands for an argument that may be NULL.
  */
 void check_no_null(FunctionCallInfo fcinfo, const char *const *names, size_t count);
+
+/*
+ * Checks the time of an event. The oldest one counts back from the start of the transaction,
+ * the latest one counts from the clock: a transaction may report what has happened in it.
+ */
+core::InputError check_event_time(TimestampTz occurred_at);
 
 /* The argument p_max_rows. Raises 22004 and 22023. */
 int32 row_count_argument(FunctionCallInfo fcinfo, int number);

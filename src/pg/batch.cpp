@@ -87,7 +87,7 @@ core::InputError read_name(Item *item, const Elements &accounts, const Elements 
     item->account_id = DatumGetUUIDP(accounts.values[i])->data;
     item->key = VARDATA_ANY(key);
     item->key_length = VARSIZE_ANY_EXHDR(key);
-    return core::check_arguments(item->payload.tokens, item->key_length, item->occurred_at);
+    return core::check_arguments(item->payload.tokens, item->key_length);
 }
 
 Batch batch_of_arguments(FunctionCallInfo fcinfo)
@@ -111,8 +111,8 @@ Batch batch_of_arguments(FunctionCallInfo fcinfo)
     const Elements chats = optional_elements(fcinfo, 4, BOOLOID, count);
     const Elements times = optional_elements(fcinfo, 5, TIMESTAMPTZOID, count);
 
-    const Batch batch = {allocate<Item>(count), static_cast<size_t>(count),
-                         GetCurrentTransactionStartTimestamp()};
+    const Batch batch = {allocate<Item>(count), static_cast<size_t>(count)};
+    const TimestampTz now = GetCurrentTransactionStartTimestamp();
     for (int i = 0; i < count; i++) {
         Item *item = &batch.items[i];
         *item = {};
@@ -121,8 +121,7 @@ Batch batch_of_arguments(FunctionCallInfo fcinfo)
             has_element(reports, i) && DatumGetBool(reports.values[i]) ? 1 : 0,
             has_element(chats, i) && DatumGetBool(chats.values[i]) ? 1 : 0,
         };
-        item->occurred_at =
-            has_element(times, i) ? DatumGetTimestampTz(times.values[i]) : batch.now;
+        item->occurred_at = has_element(times, i) ? DatumGetTimestampTz(times.values[i]) : now;
         item->error = read_name(item, accounts, tokens, keys, i);
         if (item->error != core::InputError::none) {
             item->outcome = Outcome::invalid;
@@ -160,8 +159,28 @@ const char *detail_of(const Item &item)
                                                          : message_unknown_account;
     case Outcome::closed:
         return message_period_closed;
+    case Outcome::out_of_time:
+        return psprintf("%s: %s", message_of(item.error), occurred_at_text(item.occurred_at));
     default:
         return nullptr;
+    }
+}
+
+int sqlstate_of_item(const Item &item)
+{
+    switch (item.outcome) {
+    case Outcome::conflict:
+        return errcode_conflict;
+    case Outcome::unknown_account:
+        return errcode_no_account_or_period;
+    case Outcome::closed:
+        return errcode_period_closed;
+    case Outcome::invalid:
+    case Outcome::out_of_time:
+        return item.error == core::InputError::none ? ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE
+                                                    : sqlstate_of(item.error);
+    default:
+        return 0;
     }
 }
 
@@ -179,9 +198,11 @@ void return_rows(const Batch &batch, const ReturnSetInfo *result)
             TimestampTzGetDatum(item.period_start),
             TimestampTzGetDatum(item.period_end),
             is_refused ? CStringGetTextDatum(detail) : Datum(0),
+            is_refused ? CStringGetTextDatum(unpack_sql_state(sqlstate_of_item(item))) : Datum(0),
         };
         const bool nulls[] = {false,      false,      is_refused || item.outcome == Outcome::queued,
-                              is_refused, is_refused, !is_refused};
+                              is_refused, is_refused, !is_refused,
+                              !is_refused};
         tuplestore_putvalues(result->setResult, result->setDesc, const_cast<Datum *>(values),
                              const_cast<bool *>(nulls));
     }

@@ -24,7 +24,6 @@ template <typename T> T *allocate(size_t count)
 struct Batch {
     Item *items;
     size_t count;
-    TimestampTz now;
 };
 
 /* Some of a batch's items. */

@@ -7,10 +7,10 @@
 
 #include <algorithm>
 
+#include "pg/arguments.hpp"
 #include "pg/batch.hpp"
 #include "pg/events.hpp"
 #include "pg/periods.hpp"
-#include "pg/settings.hpp"
 
 namespace usage_ledger
 {
@@ -145,7 +145,7 @@ void record_items(const Batch &batch, const ItemList &list, ItemPointerData *tid
 
     for (size_t i = 0; i < firsts.count; i++) {
         Item *item = firsts.items[i];
-        item->error = core::check_time({item->occurred_at, batch.now, event_age_max_us()});
+        item->error = check_event_time(item->occurred_at);
     }
     look_up_periods(firsts, find_periods);
     decide_counted(select(firsts, core::needs_key_lookup));

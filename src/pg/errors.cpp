@@ -52,16 +52,13 @@ ErrorText text_of(core::InputError error)
                 psprintf("tokens must not be above " INT64_FORMAT " in one event",
                          core::event_tokens_max),
                 "Check the unit of the argument; carry totals over with open_usage_period."};
-    case InputError::time_not_finite:
-        return {ERRCODE_INVALID_PARAMETER_VALUE, "time of the event must be finite",
-                "Pass the time when the event happened, or NULL for now."};
     case InputError::time_too_old:
-        return {ERRCODE_INVALID_PARAMETER_VALUE, "event is older than usage_ledger.max_event_age",
+        return {errcode_out_of_time, "event is older than usage_ledger.max_event_age",
                 "Count it now by passing no p_occurred_at, or raise usage_ledger.max_event_age."};
     case InputError::time_too_far_ahead:
-        return {ERRCODE_INVALID_PARAMETER_VALUE,
-                "event is more than 5 minutes ahead of the server's clock",
-                "Set the reporter's clock, or count it now by passing no p_occurred_at."};
+        return {errcode_out_of_time, "event is more than 5 minutes ahead of the server's clock",
+                "Count it now by passing no p_occurred_at, and compare the caller's clock with the "
+                "server's."};
     }
     pg_unreachable();
 }
@@ -73,6 +70,11 @@ const char *message_of(core::InputError error)
     return text_of(error).message;
 }
 
+int sqlstate_of(core::InputError error)
+{
+    return text_of(error).sqlstate;
+}
+
 void raise_input_error(core::InputError error, const EventName &event, int64 tokens,
                        TimestampTz occurred_at)
 {
@@ -80,9 +82,8 @@ void raise_input_error(core::InputError error, const EventName &event, int64 tok
     const char *detail = event_text(event);
     if (error == core::InputError::tokens_negative || error == core::InputError::tokens_too_many) {
         detail = psprintf("%s: " INT64_FORMAT " tokens", detail, tokens);
-    } else if (error == core::InputError::time_too_old ||
-               error == core::InputError::time_too_far_ahead) {
-        detail = psprintf("%s: occurred at %s", detail, time_text(occurred_at));
+    } else if (core::is_time_error(error)) {
+        detail = psprintf("%s: %s", detail, occurred_at_text(occurred_at));
     }
     ereport(ERROR, (errcode(text.sqlstate), errmsg("%s", text.message), errdetail("%s.", detail),
                     errhint("%s", text.hint)));
@@ -103,6 +104,12 @@ void raise_invalid_argument(Datum account_id, const char *what, const char *valu
                     errdetail("Account %s: %s.", account_text({account_id, false}), value),
                     errhint("%s", hint)));
     pg_unreachable();
+}
+
+const char *occurred_at_text(TimestampTz occurred_at)
+{
+    return psprintf("occurred at %s, the server's clock is at %s", time_text(occurred_at),
+                    time_text(GetCurrentTimestamp()));
 }
 
 const char *account_text(const NullableDatum &account_id)

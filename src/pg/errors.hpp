@@ -24,6 +24,9 @@ constexpr int errcode_period_closed = MAKE_SQLSTATE('U', 'L', '0', '0', '3');
 /* UL004: void.cpp */
 constexpr int errcode_no_event = MAKE_SQLSTATE('U', 'L', '0', '0', '4');
 
+/* UL005: errors.cpp */
+constexpr int errcode_out_of_time = MAKE_SQLSTATE('U', 'L', '0', '0', '5');
+
 /* The account and key that an error is about. Either may be null. */
 struct EventName {
     NullableDatum account_id;
@@ -38,9 +41,10 @@ constexpr const char *message_no_period =
 constexpr const char *message_period_closed = "billing period of the event is closed";
 constexpr const char *message_counter_overflow = "counter of the billing period would overflow";
 const char *message_of(core::InputError error);
+int sqlstate_of(core::InputError error);
 const char *conflict_text(const core::Payload &counted, const core::Payload &given);
 
-/* 22004 and 22023: an argument of an event */
+/* 22004, 22023 and UL005: an argument of an event */
 [[noreturn]] void raise_input_error(core::InputError error, const EventName &event, int64 tokens,
                                     TimestampTz occurred_at);
 
@@ -56,6 +60,9 @@ const char *event_text(const EventName &event);
 
 /* "Account ..., period from ...", the start of a DETAIL about a period. */
 const char *period_text(const core::CounterId &counter);
+
+/* "occurred at ..., the server's clock is at ...": the end of a DETAIL about a time. */
+const char *occurred_at_text(TimestampTz occurred_at);
 
 const char *account_text(const NullableDatum &account_id);
 const char *totals_text(const core::Totals &totals);

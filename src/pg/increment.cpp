@@ -15,11 +15,11 @@
  */
 #include "pg/postgres.hpp"
 
+#include "pg/arguments.hpp"
 #include "pg/counters.hpp"
 #include "pg/errors.hpp"
 #include "pg/events.hpp"
 #include "pg/periods.hpp"
-#include "pg/settings.hpp"
 #include "pg/settlement.hpp"
 #include "pg/spi.hpp"
 #include "pg/stats.hpp"
@@ -51,13 +51,15 @@ struct Answer {
 [[noreturn]] void raise_period_closed(const Event &event, const Period &period)
 {
     /* A period can be closed before it has ended. Then now is still in it. */
-    const bool has_ended = period.end <= GetCurrentTransactionStartTimestamp();
-    ereport(ERROR, (errcode(errcode_period_closed), errmsg("%s", message_period_closed),
-                    errdetail("%s: period from %s to %s.", event_text(name_of(event)),
-                              time_text(period.start), time_text(period.end)),
-                    has_ended ? errhint("Count it in the open period by passing no p_occurred_at.")
-                              : errhint("Count it once the period has ended, by passing no "
-                                        "p_occurred_at.")));
+    const bool has_ended = period.end <= GetCurrentTimestamp();
+    ereport(ERROR,
+            (errcode(errcode_period_closed), errmsg("%s", message_period_closed),
+             errdetail("%s: period from %s to %s.", event_text(name_of(event)),
+                       time_text(period.start), time_text(period.end)),
+             has_ended ? errhint("Count it in the open period: pass no p_occurred_at, in a new "
+                                 "transaction.")
+                       : errhint("Count it once the period has ended: pass no "
+                                 "p_occurred_at, in a new transaction.")));
     pg_unreachable();
 }
 
@@ -95,8 +97,7 @@ Answer count_event(const Event &event)
     const bool is_first_write = !TransactionIdIsValid(GetTopTransactionIdIfAny());
     Answer replay;
 
-    const core::InputError error = core::check_time(
-        {event.occurred_at, GetCurrentTransactionStartTimestamp(), event_age_max_us()});
+    const core::InputError error = check_event_time(event.occurred_at);
     Period period;
     const bool is_found = find_period(event.account_id, event.occurred_at, &period);
 
@@ -142,8 +143,7 @@ Event event_of_arguments(FunctionCallInfo fcinfo)
     const TimestampTz occurred_at =
         PG_ARGISNULL(5) ? GetCurrentTransactionStartTimestamp() : PG_GETARG_TIMESTAMPTZ(5);
 
-    const core::InputError error =
-        core::check_arguments(tokens, text_length(PG_GETARG_DATUM(2)), occurred_at);
+    const core::InputError error = core::check_arguments(tokens, text_length(PG_GETARG_DATUM(2)));
     if (error != core::InputError::none) {
         raise_input_error(error, name, tokens, occurred_at);
     }

@@ -167,6 +167,7 @@ void count_refusal(int sqlstate)
     case errcode_no_account_or_period:
     case errcode_period_closed:
     case errcode_no_event:
+    case errcode_out_of_time:
     case ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE:
     case ERRCODE_NULL_VALUE_NOT_ALLOWED:
     case ERRCODE_INVALID_PARAMETER_VALUE:

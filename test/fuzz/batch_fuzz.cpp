@@ -68,7 +68,7 @@ struct Memory {
 Outcome refusal_of(const Item &item)
 {
     if (item.error != InputError::none) {
-        return Outcome::invalid;
+        return Outcome::out_of_time;
     }
     switch (item.period) {
     case ItemPeriod::closed:

@@ -23,18 +23,15 @@ void check_arguments_by_their_limits(FuzzedDataProvider &input)
 {
     const auto tokens = input.ConsumeIntegral<int64_t>();
     const auto key_length = input.ConsumeIntegral<int64_t>();
-    const auto occurred_at = input.ConsumeIntegral<int64_t>();
 
     const bool is_key_good = key_length >= 1 && key_length <= key_length_max;
     const bool are_tokens_good = tokens >= 0 && tokens <= event_tokens_max;
-    const bool is_time_finite = occurred_at != INT64_MIN && occurred_at != INT64_MAX;
-    const InputError error = check_arguments(tokens, key_length, occurred_at);
-    EXPECT((error == InputError::none) == (is_key_good && are_tokens_good && is_time_finite));
+    const InputError error = check_arguments(tokens, key_length);
+    EXPECT((error == InputError::none) == (is_key_good && are_tokens_good));
 
     EXPECT((error == InputError::key_empty || error == InputError::key_too_long) == !is_key_good);
     EXPECT(error != InputError::tokens_negative || tokens < 0);
     EXPECT(error != InputError::tokens_too_many || tokens > event_tokens_max);
-    EXPECT(error != InputError::time_not_finite || !is_time_finite);
 }
 
 void check_time_by_the_window(FuzzedDataProvider &input)

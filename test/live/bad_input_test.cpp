@@ -52,7 +52,7 @@ struct Function {
 const std::vector<Function> functions = {
     {"increment_usage",
      {"uuid", "bigint", "text", "boolean", "boolean", "timestamptz"},
-     {"UL001", "UL002", "UL003", "22003", "22004", "22023"}},
+     {"UL001", "UL002", "UL003", "UL005", "22003", "22004", "22023"}},
     {"increment_usage_batch",
      {"uuid[]", "bigint[]", "text[]", "boolean[]", "boolean[]", "timestamptz[]"},
      {"22004", "22023"}},

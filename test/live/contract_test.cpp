@@ -88,9 +88,9 @@ TEST_F(Contract, EveryErrorHasItsSqlstateDetailAndHint)
         {"22023", account, "1", std::string(256, 'k'), {}},
         {"22023", account, "-1", "k", {}},
         {"22023", account, "1000000000001", "k", {}},
-        {"22023", account, "1", "k", "infinity"},
-        {"22023", account, "1", "k", "2001-01-01"},
-        {"22023", account, "1", "k", "2999-01-01"},
+        {"UL005", account, "1", "k", "infinity"},
+        {"UL005", account, "1", "k", "2001-01-01"},
+        {"UL005", account, "1", "k", "2999-01-01"},
     };
     for (const Case &c : cases) {
         expect_error(c.sqlstate, c.account, c.key,

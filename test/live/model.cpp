@@ -89,6 +89,7 @@ std::string item_outcome(const std::string &sqlstate)
     return sqlstate == "UL001"   ? "conflict"
            : sqlstate == "UL002" ? "unknown_account"
            : sqlstate == "UL003" ? "closed"
+           : sqlstate == "UL005" ? "out_of_time"
                                  : "invalid";
 }
 
@@ -207,7 +208,7 @@ Model::Outcome Model::count(const Transaction &transaction, const Report &report
 
     const Time time = report.occurred_at.value_or(transaction.now);
     if (time < transaction.now - event_age_max || time > transaction.now + clock_skew_max) {
-        return refuse("22023");
+        return refuse("UL005");
     }
     if (account == nullptr && transaction.rejects_unknown_accounts) {
         return refuse("UL002");

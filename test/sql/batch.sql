@@ -11,7 +11,7 @@ SELECT tokens_used FROM open_usage_period(:full, '2020-01-01', '2100-01-01', 922
 
 -- Every outcome, item by item, in the order given.
 SELECT outcome FROM increment_usage(:a, 5, 'before');
-SELECT item, outcome, tokens_used, period_end > now() AS current, detail
+SELECT item, outcome, tokens_used, period_end > now() AS current, regexp_replace(detail, 'clock is at 20.*', 'clock is at TIME') AS detail, sqlstate
   FROM increment_usage_batch(
     ARRAY[:a, :b, :a, :a, :a, :a, :closed, NULL, :a, :a, :a, :a, :full, :full, :b]::uuid[],
     ARRAY[10, 20, 10, 11, 5, 6, 1, 1, NULL, 1, -1, 1, 8, 7, 1],
@@ -54,7 +54,7 @@ RESET usage_ledger.settlement;
 -- first items are refused for their time, period, account or counter. Alone, the second
 -- items would be counted.
 SET usage_ledger.unknown_account = 'reject';
-SELECT item, outcome, tokens_used, detail
+SELECT item, outcome, tokens_used, regexp_replace(detail, 'clock is at 20.*', 'clock is at TIME') AS detail, sqlstate
   FROM increment_usage_batch(
     ARRAY[:a, :a, :closed, :closed, '55555555-0000-0000-0000-000000000009', '55555555-0000-0000-0000-000000000009',
           :full, :full, :a, :a, :a, :a]::uuid[],
@@ -92,8 +92,8 @@ EXCEPTION
     WHEN SQLSTATE 'UL001' THEN
         r.outcome = 'conflict';
         RETURN r;
-    WHEN SQLSTATE 'UL002' OR SQLSTATE 'UL003' OR SQLSTATE '22003' OR SQLSTATE '22004' OR SQLSTATE '22023' THEN
-        r.outcome = CASE SQLSTATE WHEN 'UL002' THEN 'unknown_account' WHEN 'UL003' THEN 'closed' ELSE 'invalid' END;
+    WHEN SQLSTATE 'UL002' OR SQLSTATE 'UL003' OR SQLSTATE 'UL005' OR SQLSTATE '22003' OR SQLSTATE '22004' OR SQLSTATE '22023' THEN
+        r.outcome = CASE SQLSTATE WHEN 'UL002' THEN 'unknown_account' WHEN 'UL003' THEN 'closed' WHEN 'UL005' THEN 'out_of_time' ELSE 'invalid' END;
         INSERT INTO refusals SELECT account, i.key, r.outcome WHERE is_valid;
         RETURN r;
 END $$;

@@ -8,6 +8,7 @@ BEGIN
     RETURN 'no error';
 EXCEPTION WHEN OTHERS THEN
     GET STACKED DIAGNOSTICS message = MESSAGE_TEXT, detail = PG_EXCEPTION_DETAIL, hint = PG_EXCEPTION_HINT;
+    detail := regexp_replace(detail, 'clock is at 20[^.]*\.?[0-9]*[^.]*', 'clock is at TIME');
     RETURN concat_ws(E'\n  ', SQLSTATE || ' ' || message, detail, hint);
 END $$;
 \pset format unaligned

@@ -93,7 +93,13 @@ SELECT outcome FROM increment_usage(:b, 1, 'old', p_occurred_at => now() - inter
 SELECT outcome FROM increment_usage(:b, 1, 'ahead', p_occurred_at => now() + interval '5 minutes');
 \set VERBOSITY sqlstate
 SELECT outcome FROM increment_usage(:b, 1, 'older', p_occurred_at => now() - interval '35 days 1 microsecond');
-SELECT outcome FROM increment_usage(:b, 1, 'further', p_occurred_at => now() + interval '5 minutes 1 microsecond');
+SELECT outcome FROM increment_usage(:b, 1, 'further', p_occurred_at => clock_timestamp() + interval '6 minutes');
+-- The latest time counts from the clock, not from the start of a long transaction. (The
+-- transaction is a sleep longer than the call is past the limit at its start.)
+BEGIN;
+SELECT pg_sleep(0.2);
+SELECT outcome FROM increment_usage(:b, 1, 'of a long transaction', p_occurred_at => now() + interval '5 minutes 0.1 seconds');
+COMMIT;
 SET usage_ledger.max_event_age = '1h';
 SELECT outcome FROM increment_usage(:b, 1, 'recent', p_occurred_at => now() - interval '1 hour');
 SELECT outcome FROM increment_usage(:b, 1, 'not recent', p_occurred_at => now() - interval '61 minutes');

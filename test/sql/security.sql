@@ -74,7 +74,7 @@ SET usage_ledger.settlement = 'deferred';
 SELECT outcome FROM public.void_usage(:a, 'hostile 3', 'hostile');
 RESET usage_ledger.settlement;
 SELECT outcome, tokens_used FROM public.void_usage(:a, 'hostile 2', 'hostile');
-SELECT p.tokens_used FROM public.usage_periods AS u, public.close_usage_period(u.account_id, u.period_start) AS p WHERE u.account_id OPERATOR(pg_catalog.=) :a;
+SELECT p.tokens_used FROM public.usage_periods AS u, public.close_usage_period(u.account_id, u.period_start) AS p WHERE u.account_id OPERATOR(pg_catalog.=) :a ORDER BY 1;
 SELECT public.prune_usage_events('infinity') OPERATOR(pg_catalog.>) 0;
 SELECT (SELECT count(*) FROM hostile.usage_events) AS hostile_events, (SELECT count(*) FROM pg_temp.usage_events) AS temporary_events;
 -- The extension can also be installed with the trap first in the path,

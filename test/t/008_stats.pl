@@ -95,9 +95,9 @@ INSERT INTO usage_accounts (account_id, period_anchor, period_length) VALUES ($a
 		[ "$account{open}, 1, $key_too_long", '22023', 'refused 1' ],
 		[ "$account{open}, -1, 'k'", '22023', 'refused 1' ],
 		[ "$account{open}, 1000000000001, 'k'", '22023', 'refused 1' ],
-		[ "$account{open}, 1, 'k', p_occurred_at => 'infinity'", '22023', 'refused 1' ],
-		[ "$account{open}, 1, 'k', p_occurred_at => '1960-01-01Z'", '22023', 'refused 1' ],
-		[ "$account{open}, 1, 'k', p_occurred_at => '2999-01-01Z'", '22023', 'refused 1' ]);
+		[ "$account{open}, 1, 'k', p_occurred_at => 'infinity'", 'UL005', 'refused 1' ],
+		[ "$account{open}, 1, 'k', p_occurred_at => '1960-01-01Z'", 'UL005', 'refused 1' ],
+		[ "$account{open}, 1, 'k', p_occurred_at => '2999-01-01Z'", 'UL005', 'refused 1' ]);
 
 	check_calls(
 		$mode, $settings, 'SELECT outcome FROM void_usage',
@@ -126,7 +126,7 @@ INSERT INTO usage_accounts (account_id, period_anchor, period_length) VALUES ($a
 		[ $account{open}, 1, 'NULL', 'NULL', 'invalid' ],
 		[ $account{open}, 1, "''", 'NULL', 'invalid' ],
 		[ $account{open}, -1, "'k'", 'NULL', 'invalid' ],
-		[ $account{open}, 1, "'k'", "'1960-01-01Z'", 'invalid' ]);
+		[ $account{open}, 1, "'k'", "'1960-01-01Z'", 'out_of_time' ]);
 	my @arrays = map {
 		my $column = $_;
 		join ', ', map { $_->[$column] } @items

@@ -86,8 +86,8 @@ TEST(Refuse, NamesTheTimeThenThePeriod)
         Outcome outcome;
     };
     const Case cases[] = {
-        {InputError::time_too_old, ItemPeriod::open, Outcome::invalid},
-        {InputError::time_too_old, ItemPeriod::closed, Outcome::invalid},
+        {InputError::time_too_old, ItemPeriod::open, Outcome::out_of_time},
+        {InputError::time_too_far_ahead, ItemPeriod::closed, Outcome::out_of_time},
         {InputError::none, ItemPeriod::closed, Outcome::closed},
         {InputError::none, ItemPeriod::unknown_account, Outcome::unknown_account},
         {InputError::none, ItemPeriod::no_cycle, Outcome::unknown_account},
@@ -156,7 +156,7 @@ TEST(ShareFate, OfARefusalIsTheSameRefusal)
     link(items);
     refuse(&items[0]);
     share_fate(&items[1]);
-    EXPECT_EQ(items[1].outcome, Outcome::invalid);
+    EXPECT_EQ(items[1].outcome, Outcome::out_of_time);
     EXPECT_EQ(items[1].error, InputError::time_too_old);
     EXPECT_EQ(items[1].period, ItemPeriod::no_cycle);
 }
@@ -170,6 +170,7 @@ TEST(Outcome, HasTheContractsNames)
     EXPECT_STREQ(name_of(Outcome::invalid), "invalid");
     EXPECT_STREQ(name_of(Outcome::unknown_account), "unknown_account");
     EXPECT_STREQ(name_of(Outcome::closed), "closed");
+    EXPECT_STREQ(name_of(Outcome::out_of_time), "out_of_time");
 }
 
 } // namespace

@@ -30,6 +30,7 @@ const actions: ReadonlyMap<string, Action> = new Map<string, Action>([
   ['UL001', 'give up'], // the key was counted with other tokens or flags: fix the key
   ['UL002', 'count in the open period'], // no account, or no period for that time
   ['UL003', 'count in the open period'], // the period of that time is closed
+  ['UL005', 'count in the open period'], // that time is too old or too far ahead
   ['22003', 'give up'], // the counter would overflow
   ['22004', 'give up'], // an argument is NULL
   ['22023', 'give up'], // an argument is outside its limits

@@ -99,6 +99,22 @@ for (const route of routes) {
       assert.deepEqual(await tallyOf(database, accountId), { tokens: 5n, reports: 0n, events: 1n });
     });
 
+    test('UL005, the time is out of bounds: counts without it', async (t) => {
+      for (const occurredAt of [Date.now() - 36 * 86_400_000, Date.now() + 6 * 60_000]) {
+        const accountId = randomUUID();
+        const { incrementUsage } = await route.open(t);
+        const usage = {
+          accountId,
+          tokens: 100,
+          idempotencyKey: 'out of time',
+          occurredAt: new Date(occurredAt).toISOString(),
+        };
+        const receipt = await recordUsage(incrementUsage, usage);
+        assert.equal(receipt.outcome, 'applied');
+        assert.deepEqual(await tallyOf(database, accountId), { tokens: 100n, reports: 1n, events: 1n });
+      }
+    });
+
     test('22003, the counter would overflow: gives up', async (t) => {
       const accountId = randomUUID();
       const full = 2n ** 63n - 1n;
