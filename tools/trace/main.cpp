@@ -144,10 +144,9 @@ Place make_place(PGconn *connection, int account_count)
     return place;
 }
 
-std::string with_separators(int64_t number)
+std::string with_separators(std::string digits)
 {
-    std::string digits = std::to_string(number);
-    for (int i = static_cast<int>(digits.size()) - 3; i > (number < 0 ? 1 : 0); i -= 3) {
+    for (int i = static_cast<int>(digits.size()) - 3; i > (digits[0] == '-' ? 1 : 0); i -= 3) {
         digits.insert(static_cast<size_t>(i), ",");
     }
     return digits;
@@ -156,7 +155,7 @@ std::string with_separators(int64_t number)
 void print_tallies(const std::vector<Contender> &contenders, const std::vector<Tally> &tallies)
 {
     const auto print_row = [&tallies](const char *name,
-                                      const std::function<int64_t(const Tally &)> &value) {
+                                      const std::function<std::string(const Tally &)> &value) {
         std::printf("%-22s", name);
         for (const Tally &tally : tallies) {
             std::printf(" %24s", with_separators(value(tally)).c_str());
@@ -173,7 +172,8 @@ void print_tallies(const std::vector<Contender> &contenders, const std::vector<T
     print_row("tokens counted", [](const Tally &t) { return t.tokens_counted; });
     print_row("lost", [](const Tally &t) { return t.tokens_lost; });
     print_row("counted twice", [](const Tally &t) { return t.tokens_counted_twice; });
-    print_row("errors the worker saw", [](const Tally &t) { return t.error_count; });
+    print_row("errors the worker saw",
+              [](const Tally &t) { return std::to_string(t.error_count); });
 
     std::printf("\n");
     for (size_t i = 0; i < tallies.size(); i++) {
@@ -212,7 +212,7 @@ int main(int argc, char **argv)
 
     print_tallies(contenders, tallies);
     const Tally &ours = tallies.back();
-    if (ours.tokens_lost != 0 || ours.tokens_counted_twice != 0 || ours.error_count != 0 ||
+    if (ours.tokens_lost != "0" || ours.tokens_counted_twice != "0" || ours.error_count != 0 ||
         ours.tokens_counted != ours.tokens_sent) {
         std::printf("increment_usage FAILED: see its column above.\n");
         return 1;

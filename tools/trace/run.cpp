@@ -199,9 +199,24 @@ void send_all(const Contender &contender, const std::vector<Delivery> &deliverie
     }
 }
 
-int64_t number(PGconn *connection, const std::string &sql)
+/*
+ * A request is lost if it was never added, or if its addition is missing from the
+ * counters. It is counted twice if it was added again, or if the counters hold more than
+ * all additions.
+ */
+std::string audit_query(const Contender &contender, int64_t sent)
 {
-    return std::stoll(PQgetvalue(query(connection, sql).get(), 0, 0));
+    return "SELECT counted, " + std::to_string(sent) +
+           " - added_once + greatest(added - counted, 0),"
+           " added - added_once + greatest(counted - added, 0)"
+           " FROM (SELECT COALESCE(sum(tokens), 0) AS added FROM (" +
+           contender.additions +
+           ") AS a) AS a,"
+           " (SELECT COALESCE(sum(tokens), 0) AS added_once FROM (SELECT DISTINCT * FROM (" +
+           contender.additions +
+           ") AS a) AS d) AS d,"
+           " (SELECT COALESCE(sum(tokens_used), 0) AS counted FROM (" +
+           contender.counters + ") AS c) AS c";
 }
 
 } // namespace
@@ -221,28 +236,14 @@ Tally run(const Contender &contender, const Place &place, const std::vector<Requ
     for (const Request &request : requests) {
         sent += request.tokens;
     }
-    const int64_t added = number(connection.get(), "SELECT COALESCE(sum(tokens), 0) FROM (" +
-                                                       contender.additions + ") AS a");
-    const int64_t distinct =
-        number(connection.get(), "SELECT COALESCE(sum(tokens), 0) FROM (SELECT DISTINCT * FROM (" +
-                                     contender.additions + ") AS a) AS d");
-    const int64_t counted = number(connection.get(), "SELECT COALESCE(sum(tokens_used), 0) FROM (" +
-                                                         contender.counters + ") AS c");
+    const ResultHandle audit = query(connection.get(), audit_query(contender, sent));
     for (const std::string &sql : contender.cleanup) {
         query(connection.get(), sql);
     }
 
-    /*
-     * A request is lost if it was never added, or if its addition is missing from the
-     * counters. It is counted twice if it was added again, or if the counters hold more
-     * than all additions.
-     */
-    return {sent,
-            counted,
-            (sent - distinct) + std::max<int64_t>(added - counted, 0),
-            (added - distinct) + std::max<int64_t>(counted - added, 0),
-            progress.error_count,
-            progress.first_error};
+    return {std::to_string(sent),          PQgetvalue(audit.get(), 0, 0),
+            PQgetvalue(audit.get(), 0, 1), PQgetvalue(audit.get(), 0, 2),
+            progress.error_count,          progress.first_error};
 }
 
 } // namespace usage_ledger::trace

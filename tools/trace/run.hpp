@@ -22,11 +22,12 @@ struct Options {
     int storm_percent = 10;
 };
 
+/* Sums of tokens are decimal numbers: counted several times, they may not fit 64 bits. */
 struct Tally {
-    int64_t tokens_sent;
-    int64_t tokens_counted;
-    int64_t tokens_lost;
-    int64_t tokens_counted_twice;
+    std::string tokens_sent;
+    std::string tokens_counted;
+    std::string tokens_lost;
+    std::string tokens_counted_twice;
     int64_t error_count;
     std::string first_error;
 };
