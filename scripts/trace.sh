@@ -7,16 +7,9 @@
 # Needs Debian or Ubuntu. Installs missing packages and leaves no server running.
 set -euo pipefail
 
-# The trace runs at the top of the tree, so a relative path is resolved first.
-arguments=()
-for argument in "$@"; do
-    if [ -f "$argument" ]; then
-        argument=$(realpath "$argument")
-    fi
-    arguments+=("$argument")
-done
-
+caller=$PWD
 cd "$(dirname "$0")/.."
 . scripts/prepare.sh
 install_extension
-scripts/with_cluster.sh --extension build/release/trace ${arguments[@]+"${arguments[@]}"}
+# FILE is relative to the caller's directory, so the trace runs there.
+scripts/with_cluster.sh --extension env -C "$caller" "$PWD/build/release/trace" "$@"
