@@ -57,7 +57,8 @@ install_missing_packages() {
     fi
 
     for package in "postgresql-$major" "postgresql-server-dev-$major" libpq-dev \
-        libgtest-dev libipc-run-perl g++ make cmake pkg-config ${additional_packages:-}; do
+        libgtest-dev libcsv-dev nlohmann-json3-dev libipc-run-perl g++ make cmake pkg-config \
+        ${additional_packages:-}; do
         if ! is_installed "$package"; then
             packages+=("$package")
         fi

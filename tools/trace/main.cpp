@@ -5,6 +5,7 @@
 #include <getopt.h>
 
 #include <algorithm>
+#include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <exception>
@@ -14,6 +15,7 @@
 #include <string>
 #include <vector>
 
+#include "columns.hpp"
 #include "contender.hpp"
 #include "database.hpp"
 #include "requests.hpp"
@@ -27,9 +29,9 @@ namespace
 const char usage[] =
     "Usage: trace [OPTION]... [FILE]\n"
     "\n"
-    "Counts a trace of LLM requests in three ways and compares the results. FILE is a\n"
-    "CSV file with the columns ContextTokens and GeneratedTokens. Without a file, the\n"
-    "trace is generated.\n"
+    "Counts a trace of LLM requests in three ways and compares the results. FILE is CSV\n"
+    "with a header, JSON lines or JSON, and each record is a request. Its tokens are the\n"
+    "sum of the columns below. Without a file, the trace is generated.\n"
     "\n"
     "  --connection STRING  libpq connection string (default: the PG* environment)\n"
     "  --workers N          concurrent workers, 1 to 64 (default 8)\n"
@@ -42,6 +44,17 @@ const char usage[] =
     "schema, and to read and delete from the ledger's tables. The run removes all that\n"
     "it wrote. Exit status: 0 if increment_usage lost nothing, counted nothing twice and\n"
     "raised no error; 1 otherwise.\n";
+
+const char columns_usage[] =
+    "\n"
+    "The columns of token counts that FILE may have, by source:\n"
+    "\n"
+    "%s"
+    "\n"
+    "Case, spaces, \"_\" and \"-\" in names do not matter. CSV fields are separated by commas,\n"
+    "semicolons, tabs or \"|\". In JSON, a column may be in an object of the record, such as\n"
+    "\"usage\", and \"data\" and \"results\" are lists of records. A time bucket without usage\n"
+    "in an export of OpenAI is not a request.\n";
 
 struct CommandLine {
     Options options;
@@ -97,6 +110,7 @@ CommandLine read_command_line(int argc, char **argv)
             break;
         case 'h':
             std::fputs(usage, stdout);
+            std::printf(columns_usage, describe_known_columns().c_str());
             std::exit(0);
         default:
             std::exit(2);
@@ -116,11 +130,8 @@ std::vector<Request> requests_of(const CommandLine &line)
     if (line.file.empty()) {
         return make_requests(line.request_count > 0 ? line.request_count : 5000, line.options.seed);
     }
-    std::vector<Request> requests = read_requests(line.file);
-    if (line.request_count > 0 && requests.size() > static_cast<size_t>(line.request_count)) {
-        requests.resize(static_cast<size_t>(line.request_count));
-    }
-    return requests;
+    return read_requests(line.file, line.request_count > 0 ? static_cast<size_t>(line.request_count)
+                                                           : SIZE_MAX);
 }
 
 /* Names that no other run uses, so that several runs can share a database. */
@@ -132,7 +143,7 @@ Place make_place(PGconn *connection, int account_count)
                           " WHERE extname = 'usage_ledger'");
     if (PQntuples(schema.get()) == 0) {
         throw std::runtime_error("the database has no extension usage_ledger;"
-                                 " run CREATE EXTENSION usage_ledger first\n");
+                                 " run CREATE EXTENSION usage_ledger first");
     }
     Place place = {PQgetvalue(schema.get(), 0, 1), PQgetvalue(schema.get(), 0, 0), {}};
     const ResultHandle accounts =
@@ -229,7 +240,10 @@ int main(int argc, char **argv)
     try {
         return usage_ledger::trace::main(argc, argv);
     } catch (const std::exception &error) {
-        std::fprintf(stderr, "trace: %s", error.what());
+        const std::string message = error.what();
+        /* The messages of libpq end with a line end. */
+        std::fprintf(stderr, "trace: %s%s", message.c_str(),
+                     !message.empty() && message.back() == '\n' ? "" : "\n");
         return 1;
     }
 }

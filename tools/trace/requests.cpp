@@ -1,11 +1,17 @@
 #include "requests.hpp"
 
-#include <algorithm>
-#include <charconv>
-#include <fstream>
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+#include <memory>
 #include <random>
-#include <sstream>
 #include <stdexcept>
+#include <string_view>
+#include <utility>
+
+#include "csv_file.hpp"
+#include "json_file.hpp"
+#include "text.hpp"
 
 namespace usage_ledger::trace
 {
@@ -13,67 +19,48 @@ namespace usage_ledger::trace
 namespace
 {
 
-std::vector<std::string> split_line(std::string line)
+std::string read_file(const std::string &path)
 {
-    if (!line.empty() && line.back() == '\r') {
-        line.pop_back();
-    }
-    std::vector<std::string> fields;
-    std::istringstream stream(line);
-    for (std::string field; std::getline(stream, field, ',');) {
-        fields.push_back(field);
-    }
-    return fields;
-}
-
-size_t column_of(const std::vector<std::string> &header, const std::string &name,
-                 const std::string &path)
-{
-    const auto found = std::find(header.begin(), header.end(), name);
-    if (found == header.end()) {
-        throw std::runtime_error(path + ": the header has no column " + name);
-    }
-    return static_cast<size_t>(found - header.begin());
-}
-
-int64_t tokens_of(const std::vector<std::string> &fields, size_t column)
-{
-    int64_t tokens = -1;
-    if (column < fields.size()) {
-        const std::string &field = fields[column];
-        const char *end = field.data() + field.size();
-        const auto [parsed_end, error] = std::from_chars(field.data(), end, tokens);
-        if (error != std::errc() || parsed_end != end) {
-            tokens = -1;
+    const std::unique_ptr<std::FILE, decltype(&std::fclose)> file(std::fopen(path.c_str(), "rb"),
+                                                                  std::fclose);
+    std::string contents;
+    if (file != nullptr) {
+        char buffer[65536];
+        for (size_t size; (size = std::fread(buffer, 1, sizeof buffer, file.get())) > 0;) {
+            contents.append(buffer, size);
         }
     }
-    return tokens;
+    if (file == nullptr || std::ferror(file.get()) != 0) {
+        throw std::runtime_error(path + ": " + std::strerror(errno));
+    }
+    return contents;
 }
 
 } // namespace
 
-std::vector<Request> read_requests(const std::string &path)
+std::vector<Request> read_requests(const std::string &path, size_t count_max)
 {
-    std::ifstream file(path);
-    std::string line;
-    if (!std::getline(file, line)) {
-        throw std::runtime_error(path + ": cannot be read, or is empty");
-    }
-    const std::vector<std::string> header = split_line(line);
-    const size_t context = column_of(header, "ContextTokens", path);
-    const size_t generated = column_of(header, "GeneratedTokens", path);
+    return parse_requests(path, read_file(path), count_max);
+}
 
-    std::vector<Request> requests;
-    for (int number = 2; std::getline(file, line); number++) {
-        const std::vector<std::string> fields = split_line(line);
-        const int64_t read = tokens_of(fields, context), written = tokens_of(fields, generated);
-        if (read < 0 || written < 0) {
-            throw std::runtime_error(path + ", line " + std::to_string(number) +
-                                     ": no token counts in \"" + line + "\"");
-        }
-        requests.push_back({read + written});
+std::vector<Request> parse_requests(const std::string &name, std::string contents, size_t count_max)
+{
+    try {
+        contents = remove_byte_order_mark(std::move(contents));
+    } catch (const std::runtime_error &error) {
+        throw std::runtime_error(name + ":1: " + error.what());
     }
-    return requests;
+    const std::string_view start = trim(contents);
+    if (start.empty()) {
+        throw std::runtime_error(name + ":1: the file is empty");
+    }
+    RequestList requests(name, count_max);
+    if (start.front() == '{' || start.front() == '[') {
+        read_json(contents, requests);
+    } else {
+        read_csv(contents, requests);
+    }
+    return requests.finish();
 }
 
 std::vector<Request> make_requests(int count, uint64_t seed)
