@@ -66,7 +66,7 @@ size_t find_first_items(Item **items, size_t count)
 
 bool needs_key_lookup(const Item &item)
 {
-    return item.error != InputError::none || item.period != ItemPeriod::open;
+    return item.error != InputError::none || item.period != PeriodState::open;
 }
 
 void refuse(Item *item)
@@ -74,14 +74,14 @@ void refuse(Item *item)
     assert(needs_key_lookup(*item));
     if (is_time_error(item->error)) {
         item->outcome = Outcome::out_of_time;
-    } else if (item->period == ItemPeriod::closed) {
+    } else if (item->period == PeriodState::closed) {
         item->outcome = Outcome::closed;
     } else {
         item->outcome = Outcome::unknown_account;
     }
 }
 
-void set_event(Item *first, const Payload &counted, int64_t period_start)
+void set_event(Item *first, const Usage &counted, int64_t period_start)
 {
     assert(first->first == first);
     first->has_event = true;

@@ -13,6 +13,7 @@
 
 #include "core/counter.hpp"
 #include "core/event.hpp"
+#include "core/period.hpp"
 
 namespace usage_ledger::core
 {
@@ -32,23 +33,20 @@ enum class Outcome {
 /* The outcome's name in SQL; nullptr for an item that is undecided. */
 const char *name_of(Outcome outcome);
 
-/* What is known of the period that covers an item's time. */
-enum class ItemPeriod { missing, open, closed, unknown_account, no_cycle };
-
 struct Item {
     const uint8_t *account_id; /* account_id_size bytes */
     const char *key;
     int64_t key_length;
-    Payload payload;
+    Usage payload;
     int64_t occurred_at;
     InputError error;
-    ItemPeriod period;
+    PeriodState period;
     int64_t period_start;
     int64_t period_end;
     Outcome outcome;
-    Item *first;     /* the first item of its key; of that, itself */
-    bool has_event;  /* of a first item: there is an event of its key */
-    Payload counted; /* if so, what it counted */
+    Item *first;    /* the first item of its key; of that, itself */
+    bool has_event; /* of a first item: there is an event of its key */
+    Usage counted;  /* if so, what it counted */
     int64_t tokens_used;
 };
 
@@ -70,7 +68,7 @@ bool needs_key_lookup(const Item &item);
 void refuse(Item *item);
 
 /* Sets the event of a first item's key: the one just recorded, or the one counted before. */
-void set_event(Item *first, const Payload &counted, int64_t period_start);
+void set_event(Item *first, const Usage &counted, int64_t period_start);
 
 /* Decides an item whose first item's key has an event, by its payload. */
 void replay(Item *item);

@@ -30,7 +30,7 @@ int compare_counters(const CounterId &a, const CounterId &b)
     return a.period_start < b.period_start ? -1 : 1;
 }
 
-bool add(Totals *sum, const Totals &usage)
+bool add(Usage *sum, const Usage &usage)
 {
     if (!sum_fits(sum->tokens, usage.tokens) || !sum_fits(sum->reports, usage.reports) ||
         !sum_fits(sum->chats, usage.chats)) {
@@ -42,24 +42,24 @@ bool add(Totals *sum, const Totals &usage)
     return true;
 }
 
-WideTotals wide(const Totals &totals)
+WideUsage wide(const Usage &totals)
 {
     return {totals.tokens, totals.reports, totals.chats};
 }
 
-bool is_below_zero(const WideTotals &sum)
+bool is_below_zero(const WideUsage &sum)
 {
     return sum.tokens < 0 || sum.reports < 0 || sum.chats < 0;
 }
 
-void add(WideTotals *sum, const Totals &usage)
+void add(WideUsage *sum, const Usage &usage)
 {
     sum->tokens += usage.tokens;
     sum->reports += usage.reports;
     sum->chats += usage.chats;
 }
 
-bool to_totals(const WideTotals &sum, Totals *totals)
+bool to_usage(const WideUsage &sum, Usage *totals)
 {
     if (!fits_total(sum.tokens) || !fits_total(sum.reports) || !fits_total(sum.chats)) {
         return false;
@@ -69,15 +69,15 @@ bool to_totals(const WideTotals &sum, Totals *totals)
     return true;
 }
 
-Fit fit(const Totals &totals, const Totals &usage)
+Fit fit(const Usage &totals, const Usage &usage)
 {
-    WideTotals sum = wide(totals);
-    Totals narrow;
+    WideUsage sum = wide(totals);
+    Usage narrow;
     add(&sum, usage);
     /* Usage that is settled later can lift a total above zero, so that answer comes first. */
-    return is_below_zero(sum)         ? Fit::falls_below_zero
-           : !to_totals(sum, &narrow) ? Fit::overflows
-                                      : Fit::fits;
+    return is_below_zero(sum)        ? Fit::falls_below_zero
+           : !to_usage(sum, &narrow) ? Fit::overflows
+                                     : Fit::fits;
 }
 
 } // namespace usage_ledger::core

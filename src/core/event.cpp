@@ -31,13 +31,13 @@ InputError check_arguments(int64_t tokens, int64_t key_length)
     return InputError::none;
 }
 
-InputError check_time(const EventTimes &times)
+InputError check_time(int64_t occurred_at, int64_t now, int64_t event_age_max_us)
 {
     /* now is far from the ends of the range, so these sums cannot overflow. */
-    if (times.occurred_at < times.now - times.event_age_max_us) {
+    if (occurred_at < now - event_age_max_us) {
         return InputError::time_too_old;
     }
-    if (times.occurred_at > times.now + clock_skew_max_us) {
+    if (occurred_at > now + clock_skew_max_us) {
         return InputError::time_too_far_ahead;
     }
     return InputError::none;

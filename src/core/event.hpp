@@ -8,33 +8,26 @@
 namespace usage_ledger::core
 {
 
-/* What an event adds to its counter. Two calls with one key conflict if their payloads differ. */
-struct Payload {
+/*
+ * What an event uses, many of them together, or a counter's totals; negative if it reverses
+ * an event. The usage of an event is its payload: two calls with one key conflict if theirs
+ * differ.
+ */
+struct Usage {
     int64_t tokens;
-    int32_t reports;
-    int32_t chats;
+    int64_t reports; /* of one event, they fit an integer of SQL */
+    int64_t chats;
 };
 
-inline bool operator==(const Payload &a, const Payload &b)
+inline bool operator==(const Usage &a, const Usage &b)
 {
     return a.tokens == b.tokens && a.reports == b.reports && a.chats == b.chats;
 }
 
-/* What reverses an event when it is added to the counter. */
-inline Payload operator-(const Payload &payload)
+inline Usage operator-(const Usage &usage)
 {
-    return {-payload.tokens, -payload.reports, -payload.chats};
+    return {-usage.tokens, -usage.reports, -usage.chats};
 }
-
-/*
- * Times are microseconds since the server's epoch. The ends of the type's range are minus
- * and plus infinity.
- */
-struct EventTimes {
-    int64_t occurred_at;
-    int64_t now;
-    int64_t event_age_max_us;
-};
 
 /* Why the arguments of an event are not acceptable. */
 enum class InputError {
@@ -56,10 +49,11 @@ InputError check_key(int64_t key_length);
 InputError check_arguments(int64_t tokens, int64_t key_length);
 
 /*
- * Checks what depends on the clock. A retry may arrive after its event has grown too old,
- * so look the key up before acting on this.
+ * Checks what depends on the clock. A retry may arrive after its event has grown too old, so
+ * look the key up before acting on this. Times are microseconds since the server's epoch; the
+ * ends of the type's range are minus and plus infinity.
  */
-InputError check_time(const EventTimes &times);
+InputError check_time(int64_t occurred_at, int64_t now, int64_t event_age_max_us);
 
 inline bool is_time_error(InputError error)
 {

@@ -25,6 +25,9 @@ struct Span {
     int64_t end;
 };
 
+/* What is known of the period that covers a time. */
+enum class PeriodState { missing, open, closed, unknown_account, no_cycle };
+
 /* No field negative, and within the limits when a month has its average length. */
 bool period_length_is_valid(const PeriodLength &length);
 

@@ -24,7 +24,6 @@ pg_tz *find_time_zone(Datum name)
 {
     ereport(ERROR,
             (errcode(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE), errmsg("timestamp out of range")));
-    pg_unreachable();
 }
 
 /* The local time in a time zone. */

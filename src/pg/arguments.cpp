@@ -21,9 +21,9 @@ void check_no_null(FunctionCallInfo fcinfo, const char *const *names, size_t cou
 core::InputError check_event_time(TimestampTz occurred_at)
 {
     const core::InputError error =
-        core::check_time({occurred_at, GetCurrentTransactionStartTimestamp(), event_age_max_us()});
+        core::check_time(occurred_at, GetCurrentTransactionStartTimestamp(), event_age_max_us());
     return error == core::InputError::time_too_far_ahead
-               ? core::check_time({occurred_at, GetCurrentTimestamp(), event_age_max_us()})
+               ? core::check_time(occurred_at, GetCurrentTimestamp(), event_age_max_us())
                : error;
 }
 

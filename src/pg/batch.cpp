@@ -27,7 +27,6 @@ namespace
                     errhint("Pass arrays of one dimension and equal length, of " INT64_FORMAT
                             " elements at most.",
                             core::batch_items_max)));
-    pg_unreachable();
 }
 
 struct Elements {
@@ -145,42 +144,36 @@ void count_items(const Batch &batch)
     }
 }
 
-const char *detail_of(const Item &item)
+/* Why an item was refused; sqlstate 0: it was not. */
+struct Refusal {
+    int sqlstate;
+    const char *detail;
+};
+
+Refusal refusal_of(const Item &item)
 {
+    const ErrorText error = text_of(item.error);
     switch (item.outcome) {
     case Outcome::conflict:
-        return psprintf("%s: %s", message_conflict, conflict_text(item.counted, item.payload));
+        return {errcode_conflict,
+                psprintf("%s: %s", message_conflict, conflict_text(item.counted, item.payload))};
+    case Outcome::unknown_account:
+        return {errcode_no_account_or_period, item.period == core::PeriodState::no_cycle
+                                                  ? message_no_period
+                                                  : message_unknown_account};
+    case Outcome::closed:
+        return {errcode_period_closed, message_period_closed};
+    case Outcome::out_of_time:
+        return {error.sqlstate,
+                psprintf("%s: %s", error.message, occurred_at_text(item.occurred_at))};
     case Outcome::invalid:
         /* An invalid item without an input error did not fit its counter. */
-        return item.error == core::InputError::none ? message_counter_overflow
-                                                    : message_of(item.error);
-    case Outcome::unknown_account:
-        return item.period == core::ItemPeriod::no_cycle ? message_no_period
-                                                         : message_unknown_account;
-    case Outcome::closed:
-        return message_period_closed;
-    case Outcome::out_of_time:
-        return psprintf("%s: %s", message_of(item.error), occurred_at_text(item.occurred_at));
+        if (item.error == core::InputError::none) {
+            return {ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE, message_counter_overflow};
+        }
+        return {error.sqlstate, error.message};
     default:
-        return nullptr;
-    }
-}
-
-int sqlstate_of_item(const Item &item)
-{
-    switch (item.outcome) {
-    case Outcome::conflict:
-        return errcode_conflict;
-    case Outcome::unknown_account:
-        return errcode_no_account_or_period;
-    case Outcome::closed:
-        return errcode_period_closed;
-    case Outcome::invalid:
-    case Outcome::out_of_time:
-        return item.error == core::InputError::none ? ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE
-                                                    : sqlstate_of(item.error);
-    default:
-        return 0;
+        return {0, ""};
     }
 }
 
@@ -188,8 +181,8 @@ void return_rows(const Batch &batch, const ReturnSetInfo *result)
 {
     for (size_t i = 0; i < batch.count; i++) {
         const Item &item = batch.items[i];
-        const char *detail = detail_of(item);
-        const bool is_refused = detail != nullptr;
+        const Refusal refusal = refusal_of(item);
+        const bool is_refused = refusal.sqlstate != 0;
         count_outcome(item.outcome);
         const Datum values[] = {
             Int32GetDatum(static_cast<int32>(i + 1)),
@@ -197,8 +190,8 @@ void return_rows(const Batch &batch, const ReturnSetInfo *result)
             Int64GetDatum(item.tokens_used),
             TimestampTzGetDatum(item.period_start),
             TimestampTzGetDatum(item.period_end),
-            is_refused ? CStringGetTextDatum(detail) : Datum(0),
-            is_refused ? CStringGetTextDatum(unpack_sql_state(sqlstate_of_item(item))) : Datum(0),
+            CStringGetTextDatum(refusal.detail),
+            CStringGetTextDatum(unpack_sql_state(refusal.sqlstate)),
         };
         const bool nulls[] = {false,      false,      is_refused || item.outcome == Outcome::queued,
                               is_refused, is_refused, !is_refused,

@@ -20,40 +20,30 @@ namespace usage_ledger
 namespace
 {
 
-/* Counters in their order. */
-struct CounterIds {
-    core::CounterId *ids;
-    size_t count;
-};
-
-/* The counters of those items that meet a condition. */
-template <typename Condition> CounterIds counters_of(const ItemList &list, Condition condition)
-{
-    const ItemList items = select(list, condition);
-    auto *ids = allocate<core::CounterId>(items.count);
-    for (size_t i = 0; i < items.count; i++) {
-        ids[i] = counter_id(account_of(*items.items[i]), items.items[i]->period_start);
-    }
-    std::sort(ids, ids + items.count);
-    const size_t count = std::unique(ids, ids + items.count) - ids;
-    return {ids, count};
-}
-
-/* Counters, and the usage to be added to each. */
+/* Counters in their order, and the usage to be added to each. */
 struct Counters {
+    core::CounterId *ids;
     CounterState *states;
-    core::Totals *usage;
+    core::Usage *usage;
     size_t *item_counts;
     size_t count;
 };
 
-Counters make_counters(const CounterIds &ids)
+/* The counters of those items that meet a condition. */
+template <typename Condition> Counters counters_of(const ItemList &list, Condition condition)
 {
-    Counters counters = {allocate<CounterState>(ids.count), allocate<core::Totals>(ids.count),
-                         allocate<size_t>(ids.count), ids.count};
-    for (size_t i = 0; i < ids.count; i++) {
+    const ItemList items = select(list, condition);
+    Counters counters = {allocate<core::CounterId>(items.count),
+                         allocate<CounterState>(items.count), allocate<core::Usage>(items.count),
+                         allocate<size_t>(items.count), 0};
+    for (size_t i = 0; i < items.count; i++) {
+        counters.ids[i] = counter_id(account_of(*items.items[i]), items.items[i]->period_start);
+    }
+    std::sort(counters.ids, counters.ids + items.count);
+    counters.count = std::unique(counters.ids, counters.ids + items.count) - counters.ids;
+    for (size_t i = 0; i < counters.count; i++) {
         counters.states[i] = {};
-        counters.states[i].id = ids.ids[i];
+        counters.states[i].id = counters.ids[i];
         counters.usage[i] = {};
         counters.item_counts[i] = 0;
     }
@@ -76,27 +66,25 @@ CounterState *find_counter(const Counters &counters, const Item &item)
  * says. Holding comes before trying to lock: it can wait for a close, and a session that waits
  * must not hold the lock of a later counter.
  */
-Counters take_counters(const CounterIds &ids)
+void take_counters(const Counters &counters)
 {
-    Counters counters = make_counters(ids);
     if (settlement_mode == settlement_immediate) {
         lock_counters(counters.states, counters.count);
-        return counters;
+        return;
     }
-    hold_periods_open(ids.ids, ids.count);
+    hold_periods_open(counters.ids, counters.count);
     if (settlement_mode == settlement_adaptive) {
         (void)try_lock_counters(counters.states, counters.count);
     }
     read_counters(counters.states, counters.count, GetLatestSnapshot());
-    return counters;
 }
 
 /* The counters that replays answer from and that nothing is added to. */
 Counters read_replayed(const ItemList &list, const Counters &added)
 {
-    Counters counters = make_counters(counters_of(list, [&](const Item &item) {
+    const Counters counters = counters_of(list, [&](const Item &item) {
         return item.outcome == Outcome::replayed && find_counter(added, item) == nullptr;
-    }));
+    });
     read_counters(counters.states, counters.count);
     return counters;
 }
@@ -106,7 +94,7 @@ void add_item(Item *item, const Counters &counters)
 {
     CounterState *counter = find_counter(counters, *item);
     Assert(counter != nullptr);
-    const core::Totals usage = core::usage_of(item->payload);
+    const core::Usage usage = item->payload;
     if (counter->is_closed) {
         item->outcome = Outcome::closed;
     } else if (counter->is_locked && core::fit(counter->totals, usage) != core::Fit::fits) {
@@ -154,8 +142,8 @@ void write_usage(const Counters &counters)
 {
     auto *tids = allocate<ItemPointerData>(counters.count);
     auto *ids = allocate<core::CounterId>(counters.count);
-    auto *added = allocate<core::Totals>(counters.count);
-    auto *queued = allocate<core::Totals>(counters.count);
+    auto *added = allocate<core::Usage>(counters.count);
+    auto *queued = allocate<core::Usage>(counters.count);
     size_t added_count = 0, queued_count = 0;
     for (size_t i = 0; i < counters.count; i++) {
         if (counters.item_counts[i] == 0) {
@@ -205,8 +193,9 @@ void add_items(const Batch &batch, const ItemList &list, const ItemPointerData *
             core::share_fate(item);
         }
     }
-    const Counters added = take_counters(counters_of(
-        list, [](const Item &item) { return is_undecided(item) && item.first == &item; }));
+    const Counters added = counters_of(
+        list, [](const Item &item) { return is_undecided(item) && item.first == &item; });
+    take_counters(added);
     add_up(list, added, read_replayed(list, added));
     write_usage(added);
     delete_refused(batch, list, tids);

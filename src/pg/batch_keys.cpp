@@ -18,21 +18,6 @@ namespace usage_ledger
 namespace
 {
 
-core::ItemPeriod item_period_of(const PeriodLookup &lookup)
-{
-    switch (lookup.state) {
-    case PeriodState::missing:
-        return core::ItemPeriod::missing;
-    case PeriodState::unknown_account:
-        return core::ItemPeriod::unknown_account;
-    case PeriodState::no_cycle:
-        return core::ItemPeriod::no_cycle;
-    case PeriodState::found:
-        return lookup.period.is_closed ? core::ItemPeriod::closed : core::ItemPeriod::open;
-    }
-    pg_unreachable();
-}
-
 /*
  * Finds the periods of items with find_periods or open_periods. Items of one account and
  * time, most often all of an account, share a lookup.
@@ -53,7 +38,7 @@ void look_up_periods(const ItemList &list, void (*look_up)(PeriodLookup *, size_
         if (i == 0 || sorted.items[i - 1]->occurred_at != item.occurred_at ||
             memcmp(sorted.items[i - 1]->account_id, item.account_id, core::account_id_size) != 0) {
             lookups[lookup_count++] = {
-                account_of(item), item.occurred_at, PeriodState::missing, {}, 0};
+                account_of(item), item.occurred_at, core::PeriodState::missing, {}, 0};
         }
         lookup_of_item[i] = lookup_count - 1;
     }
@@ -61,11 +46,9 @@ void look_up_periods(const ItemList &list, void (*look_up)(PeriodLookup *, size_
     for (size_t i = 0; i < sorted.count; i++) {
         const PeriodLookup &lookup = lookups[lookup_of_item[i]];
         Item *item = sorted.items[i];
-        item->period = item_period_of(lookup);
-        if (lookup.state == PeriodState::found) {
-            item->period_start = lookup.period.start;
-            item->period_end = lookup.period.end;
-        }
+        item->period = lookup.state;
+        item->period_start = lookup.period.start;
+        item->period_end = lookup.period.end;
     }
 }
 
@@ -152,7 +135,7 @@ void record_items(const Batch &batch, const ItemList &list, ItemPointerData *tid
 
     const ItemList missing = select(firsts, [](const Item &item) {
         return is_undecided(item) && item.error == core::InputError::none &&
-               item.period == core::ItemPeriod::missing;
+               item.period == core::PeriodState::missing;
     });
     if (missing.count > 0) {
         look_up_periods(missing, open_periods);

@@ -27,8 +27,7 @@ Datum closed_period(const core::CounterId &counter)
                                   "SELECT period FROM %s AS period" WHERE_COUNTER
                                   " AND closed_at IS NOT NULL",
                                   {UUIDOID, TIMESTAMPTZOID}};
-    const Datum arguments[] = {account_of(counter), TimestampTzGetDatum(counter.period_start)};
-    return run(&statement, arguments) == 0 ? 0 : returned_row();
+    return run_for_counter(&statement, counter) == 0 ? 0 : returned_row();
 }
 
 /* Locks a period's counter against all other sessions, and reads it. */
@@ -46,7 +45,7 @@ CounterState lock_period(const core::CounterId &counter)
 }
 
 /* Checks a counter as verify_usage does. */
-void check_counter(const core::CounterId &counter, const core::Totals &totals)
+void check_counter(const core::CounterId &counter, const core::Usage &totals)
 {
     static Statement statement = {
         "usage_events",
@@ -54,23 +53,22 @@ void check_counter(const core::CounterId &counter, const core::Totals &totals)
         " COALESCE(pg_catalog.sum(reports), 0), COALESCE(pg_catalog.sum(chats), 0)"
         " FROM %s" WHERE_COUNTER " AND voided_at IS NULL",
         {UUIDOID, TIMESTAMPTZOID}};
-    const Datum arguments[] = {account_of(counter), TimestampTzGetDatum(counter.period_start)};
-    run(&statement, arguments);
-    const core::Totals events = {DatumGetInt64(required_column(1)),
-                                 DatumGetInt64(required_column(2)),
-                                 DatumGetInt64(required_column(3))};
+    run_for_counter(&statement, counter);
+    const core::Usage events = {DatumGetInt64(required_column(1)),
+                                DatumGetInt64(required_column(2)),
+                                DatumGetInt64(required_column(3))};
     if (!(totals == events)) {
         ereport(ERROR,
                 (errcode(ERRCODE_DATA_CORRUPTED),
                  errmsg("counter of the billing period differs from its events"),
-                 errdetail("%s: counter %s; events %s.", period_text(counter), totals_text(totals),
-                           totals_text(events)),
+                 errdetail("%s: counter %s; events %s.", period_text(counter), usage_text(totals),
+                           usage_text(events)),
                  errhint("Run verify_usage, and check what else writes to the ledger's tables.")));
     }
 }
 
 /* Stamps the period when all else is done, so its events were recorded before closed_at. */
-Datum stamp_closed(const core::CounterId &counter, const core::Totals &totals)
+Datum stamp_closed(const core::CounterId &counter, const core::Usage &totals)
 {
     static Statement statement = {
         "usage_periods",
@@ -96,9 +94,9 @@ Datum close_period(const core::CounterId &counter)
         Assert(closed_row != 0);
         return closed_row;
     }
-    core::WideTotals sum = core::wide(state.totals);
+    core::WideUsage sum = core::wide(state.totals);
     take_pending(counter, &sum);
-    const core::Totals totals = totals_of(counter, sum);
+    const core::Usage totals = totals_of(counter, sum);
     check_counter(counter, totals);
     return stamp_closed(counter, totals);
 }

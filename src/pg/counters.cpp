@@ -139,12 +139,11 @@ bool try_lock_counter(const core::CounterId &counter)
     static Statement statement = {"usage_periods",
                                   "SELECT FROM %s" WHERE_COUNTER " FOR NO KEY UPDATE SKIP LOCKED",
                                   {UUIDOID, TIMESTAMPTZOID}};
-    const Datum arguments[] = {account_of(counter), TimestampTzGetDatum(counter.period_start)};
-    return run(&statement, arguments) == 1;
+    return run_for_counter(&statement, counter) == 1;
 }
 
 bool add_to_counter(const EventName &event, const core::CounterId &counter,
-                    const core::Payload &payload, int64 *tokens_used)
+                    const core::Usage &payload, int64 *tokens_used)
 {
     /*
      * Locks the row and adds, in one statement. After a wait it works on the newest version of
@@ -161,8 +160,8 @@ bool add_to_counter(const EventName &event, const core::CounterId &counter,
         " RETURNING tokens_used, closed_at",
         {UUIDOID, TIMESTAMPTZOID, INT8OID, INT4OID, INT4OID}};
     const Datum arguments[] = {event.account_id.value, TimestampTzGetDatum(counter.period_start),
-                               Int64GetDatum(payload.tokens), Int32GetDatum(payload.reports),
-                               Int32GetDatum(payload.chats)};
+                               Int64GetDatum(payload.tokens), integer_datum(payload.reports),
+                               integer_datum(payload.chats)};
     OverflowSubject subject = {&event, &counter};
     ErrorContextCallback callback = {error_context_stack, describe_overflow, &subject};
     error_context_stack = &callback;
@@ -185,11 +184,10 @@ bool lock_counter_to_close(const core::CounterId &counter, CounterState *state)
                                   "SELECT ctid, period_end, closed_at, tokens_used, reports_used, "
                                   "chats_used FROM %s" WHERE_COUNTER,
                                   {UUIDOID, TIMESTAMPTZOID}};
-    const Datum arguments[] = {account_of(counter), TimestampTzGetDatum(counter.period_start)};
 
     /* Keeps the row version that it reads from being vacuumed before it is locked. */
     PushActiveSnapshot(GetTransactionSnapshot());
-    if (run(&statement, arguments) == 0) {
+    if (run_for_counter(&statement, counter) == 0) {
         PopActiveSnapshot();
         return false;
     }
@@ -202,7 +200,7 @@ bool lock_counter_to_close(const core::CounterId &counter, CounterState *state)
                         errmsg("could not serialize access due to concurrent update"),
                         errdetail("%s.", period_text(counter)), errhint("Retry the transaction.")));
     }
-    if (result != TM_Ok || run(&statement, arguments) == 0) {
+    if (result != TM_Ok || run_for_counter(&statement, counter) == 0) {
         return false;
     }
     *state = {counter,
@@ -215,10 +213,10 @@ bool lock_counter_to_close(const core::CounterId &counter, CounterState *state)
     return true;
 }
 
-core::Totals totals_of(const core::CounterId &counter, const core::WideTotals &sum)
+core::Usage totals_of(const core::CounterId &counter, const core::WideUsage &sum)
 {
-    core::Totals totals;
-    if (!core::to_totals(sum, &totals)) {
+    core::Usage totals;
+    if (!core::to_usage(sum, &totals)) {
         ereport(ERROR, (errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE),
                         errmsg("%s", message_counter_overflow),
                         errdetail("%s: what is pending does not fit.", period_text(counter)),
@@ -283,7 +281,7 @@ void hold_counters(const core::CounterId *counters, size_t count)
     check_none_is_missing(count - run(&statement, arguments));
 }
 
-void add_to_counters(const ItemPointerData *tids, const core::Totals *usage, size_t count)
+void add_to_counters(const ItemPointerData *tids, const core::Usage *usage, size_t count)
 {
     static Statement statement = {
         "usage_periods",

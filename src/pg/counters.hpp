@@ -20,7 +20,7 @@ struct CounterState {
     bool is_closed;
     ItemPointerData tid;
     TimestampTz period_end;
-    core::Totals totals;
+    core::Usage totals;
 };
 
 /* Reads a counter without its lock. */
@@ -46,7 +46,7 @@ bool try_lock_counter(const core::CounterId &counter);
  * the event has been added.
  */
 bool add_to_counter(const EventName &event, const core::CounterId &counter,
-                    const core::Payload &payload, int64 *tokens_used);
+                    const core::Usage &payload, int64 *tokens_used);
 
 /*
  * Locks a counter FOR UPDATE, waiting for all sessions that hold it in any mode, and reads it.
@@ -55,7 +55,7 @@ bool add_to_counter(const EventName &event, const core::CounterId &counter,
 bool lock_counter_to_close(const core::CounterId &counter, CounterState *state);
 
 /* The totals of a sum. Raises 22003 if a counter cannot hold them. */
-core::Totals totals_of(const core::CounterId &counter, const core::WideTotals &sum);
+core::Usage totals_of(const core::CounterId &counter, const core::WideUsage &sum);
 
 /*
  * The functions below work on several counters, and read their state. Those that lock do so
@@ -80,6 +80,6 @@ void read_counters(CounterState *counters, size_t count, Snapshot snapshot = nul
 void hold_counters(const core::CounterId *counters, size_t count);
 
 /* Adds usage[i] to the counter whose row is at tids[i]. REQUIRES: all are locked. */
-void add_to_counters(const ItemPointerData *tids, const core::Totals *usage, size_t count);
+void add_to_counters(const ItemPointerData *tids, const core::Usage *usage, size_t count);
 
 } // namespace usage_ledger

@@ -16,11 +16,7 @@ constexpr int quoted_bytes_max = 64;
 
 constexpr const char *hint_null = "Pass a value for the argument.";
 
-struct ErrorText {
-    int sqlstate;
-    const char *message;
-    const char *hint;
-};
+} // namespace
 
 ErrorText text_of(core::InputError error)
 {
@@ -28,7 +24,7 @@ ErrorText text_of(core::InputError error)
 
     switch (error) {
     case InputError::none:
-        break;
+        return {};
     case InputError::account_null:
         return {ERRCODE_NULL_VALUE_NOT_ALLOWED, "account must not be null", hint_null};
     case InputError::tokens_null:
@@ -63,18 +59,6 @@ ErrorText text_of(core::InputError error)
     pg_unreachable();
 }
 
-} // namespace
-
-const char *message_of(core::InputError error)
-{
-    return text_of(error).message;
-}
-
-int sqlstate_of(core::InputError error)
-{
-    return text_of(error).sqlstate;
-}
-
 void raise_input_error(core::InputError error, const EventName &event, int64 tokens,
                        TimestampTz occurred_at)
 {
@@ -87,7 +71,6 @@ void raise_input_error(core::InputError error, const EventName &event, int64 tok
     }
     ereport(ERROR, (errcode(text.sqlstate), errmsg("%s", text.message), errdetail("%s.", detail),
                     errhint("%s", text.hint)));
-    pg_unreachable();
 }
 
 void raise_null(const char *argument, const char *detail)
@@ -95,7 +78,6 @@ void raise_null(const char *argument, const char *detail)
     ereport(ERROR,
             (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("%s must not be null", argument),
              errdetail("%s.", detail), errhint("%s", hint_null)));
-    pg_unreachable();
 }
 
 void raise_invalid_argument(Datum account_id, const char *what, const char *value, const char *hint)
@@ -103,7 +85,6 @@ void raise_invalid_argument(Datum account_id, const char *what, const char *valu
     ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("%s", what),
                     errdetail("Account %s: %s.", account_text({account_id, false}), value),
                     errhint("%s", hint)));
-    pg_unreachable();
 }
 
 const char *occurred_at_text(TimestampTz occurred_at)
@@ -131,16 +112,15 @@ const char *period_text(const core::CounterId &counter)
                     time_text(counter.period_start));
 }
 
-const char *totals_text(const core::Totals &totals)
+const char *usage_text(const core::Usage &totals)
 {
     return psprintf(INT64_FORMAT " tokens, " INT64_FORMAT " reports, " INT64_FORMAT " chats",
                     totals.tokens, totals.reports, totals.chats);
 }
 
-const char *conflict_text(const core::Payload &counted, const core::Payload &given)
+const char *conflict_text(const core::Usage &counted, const core::Usage &given)
 {
-    return psprintf("counted %s; given %s", totals_text(core::usage_of(counted)),
-                    totals_text(core::usage_of(given)));
+    return psprintf("counted %s; given %s", usage_text(counted), usage_text(given));
 }
 
 int64 text_length(Datum value)

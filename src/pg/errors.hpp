@@ -40,9 +40,13 @@ constexpr const char *message_no_period =
     "no billing period covers the event and none can be opened";
 constexpr const char *message_period_closed = "billing period of the event is closed";
 constexpr const char *message_counter_overflow = "counter of the billing period would overflow";
-const char *message_of(core::InputError error);
-int sqlstate_of(core::InputError error);
-const char *conflict_text(const core::Payload &counted, const core::Payload &given);
+struct ErrorText {
+    int sqlstate;
+    const char *message;
+    const char *hint;
+};
+ErrorText text_of(core::InputError error);
+const char *conflict_text(const core::Usage &counted, const core::Usage &given);
 
 /* 22004, 22023 and UL005: an argument of an event */
 [[noreturn]] void raise_input_error(core::InputError error, const EventName &event, int64 tokens,
@@ -65,7 +69,7 @@ const char *period_text(const core::CounterId &counter);
 const char *occurred_at_text(TimestampTz occurred_at);
 
 const char *account_text(const NullableDatum &account_id);
-const char *totals_text(const core::Totals &totals);
+const char *usage_text(const core::Usage &totals);
 
 /* The bytes of a text, without fetching it, whatever its length. */
 int64 text_length(Datum value);

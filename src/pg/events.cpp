@@ -64,8 +64,8 @@ bool record_event(const Event &event, TimestampTz period_start)
                                TimestampTzGetDatum(period_start),
                                TimestampTzGetDatum(event.occurred_at),
                                Int64GetDatum(event.payload.tokens),
-                               Int32GetDatum(event.payload.reports),
-                               Int32GetDatum(event.payload.chats)};
+                               integer_datum(event.payload.reports),
+                               integer_datum(event.payload.chats)};
     return run(&statement, arguments) == 1;
 }
 
@@ -91,9 +91,9 @@ void record_events(const Event *events, const TimestampTz *period_starts, ItemPo
         array_of(events, count, INT8OID,
                  [](const Event &event) { return Int64GetDatum(event.payload.tokens); }),
         array_of(events, count, INT4OID,
-                 [](const Event &event) { return Int32GetDatum(event.payload.reports); }),
+                 [](const Event &event) { return integer_datum(event.payload.reports); }),
         array_of(events, count, INT4OID,
-                 [](const Event &event) { return Int32GetDatum(event.payload.chats); }),
+                 [](const Event &event) { return integer_datum(event.payload.chats); }),
     };
     Assert(count > 0);
     const uint64 row_count = run(&statement, arguments);

@@ -15,7 +15,7 @@ namespace usage_ledger
 struct Event {
     Datum account_id;      /* uuid */
     Datum idempotency_key; /* text */
-    core::Payload payload;
+    core::Usage payload;
     TimestampTz occurred_at;
 };
 
@@ -44,7 +44,7 @@ void delete_events(const ItemPointerData *tids, size_t count);
 
 /* What was counted under a key, and in which period. */
 struct CountedEvent {
-    core::Payload payload;
+    core::Usage payload;
     TimestampTz period_start;
     bool is_voided;
 };

@@ -37,7 +37,7 @@ struct Answer {
     TimestampTz period_end;
 };
 
-[[noreturn]] void raise_conflict(const Event &event, const core::Payload &counted)
+[[noreturn]] void raise_conflict(const Event &event, const core::Usage &counted)
 {
     ereport(
         ERROR,
@@ -45,7 +45,6 @@ struct Answer {
          errdetail("%s: %s.", event_text(name_of(event)), conflict_text(counted, event.payload)),
          errhint("Send the first call's tokens and flags with a retry, and a new key with a "
                  "new event.")));
-    pg_unreachable();
 }
 
 [[noreturn]] void raise_period_closed(const Event &event, const Period &period)
@@ -60,7 +59,6 @@ struct Answer {
                                  "transaction.")
                        : errhint("Count it once the period has ended: pass no "
                                  "p_occurred_at, in a new transaction.")));
-    pg_unreachable();
 }
 
 /*

@@ -29,12 +29,12 @@ void check_bounds(Datum account_id, const Period &period)
     }
 }
 
-void check_totals(Datum account_id, const core::Totals &totals)
+void check_totals(Datum account_id, const core::Usage &totals)
 {
     if (totals.tokens < 0 || totals.reports < 0 || totals.reports > core::opening_count_max ||
         totals.chats < 0 || totals.chats > core::opening_count_max) {
         raise_invalid_argument(
-            account_id, "opening totals are outside their limits", totals_text(totals),
+            account_id, "opening totals are outside their limits", usage_text(totals),
             psprintf("Pass none below 0, and reports and chats up to " INT64_FORMAT ".",
                      core::opening_count_max));
     }
@@ -57,7 +57,7 @@ void check_overlap(Datum account_id, const Period &period)
 }
 
 /* Inserts a period and returns its row. */
-Datum insert_period(Datum account_id, const Period &period, const core::Totals &totals)
+Datum insert_period(Datum account_id, const Period &period, const core::Usage &totals)
 {
     static Statement statement = {
         "usage_periods",
@@ -76,9 +76,9 @@ Datum insert_period(Datum account_id, const Period &period, const core::Totals &
 }
 
 /* Records the totals as an event, because a counter must be the sum of its events. */
-void record_opening_totals(Datum account_id, const Period &period, const core::Totals &totals)
+void record_opening_totals(Datum account_id, const Period &period, const core::Usage &totals)
 {
-    if (totals == core::Totals{0, 0, 0}) {
+    if (totals == core::Usage{0, 0, 0}) {
         return;
     }
     const Event event = {
@@ -97,7 +97,7 @@ void record_opening_totals(Datum account_id, const Period &period, const core::T
                             "under a key of your own.")));
 }
 
-Datum open_period(Datum account_id, const Period &period, const core::Totals &totals)
+Datum open_period(Datum account_id, const Period &period, const core::Usage &totals)
 {
     Cycle cycle;
     suspend_period_cache();
@@ -126,7 +126,7 @@ Datum usage_ledger_open_usage_period(PG_FUNCTION_ARGS)
     check_no_null(fcinfo, names, lengthof(names));
     const Datum account_id = PG_GETARG_DATUM(0);
     const Period period = {PG_GETARG_TIMESTAMPTZ(1), PG_GETARG_TIMESTAMPTZ(2), false};
-    const core::Totals totals = {PG_GETARG_INT64(3), PG_GETARG_INT64(4), PG_GETARG_INT64(5)};
+    const core::Usage totals = {PG_GETARG_INT64(3), PG_GETARG_INT64(4), PG_GETARG_INT64(5)};
     check_bounds(account_id, period);
     check_totals(account_id, totals);
 

@@ -18,7 +18,7 @@ namespace
  */
 constexpr BlockNumber page_range_size = 1024;
 
-core::Totals usage_of_row(uint64 row, int first_column)
+core::Usage usage_of_row(uint64 row, int first_column)
 {
     return {DatumGetInt64(required_column(first_column, row)),
             DatumGetInt32(required_column(first_column + 1, row)),
@@ -52,7 +52,7 @@ void read_page_range(BlockNumber first_block, PendingRows *pending)
 
 } // namespace
 
-void enqueue(const core::CounterId &counter, const core::Totals &usage)
+void enqueue(const core::CounterId &counter, const core::Usage &usage)
 {
     static Statement statement = {
         "usage_pending",
@@ -60,13 +60,12 @@ void enqueue(const core::CounterId &counter, const core::Totals &usage)
         " VALUES ($1, $2, $3, $4, $5)",
         {UUIDOID, TIMESTAMPTZOID, INT8OID, INT4OID, INT4OID}};
     const Datum arguments[] = {account_of(counter), TimestampTzGetDatum(counter.period_start),
-                               Int64GetDatum(usage.tokens),
-                               Int32GetDatum(static_cast<int32>(usage.reports)),
-                               Int32GetDatum(static_cast<int32>(usage.chats))};
+                               Int64GetDatum(usage.tokens), integer_datum(usage.reports),
+                               integer_datum(usage.chats)};
     run(&statement, arguments);
 }
 
-void enqueue_all(const core::CounterId *counters, const core::Totals *usage, size_t count)
+void enqueue_all(const core::CounterId *counters, const core::Usage *usage, size_t count)
 {
     static Statement statement = {
         "usage_pending",
@@ -78,10 +77,8 @@ void enqueue_all(const core::CounterId *counters, const core::Totals *usage, siz
         make_array(count, TIMESTAMPTZOID,
                    [&](size_t i) { return TimestampTzGetDatum(counters[i].period_start); }),
         make_array(count, INT8OID, [&](size_t i) { return Int64GetDatum(usage[i].tokens); }),
-        make_array(count, INT4OID,
-                   [&](size_t i) { return Int32GetDatum(static_cast<int32>(usage[i].reports)); }),
-        make_array(count, INT4OID,
-                   [&](size_t i) { return Int32GetDatum(static_cast<int32>(usage[i].chats)); }),
+        make_array(count, INT4OID, [&](size_t i) { return integer_datum(usage[i].reports); }),
+        make_array(count, INT4OID, [&](size_t i) { return integer_datum(usage[i].chats); }),
     };
     run(&statement, arguments);
 }
@@ -125,14 +122,13 @@ bool has_pending(const core::CounterId &counter)
     return run_in_snapshot(&statement, arguments, GetLatestSnapshot()) > 0;
 }
 
-void take_pending(const core::CounterId &counter, core::WideTotals *sum)
+void take_pending(const core::CounterId &counter, core::WideUsage *sum)
 {
     static Statement statement = {"usage_pending",
                                   "DELETE FROM %s" WHERE_COUNTER
                                   " RETURNING tokens, reports, chats",
                                   {UUIDOID, TIMESTAMPTZOID}};
-    const Datum arguments[] = {account_of(counter), TimestampTzGetDatum(counter.period_start)};
-    const uint64 row_count = run(&statement, arguments);
+    const uint64 row_count = run_for_counter(&statement, counter);
     for (uint64 row = 0; row < row_count; row++) {
         core::add(sum, usage_of_row(row, 1));
     }

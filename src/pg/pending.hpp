@@ -12,14 +12,14 @@ namespace usage_ledger
 {
 
 /* Queues usage for a counter. */
-void enqueue(const core::CounterId &counter, const core::Totals &usage);
+void enqueue(const core::CounterId &counter, const core::Usage &usage);
 
 /* Queues usage[i] for counters[i], a row each. */
-void enqueue_all(const core::CounterId *counters, const core::Totals *usage, size_t count);
+void enqueue_all(const core::CounterId *counters, const core::Usage *usage, size_t count);
 
 struct PendingRow {
     core::CounterId counter;
-    core::Totals usage;
+    core::Usage usage;
     ItemPointerData tid;
 };
 struct PendingRows {
@@ -41,6 +41,6 @@ void delete_pending(const ItemPointerData *tids, size_t count);
 bool has_pending(const core::CounterId &counter);
 
 /* Removes all that is pending for a counter, and adds it to a sum. */
-void take_pending(const core::CounterId &counter, core::WideTotals *sum);
+void take_pending(const core::CounterId &counter, core::WideUsage *sum);
 
 } // namespace usage_ledger

@@ -113,7 +113,6 @@ void insert_periods(const PeriodLookup *opened, size_t count)
                     errdetail("%s.", event_text(event)),
                     errhint("Register the account with set_usage_cycle, or set "
                             "usage_ledger.unknown_account to \"register\".")));
-    pg_unreachable();
 }
 
 [[noreturn]] void raise_no_period(const EventName &event, TimestampTz time)
@@ -122,7 +121,6 @@ void insert_periods(const PeriodLookup *opened, size_t count)
                     errdetail("%s: occurred at %s.", event_text(event), time_text(time)),
                     errhint("Fix the account's cycle with set_usage_cycle, or open a period with "
                             "open_usage_period.")));
-    pg_unreachable();
 }
 
 } // namespace
@@ -180,10 +178,10 @@ void find_periods(PeriodLookup *lookups, size_t count)
         core::Span cached;
         lookups[i].previous_end = DT_NOBEGIN;
         if (find_cached_period(lookups[i].account_id, lookups[i].time, &cached)) {
-            lookups[i].state = PeriodState::found;
+            lookups[i].state = core::PeriodState::open;
             lookups[i].period = {cached.start, cached.end, false};
         } else {
-            lookups[i].state = PeriodState::missing;
+            lookups[i].state = core::PeriodState::missing;
             uncached[uncached_count++] = &lookups[i];
         }
     }
@@ -206,7 +204,7 @@ void find_periods(PeriodLookup *lookups, size_t count)
             lookup->previous_end = period.end;
             continue;
         }
-        lookup->state = PeriodState::found;
+        lookup->state = period.is_closed ? core::PeriodState::closed : core::PeriodState::open;
         lookup->period = period;
         if (!period.is_closed) {
             cache_period(lookup->account_id, {period.start, period.end});
@@ -228,15 +226,15 @@ void open_periods(PeriodLookup *lookups, size_t count)
     size_t opened_count = 0;
     for (size_t i = 0; i < count; i++) {
         PeriodLookup *lookup = &lookups[i];
-        if (lookup->state == PeriodState::found) {
+        if (lookup->state != core::PeriodState::missing) {
             continue;
         }
         if (!cycles[i].is_known || !cycle_is_valid(cycles[i])) {
-            lookup->state =
-                cycles[i].is_known ? PeriodState::no_cycle : PeriodState::unknown_account;
+            lookup->state = cycles[i].is_known ? core::PeriodState::no_cycle
+                                               : core::PeriodState::unknown_account;
             continue;
         }
-        lookup->state = PeriodState::found;
+        lookup->state = core::PeriodState::open;
         core::Span gap = {lookup->previous_end, next_starts[i]};
         /* Times ascend, so only the last period opened here can cover the time or limit the gap. */
         const PeriodLookup *last = opened_count > 0 ? &opened[opened_count - 1] : nullptr;
@@ -257,15 +255,16 @@ void open_periods(PeriodLookup *lookups, size_t count)
 
 Period open_period_covering(const EventName &event, TimestampTz time)
 {
-    PeriodLookup lookup = {event.account_id.value, time, PeriodState::missing, {}, 0};
+    PeriodLookup lookup = {event.account_id.value, time, core::PeriodState::missing, {}, 0};
     open_periods(&lookup, 1);
     switch (lookup.state) {
-    case PeriodState::found:
+    case core::PeriodState::open:
+    case core::PeriodState::closed:
         break;
-    case PeriodState::unknown_account:
+    case core::PeriodState::unknown_account:
         raise_unknown_account(event);
-    case PeriodState::missing:
-    case PeriodState::no_cycle:
+    case core::PeriodState::missing:
+    case core::PeriodState::no_cycle:
         raise_no_period(event, time);
     }
     return lookup.period;

@@ -5,6 +5,7 @@
 
 #include "pg/postgres.hpp"
 
+#include "core/period.hpp"
 #include "pg/errors.hpp"
 
 namespace usage_ledger
@@ -26,12 +27,11 @@ bool find_period(Datum account_id, TimestampTz time, Period *period);
 bool find_period_at_or_before(Datum account_id, TimestampTz time, Period *period);
 
 /* A time whose period is wanted, and the result. */
-enum class PeriodState { missing, found, unknown_account, no_cycle };
 struct PeriodLookup {
     Datum account_id;
     TimestampTz time;
-    PeriodState state;
-    Period period;            /* if it was found */
+    core::PeriodState state;
+    Period period;            /* if it is open or closed */
     TimestampTz previous_end; /* if it is missing: the start of the gap around the time */
 };
 

@@ -50,9 +50,8 @@ int64 delete_events(const core::CounterId &period, int64 row_count_max)
     static Statement statement = {"usage_events",
                                   "DELETE FROM %s" WHERE_COUNTER " RETURNING true",
                                   {UUIDOID, TIMESTAMPTZOID}};
-    const Datum arguments[] = {account_of(period), TimestampTzGetDatum(period.period_start)};
     const uint64 row_count =
-        run(&statement, arguments, nullptr, static_cast<uint64>(row_count_max));
+        run_for_counter(&statement, period, static_cast<uint64>(row_count_max));
     free_rows();
     return static_cast<int64>(row_count);
 }
@@ -62,8 +61,7 @@ bool has_events(const core::CounterId &period)
 {
     static Statement statement = {
         "usage_events", "SELECT FROM %s" WHERE_COUNTER, {UUIDOID, TIMESTAMPTZOID}};
-    const Datum arguments[] = {account_of(period), TimestampTzGetDatum(period.period_start)};
-    return run(&statement, arguments, nullptr, 1) > 0;
+    return run_for_counter(&statement, period, 1) > 0;
 }
 
 void stamp_pruned(const core::CounterId &period, TimestampTz pruned_at)

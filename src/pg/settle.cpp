@@ -38,7 +38,7 @@ constexpr int64 chunk_row_count = 1000000;
 constexpr int attempt_count_max = 20;
 constexpr long attempt_interval_us = 1000;
 
-bool is_reversal(const core::Totals &usage)
+bool is_reversal(const core::Usage &usage)
 {
     return usage.tokens < 0 || usage.reports < 0 || usage.chats < 0;
 }
@@ -54,7 +54,7 @@ bool comes_before(const PendingRow &a, const PendingRow &b)
 struct Sum {
     const PendingRow *rows; /* the first of row_count rows */
     int64 row_count;
-    core::Totals usage;
+    core::Usage usage;
 };
 struct Sums {
     Sum *sums;
@@ -104,7 +104,7 @@ void lock_free_counters(const Sums &sums, int *attempts_left)
 void warn_cannot_settle(const Sum &sum, const char *reason)
 {
     ereport(WARNING, (errmsg("pending usage cannot be settled: %s", reason),
-                      errdetail("%s: %s.", period_text(sum.rows->counter), totals_text(sum.usage)),
+                      errdetail("%s: %s.", period_text(sum.rows->counter), usage_text(sum.usage)),
                       errhint("It stays pending and is part of usage_totals.")));
 }
 
@@ -139,7 +139,7 @@ int64 settle_sums(const Sums &sums, int *attempts_left)
 
     auto *counter_tids =
         static_cast<ItemPointerData *>(palloc(sums.count * sizeof(ItemPointerData)));
-    auto *usage = static_cast<core::Totals *>(palloc(sums.count * sizeof(core::Totals)));
+    auto *usage = static_cast<core::Usage *>(palloc(sums.count * sizeof(core::Usage)));
     size_t folded_count = 0;
     int64 row_count = 0;
     for (size_t i = 0; i < sums.count; i++) {

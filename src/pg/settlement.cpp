@@ -60,13 +60,13 @@ bool take_counter(const core::CounterId &counter, bool is_first_write)
     return true;
 }
 
-Settlement queue_usage(const core::CounterId &counter, const core::Payload &payload)
+Settlement queue_usage(const core::CounterId &counter, const core::Usage &payload)
 {
     hold_periods_open(&counter, 1);
     if (is_closed_now(counter)) {
         return {core::Outcome::closed, 0};
     }
-    enqueue(counter, core::usage_of(payload));
+    enqueue(counter, payload);
     note_queued_rows(1);
     return {core::Outcome::queued, 0};
 }
@@ -74,7 +74,7 @@ Settlement queue_usage(const core::CounterId &counter, const core::Payload &payl
 } // namespace
 
 Settlement add_usage(const EventName &event, const core::CounterId &counter,
-                     const core::Payload &payload, bool is_first_write)
+                     const core::Usage &payload, bool is_first_write)
 {
     if (!take_counter(counter, is_first_write)) {
         return queue_usage(counter, payload);

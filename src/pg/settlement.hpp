@@ -23,7 +23,7 @@ struct Settlement {
  * the event was the transaction's first write.
  */
 Settlement add_usage(const EventName &event, const core::CounterId &counter,
-                     const core::Payload &payload, bool is_first_write);
+                     const core::Usage &payload, bool is_first_write);
 
 /*
  * Holds periods open until the end of the transaction, which blocks closing them and nothing

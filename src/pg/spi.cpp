@@ -143,6 +143,12 @@ uint64 run(Statement *statement, const Datum *arguments, const char *nulls, uint
     return SPI_processed;
 }
 
+uint64 run_for_counter(Statement *statement, const core::CounterId &counter, uint64 row_count_max)
+{
+    const Datum arguments[] = {account_of(counter), TimestampTzGetDatum(counter.period_start)};
+    return run(statement, arguments, nullptr, row_count_max);
+}
+
 uint64 run_in_snapshot(Statement *statement, const Datum *arguments, Snapshot snapshot)
 {
     if (snapshot == nullptr) {

@@ -51,6 +51,10 @@ uint64 run(Statement *statement, const Datum *arguments, const char *nulls = nul
  */
 uint64 run_in_snapshot(Statement *statement, const Datum *arguments, Snapshot snapshot);
 
+/* Runs a statement whose parameters are a counter's account and period start. */
+uint64 run_for_counter(Statement *statement, const core::CounterId &counter,
+                       uint64 row_count_max = 0);
+
 /* Columns, numbered from 1, of the returned rows, numbered from 0. */
 Datum required_column(int number, uint64 row = 0);
 bool column_is_null(int number, uint64 row = 0);
@@ -73,6 +77,12 @@ inline core::CounterId counter_id(Datum account_id, TimestampTz period_start)
 inline Datum account_of(const core::CounterId &counter)
 {
     return PointerGetDatum(counter.account_id);
+}
+
+/* The reports or chats of a row, as SQL's integer. */
+inline Datum integer_datum(int64 count)
+{
+    return Int32GetDatum(static_cast<int32>(count));
 }
 
 /* An array of count values of a type; value(i) is element i, and never null. */

@@ -57,7 +57,6 @@ EventName name_of_arguments(FunctionCallInfo fcinfo)
                     errdetail("%s.", event_text(name)),
                     errhint("Pass the account and key of the call that counted it; events of "
                             "closed periods may have been pruned.")));
-    pg_unreachable();
 }
 
 [[noreturn]] void raise_event_invoiced(const EventName &name, TimestampTz period_start)
@@ -66,13 +65,12 @@ EventName name_of_arguments(FunctionCallInfo fcinfo)
                     errdetail("%s: period from %s.", event_text(name), time_text(period_start)),
                     errhint("Usage in a closed period cannot be voided. Issue a credit "
                             "instead.")));
-    pg_unreachable();
 }
 
 /* Subtracts usage from a locked counter, or queues that. Returns the tokens after it. */
-NullableDatum subtract(const CounterState &counter, const core::Payload &payload)
+NullableDatum subtract(const CounterState &counter, const core::Usage &payload)
 {
-    const core::Totals change = core::usage_of(-payload);
+    const core::Usage change = -payload;
     if (core::fit(counter.totals, change) != core::Fit::fits) {
         enqueue(counter.id, change);
         note_queued_rows(1);

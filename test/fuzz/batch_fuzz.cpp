@@ -42,8 +42,8 @@ std::vector<Given> any_items(FuzzedDataProvider &input)
                           input.ConsumeIntegralInRange(0, 1), input.ConsumeIntegralInRange(0, 1)};
         g.item.error =
             input.ConsumeIntegralInRange(0, 5) > 0 ? InputError::none : InputError::time_too_old;
-        g.item.period = static_cast<ItemPeriod>(
-            input.ConsumeIntegralInRange(0, static_cast<int>(ItemPeriod::no_cycle)));
+        g.item.period = static_cast<PeriodState>(
+            input.ConsumeIntegralInRange(0, static_cast<int>(PeriodState::no_cycle)));
     }
     for (Given &g : given) {
         g.item.account_id = reinterpret_cast<const uint8_t *>(g.account_id.data());
@@ -61,7 +61,7 @@ Key key_of(const Item &item)
 
 /* What a loop remembers of a key: the event, or the refusal of its first item. */
 struct Memory {
-    std::map<Key, Payload> counted;
+    std::map<Key, Usage> counted;
     std::map<Key, Outcome> refused;
 };
 
@@ -71,13 +71,13 @@ Outcome refusal_of(const Item &item)
         return Outcome::out_of_time;
     }
     switch (item.period) {
-    case ItemPeriod::closed:
+    case PeriodState::closed:
         return Outcome::closed;
-    case ItemPeriod::unknown_account:
-    case ItemPeriod::no_cycle:
+    case PeriodState::unknown_account:
+    case PeriodState::no_cycle:
         return Outcome::unknown_account;
-    case ItemPeriod::open:
-    case ItemPeriod::missing: /* it is opened then */
+    case PeriodState::open:
+    case PeriodState::missing: /* it is opened then */
         break;
     }
     return Outcome::undecided;
@@ -127,8 +127,8 @@ void decide_first(Item *first, const Memory &before)
         replay(first);
         return;
     }
-    if (first->period == ItemPeriod::missing) {
-        first->period = ItemPeriod::open;
+    if (first->period == PeriodState::missing) {
+        first->period = PeriodState::open;
     }
     if (needs_key_lookup(*first)) {
         refuse(first);

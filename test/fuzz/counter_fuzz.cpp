@@ -41,7 +41,7 @@ void check_order(FuzzedDataProvider &input)
     EXPECT((compare_counters(a, b) < 0) == (compare_counters(b, a) > 0));
 }
 
-Totals any_usage(FuzzedDataProvider &input, int64_t count_max)
+Usage any_usage(FuzzedDataProvider &input, int64_t count_max)
 {
     return {input.ConsumeIntegralInRange<int64_t>(-INT64_MAX, INT64_MAX),
             input.ConsumeIntegralInRange<int64_t>(-count_max, count_max),
@@ -55,12 +55,12 @@ bool is_in_range(int128 sum, int128 min)
 
 void check_add(FuzzedDataProvider &input)
 {
-    const Totals before = any_usage(input, INT64_MAX), usage = any_usage(input, INT64_MAX);
+    const Usage before = any_usage(input, INT64_MAX), usage = any_usage(input, INT64_MAX);
     const int128 tokens = int128(before.tokens) + usage.tokens;
     const int128 reports = int128(before.reports) + usage.reports;
     const int128 chats = int128(before.chats) + usage.chats;
 
-    Totals sum = before;
+    Usage sum = before;
     const bool is_added = add(&sum, usage);
     EXPECT(is_added == (is_in_range(tokens, INT64_MIN) && is_in_range(reports, INT64_MIN) &&
                         is_in_range(chats, INT64_MIN)));
@@ -73,10 +73,10 @@ void check_add(FuzzedDataProvider &input)
 
 void check_fit(FuzzedDataProvider &input)
 {
-    const Totals totals = {input.ConsumeIntegralInRange<int64_t>(0, INT64_MAX),
-                           input.ConsumeIntegralInRange<int64_t>(0, INT64_MAX),
-                           input.ConsumeIntegralInRange<int64_t>(0, INT64_MAX)};
-    const Totals usage = any_usage(input, INT64_MAX);
+    const Usage totals = {input.ConsumeIntegralInRange<int64_t>(0, INT64_MAX),
+                          input.ConsumeIntegralInRange<int64_t>(0, INT64_MAX),
+                          input.ConsumeIntegralInRange<int64_t>(0, INT64_MAX)};
+    const Usage usage = any_usage(input, INT64_MAX);
     const int128 sums[] = {int128(totals.tokens) + usage.tokens,
                            int128(totals.reports) + usage.reports,
                            int128(totals.chats) + usage.chats};
@@ -90,10 +90,10 @@ void check_fit(FuzzedDataProvider &input)
 /* Only the final sum matters, whatever the order. */
 void check_wide_sum(FuzzedDataProvider &input)
 {
-    WideTotals sum = {}, reversed_sum = {};
-    std::vector<Totals> usages(input.ConsumeIntegralInRange<size_t>(0, 20));
+    WideUsage sum = {}, reversed_sum = {};
+    std::vector<Usage> usages(input.ConsumeIntegralInRange<size_t>(0, 20));
     int128 tokens = 0, reports = 0, chats = 0;
-    for (Totals &usage : usages) {
+    for (Usage &usage : usages) {
         usage = any_usage(input, INT32_MAX);
         add(&sum, usage);
         tokens += usage.tokens;
@@ -104,9 +104,9 @@ void check_wide_sum(FuzzedDataProvider &input)
         add(&reversed_sum, *usage);
     }
 
-    Totals totals = {}, reversed_totals = {};
-    const bool fits = to_totals(sum, &totals);
-    EXPECT(fits == to_totals(reversed_sum, &reversed_totals) && totals == reversed_totals);
+    Usage totals = {}, reversed_totals = {};
+    const bool fits = to_usage(sum, &totals);
+    EXPECT(fits == to_usage(reversed_sum, &reversed_totals) && totals == reversed_totals);
     EXPECT(fits == (is_in_range(tokens, INT64_MIN) && is_in_range(reports, INT64_MIN) &&
                     is_in_range(chats, INT64_MIN)));
     EXPECT(!fits ||

@@ -46,7 +46,7 @@ void check_time_by_the_window(FuzzedDataProvider &input)
         occurred_at = end + input.ConsumeIntegralInRange<int64_t>(-2, 2);
     }
 
-    switch (check_time({occurred_at, now, age_max_us})) {
+    switch (check_time(occurred_at, now, age_max_us)) {
     case InputError::none:
         EXPECT(occurred_at >= now - age_max_us && occurred_at <= now + clock_skew_max_us);
         break;
@@ -63,10 +63,10 @@ void check_time_by_the_window(FuzzedDataProvider &input)
 
 void check_negation(FuzzedDataProvider &input)
 {
-    const Payload payload = {input.ConsumeIntegralInRange<int64_t>(0, INT64_MAX),
-                             input.ConsumeIntegralInRange<int32_t>(0, INT32_MAX),
-                             input.ConsumeIntegralInRange<int32_t>(0, INT32_MAX)};
-    const Payload negated = -payload;
+    const Usage payload = {input.ConsumeIntegralInRange<int64_t>(0, INT64_MAX),
+                           input.ConsumeIntegralInRange<int32_t>(0, INT32_MAX),
+                           input.ConsumeIntegralInRange<int32_t>(0, INT32_MAX)};
+    const Usage negated = -payload;
     EXPECT(payload.tokens + negated.tokens == 0);
     EXPECT(payload.reports + negated.reports == 0);
     EXPECT(payload.chats + negated.chats == 0);

@@ -21,7 +21,7 @@ Item item(const uint8_t *account_id, const char *key, int64_t tokens)
     made.key = key;
     made.key_length = static_cast<int64_t>(std::strlen(key));
     made.payload = {tokens, 0, 0};
-    made.period = ItemPeriod::open;
+    made.period = PeriodState::open;
     return made;
 }
 
@@ -82,15 +82,15 @@ TEST(Refuse, NamesTheTimeThenThePeriod)
 {
     struct Case {
         InputError error;
-        ItemPeriod period;
+        PeriodState period;
         Outcome outcome;
     };
     const Case cases[] = {
-        {InputError::time_too_old, ItemPeriod::open, Outcome::out_of_time},
-        {InputError::time_too_far_ahead, ItemPeriod::closed, Outcome::out_of_time},
-        {InputError::none, ItemPeriod::closed, Outcome::closed},
-        {InputError::none, ItemPeriod::unknown_account, Outcome::unknown_account},
-        {InputError::none, ItemPeriod::no_cycle, Outcome::unknown_account},
+        {InputError::time_too_old, PeriodState::open, Outcome::out_of_time},
+        {InputError::time_too_far_ahead, PeriodState::closed, Outcome::out_of_time},
+        {InputError::none, PeriodState::closed, Outcome::closed},
+        {InputError::none, PeriodState::unknown_account, Outcome::unknown_account},
+        {InputError::none, PeriodState::no_cycle, Outcome::unknown_account},
     };
     for (const Case &c : cases) {
         Item refused = item(account_a, "k", 5);
@@ -152,13 +152,13 @@ TEST(ShareFate, OfARefusalIsTheSameRefusal)
 {
     std::vector<Item> items = items_of_key(2);
     items[0].error = InputError::time_too_old;
-    items[0].period = ItemPeriod::no_cycle;
+    items[0].period = PeriodState::no_cycle;
     link(items);
     refuse(&items[0]);
     share_fate(&items[1]);
     EXPECT_EQ(items[1].outcome, Outcome::out_of_time);
     EXPECT_EQ(items[1].error, InputError::time_too_old);
-    EXPECT_EQ(items[1].period, ItemPeriod::no_cycle);
+    EXPECT_EQ(items[1].period, PeriodState::no_cycle);
 }
 
 TEST(Outcome, HasTheContractsNames)

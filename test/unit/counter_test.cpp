@@ -29,20 +29,20 @@ TEST(CompareCounters, GoesByTheBytesOfTheAccountThenByThePeriod)
 
 TEST(Add, SumsUsageAndItsReversal)
 {
-    Totals sum = {-INT64_MAX, -INT32_MAX, -1};
+    Usage sum = {-INT64_MAX, -INT32_MAX, -1};
     EXPECT_TRUE(add(&sum, {INT64_MAX, INT32_MAX, 1}));
-    EXPECT_EQ(sum, (Totals{0, 0, 0}));
+    EXPECT_EQ(sum, (Usage{0, 0, 0}));
 }
 
 TEST(Add, LeavesASumThatWouldOverflowUnchanged)
 {
-    Totals sum = {INT64_MAX - 1, 5, INT64_MIN};
+    Usage sum = {INT64_MAX - 1, 5, INT64_MIN};
     EXPECT_FALSE(add(&sum, {2, 0, 0}));
     EXPECT_FALSE(add(&sum, {0, INT64_MAX, 0}));
     EXPECT_FALSE(add(&sum, {0, 0, -1}));
-    EXPECT_EQ(sum, (Totals{INT64_MAX - 1, 5, INT64_MIN}));
+    EXPECT_EQ(sum, (Usage{INT64_MAX - 1, 5, INT64_MIN}));
     EXPECT_TRUE(add(&sum, {1, 1, 1}));
-    EXPECT_EQ(sum, (Totals{INT64_MAX, 6, INT64_MIN + 1}));
+    EXPECT_EQ(sum, (Usage{INT64_MAX, 6, INT64_MIN + 1}));
 }
 
 TEST(Fits, UpToTheLastTokenAndNotAbove)
@@ -72,20 +72,20 @@ TEST(IsBelowZero, LooksAtEachTotal)
     EXPECT_TRUE(is_below_zero(wide({5, 5, -1})));
 }
 
-TEST(WideTotals, FitByTheirFinalSumWhateverTheOrder)
+TEST(WideUsage, FitByTheirFinalSumWhateverTheOrder)
 {
-    WideTotals sum = {INT64_MAX, 0, 0};
-    Totals totals;
+    WideUsage sum = {INT64_MAX, 0, 0};
+    Usage totals;
     for (const int64_t tokens : {INT64_MAX, int64_t{5}, -INT64_MAX, -INT64_MAX, int64_t{-5}}) {
         add(&sum, {tokens, 2, -1});
     }
-    ASSERT_TRUE(to_totals(sum, &totals));
-    EXPECT_EQ(totals, (Totals{0, 10, -5}));
+    ASSERT_TRUE(to_usage(sum, &totals));
+    EXPECT_EQ(totals, (Usage{0, 10, -5}));
 
     add(&sum, {INT64_MAX, 0, 0});
-    EXPECT_TRUE(to_totals(sum, &totals));
+    EXPECT_TRUE(to_usage(sum, &totals));
     add(&sum, {1, 0, 0});
-    EXPECT_FALSE(to_totals(sum, &totals));
+    EXPECT_FALSE(to_usage(sum, &totals));
 }
 
 } // namespace

@@ -42,7 +42,7 @@ protected:
 
     static InputError check(int64_t occurred_at, int64_t event_age_max_us = age_max)
     {
-        return check_time({occurred_at, now, event_age_max_us});
+        return check_time(occurred_at, now, event_age_max_us);
     }
 };
 
@@ -72,13 +72,13 @@ TEST_F(CheckTime, DoesNotOverflowAtTheEndsOfTheRange)
     EXPECT_EQ(check(INT64_MAX, longest_age), InputError::time_too_far_ahead);
 }
 
-TEST(Payload, IsEqualOnlyWhenEveryPartIsEqual)
+TEST(Usage, IsEqualOnlyWhenEveryPartIsEqual)
 {
-    const Payload payload = {500, 1, 0};
-    EXPECT_TRUE(payload == (Payload{500, 1, 0}));
-    EXPECT_FALSE(payload == (Payload{501, 1, 0}));
-    EXPECT_FALSE(payload == (Payload{500, 0, 0}));
-    EXPECT_FALSE(payload == (Payload{500, 1, 1}));
+    const Usage payload = {500, 1, 0};
+    EXPECT_TRUE(payload == (Usage{500, 1, 0}));
+    EXPECT_FALSE(payload == (Usage{501, 1, 0}));
+    EXPECT_FALSE(payload == (Usage{500, 0, 0}));
+    EXPECT_FALSE(payload == (Usage{500, 1, 1}));
 }
 
 } // namespace
