@@ -5,7 +5,6 @@
 #include <array>
 #include <cstdio>
 #include <map>
-#include <memory>
 #include <sstream>
 #include <string>
 #include <vector>
@@ -114,13 +113,13 @@ struct Expectation {
 
 std::vector<Expectation> expectations_of_model()
 {
-    const std::unique_ptr<FILE, int (*)(FILE *)> pipe(
-        popen("python3 " SOURCE_DIRECTORY "/test/model/lock_model.py waits", "r"), pclose);
+    FILE *pipe = popen("python3 " SOURCE_DIRECTORY "/test/model/lock_model.py waits", "r");
     std::string output;
     std::array<char, 4096> buffer;
-    while (pipe != nullptr && fgets(buffer.data(), buffer.size(), pipe.get()) != nullptr) {
+    while (pipe != nullptr && fgets(buffer.data(), buffer.size(), pipe) != nullptr) {
         output += buffer.data();
     }
+    EXPECT_TRUE(pipe != nullptr && pclose(pipe) == 0);
     std::vector<Expectation> expectations;
     std::istringstream lines(output);
     std::string call, name, mode, waits;

@@ -1,10 +1,10 @@
 #include "requests.hpp"
 
 #include <cerrno>
-#include <cstdio>
 #include <cstring>
-#include <memory>
 #include <random>
+#include <fstream>
+#include <sstream>
 #include <stdexcept>
 #include <string_view>
 #include <utility>
@@ -21,19 +21,15 @@ namespace
 
 std::string read_file(const std::string &path)
 {
-    const std::unique_ptr<std::FILE, decltype(&std::fclose)> file(std::fopen(path.c_str(), "rb"),
-                                                                  std::fclose);
-    std::string contents;
-    if (file != nullptr) {
-        char buffer[65536];
-        for (size_t size; (size = std::fread(buffer, 1, sizeof buffer, file.get())) > 0;) {
-            contents.append(buffer, size);
-        }
+    std::ifstream file(path, std::ios::binary);
+    std::ostringstream contents;
+    if (file && file.peek() != std::ifstream::traits_type::eof()) {
+        contents << file.rdbuf();
     }
-    if (file == nullptr || std::ferror(file.get()) != 0) {
+    if (!file.is_open() || file.bad() || contents.fail()) {
         throw std::runtime_error(path + ": " + std::strerror(errno));
     }
-    return contents;
+    return contents.str();
 }
 
 } // namespace
