@@ -8,7 +8,6 @@
 #include "pg/arguments.hpp"
 #include "pg/errors.hpp"
 #include "pg/events.hpp"
-#include "pg/period_cache.hpp"
 #include "pg/periods.hpp"
 #include "pg/spi.hpp"
 
@@ -100,7 +99,6 @@ void record_opening_totals(Datum account_id, const Period &period, const core::U
 Datum open_period(Datum account_id, const Period &period, const core::Usage &totals)
 {
     Cycle cycle;
-    suspend_period_cache();
     register_accounts(&account_id, 1);
     lock_accounts(&account_id, &cycle, 1);
     Assert(cycle.is_known);

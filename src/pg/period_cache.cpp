@@ -28,7 +28,6 @@ constexpr long cached_periods_max = 16384;
 
 HTAB *cached_periods;
 Oid cached_table; /* InvalidOid: the cache is out of date */
-bool is_suspended;
 
 void make_empty_cache()
 {
@@ -52,13 +51,6 @@ void forget_table(Datum, Oid relation)
     }
 }
 
-void resume(XactEvent event, void *)
-{
-    if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT || event == XACT_EVENT_PREPARE) {
-        is_suspended = false;
-    }
-}
-
 } // namespace
 
 bool find_cached_period(Datum account_id, TimestampTz time, core::Span *period)
@@ -75,9 +67,9 @@ bool find_cached_period(Datum account_id, TimestampTz time, core::Span *period)
     return true;
 }
 
-void cache_period(Datum account_id, const core::Span &period)
+void cache_period(Datum account_id, const core::Span &period, TransactionId written_by)
 {
-    if (is_suspended) {
+    if (TransactionIdIsCurrentTransactionId(written_by)) {
         return;
     }
     if (cached_table == InvalidOid || hash_get_num_entries(cached_periods) >= cached_periods_max) {
@@ -88,11 +80,6 @@ void cache_period(Datum account_id, const core::Span &period)
     cached->period = period;
 }
 
-void suspend_period_cache()
-{
-    is_suspended = true;
-}
-
 void clear_period_cache()
 {
     cached_table = InvalidOid;
@@ -101,7 +88,6 @@ void clear_period_cache()
 void register_period_cache_callbacks()
 {
     CacheRegisterRelcacheCallback(forget_table, Datum(0));
-    RegisterXactCallback(resume, nullptr);
 }
 
 } // namespace usage_ledger

@@ -17,11 +17,11 @@ namespace usage_ledger
 /* Finds a cached period that covers a time. It was open when it was cached. */
 bool find_cached_period(Datum account_id, TimestampTz time, core::Span *period);
 
-/* Caches an open period, unless the cache is suspended. */
-void cache_period(Datum account_id, const core::Span &period);
-
-/* Before a session opens periods: nothing is cached for the rest of the transaction. */
-void suspend_period_cache();
+/*
+ * Caches an open period. The xmin of its row says who wrote it: a period that this
+ * transaction has written, by a function or by hand, may roll back and is not cached.
+ */
+void cache_period(Datum account_id, const core::Span &period, TransactionId written_by);
 
 /* After a period turns out to be missing: it may be in the cache. */
 void clear_period_cache();

@@ -130,7 +130,7 @@ bool find_period_at_or_before(Datum account_id, TimestampTz time, Period *period
     /* Its first row is the result. To stop there costs less than a LIMIT. */
     static Statement statement = {
         "usage_periods",
-        "SELECT period_start, period_end, closed_at FROM %s"
+        "SELECT period_start, period_end, closed_at, xmin FROM %s"
         " WHERE account_id OPERATOR(pg_catalog.=) $1 AND period_start OPERATOR(pg_catalog.<=) $2"
         " ORDER BY period_start DESC",
         {UUIDOID, TIMESTAMPTZOID}};
@@ -154,7 +154,8 @@ bool find_period(Datum account_id, TimestampTz time, Period *period)
         return false;
     }
     if (!period->is_closed) {
-        cache_period(account_id, {period->start, period->end});
+        cache_period(account_id, {period->start, period->end},
+                     DatumGetTransactionId(required_column(4)));
     }
     return true;
 }
@@ -163,10 +164,10 @@ void find_periods(PeriodLookup *lookups, size_t count)
 {
     static Statement statement = {
         "usage_periods",
-        "SELECT k.ordinal, p.period_start, p.period_end, p.closed_at"
+        "SELECT k.ordinal, p.period_start, p.period_end, p.closed_at, p.xmin"
         " FROM unnest($1, $2) WITH ORDINALITY AS k (account_id, time, ordinal)"
         " CROSS JOIN LATERAL"
-        " (SELECT p.period_start, p.period_end, p.closed_at FROM %s AS p"
+        " (SELECT p.period_start, p.period_end, p.closed_at, p.xmin FROM %s AS p"
         " WHERE p.account_id OPERATOR(pg_catalog.=) k.account_id"
         " AND p.period_start OPERATOR(pg_catalog.<=) k.time"
         " ORDER BY p.period_start DESC LIMIT 1) AS p",
@@ -207,7 +208,8 @@ void find_periods(PeriodLookup *lookups, size_t count)
         lookup->state = period.is_closed ? core::PeriodState::closed : core::PeriodState::open;
         lookup->period = period;
         if (!period.is_closed) {
-            cache_period(lookup->account_id, {period.start, period.end});
+            cache_period(lookup->account_id, {period.start, period.end},
+                         DatumGetTransactionId(required_column(5, row)));
         }
     }
 }
@@ -215,7 +217,6 @@ void find_periods(PeriodLookup *lookups, size_t count)
 void open_periods(PeriodLookup *lookups, size_t count)
 {
     Assert(std::is_sorted(lookups, lookups + count, comes_before));
-    suspend_period_cache();
     const Cycle *cycles = lock_cycles(lookups, count);
 
     /* The sessions that had the locks before may have opened them. */

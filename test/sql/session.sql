@@ -122,7 +122,7 @@ RESET usage_ledger.settlement;
 -- After a TRUNCATE no call fails.
 TRUNCATE usage_accounts, usage_periods, usage_events, usage_pending;
 SELECT outcome, tokens_used FROM increment_usage(:a, 1, 'sixth');
--- A period whose opening is rolled back is not cached.
+-- A period whose opening is rolled back is not cached,
 TRUNCATE usage_accounts, usage_periods, usage_events, usage_pending;
 BEGIN;
 SAVEPOINT opened;
@@ -134,4 +134,27 @@ ROLLBACK;
 SELECT outcome, tokens_used FROM increment_usage(:a, 1, 'ninth');
 SELECT outcome, tokens_used FROM increment_usage(:a, 1, 'tenth', p_occurred_at => now() - interval '32 days');
 SELECT outcome, tokens_used FROM increment_usage(:a, 1, 'eleventh');
+-- nor is one that was written by hand: inserted in the transaction or in a savepoint, with a
+-- batch, or given other bounds.
+TRUNCATE usage_accounts, usage_periods, usage_events, usage_pending;
+BEGIN;
+INSERT INTO usage_periods (account_id, period_start, period_end) VALUES (:a, now() - interval '1 day', now() + interval '1 day');
+SELECT outcome, tokens_used FROM increment_usage(:a, 1, 'by hand');
+ROLLBACK;
+SELECT outcome, tokens_used FROM increment_usage(:a, 1, 'by hand');
+TRUNCATE usage_accounts, usage_periods, usage_events, usage_pending;
+BEGIN;
+SAVEPOINT inserted;
+INSERT INTO usage_periods (account_id, period_start, period_end) VALUES (:a, now() - interval '1 day', now() + interval '1 day');
+SELECT outcome, tokens_used FROM increment_usage_batch(ARRAY[:a]::uuid[], '{1}', '{by hand}');
+ROLLBACK TO inserted;
+SELECT outcome, tokens_used FROM increment_usage_batch(ARRAY[:a]::uuid[], '{1}', '{by hand}');
+COMMIT;
+\set b '''ffffffff-0000-0000-0000-000000000002'''
+SELECT tokens_used FROM open_usage_period(:b, current_date - 20, current_date - 10, 1);
+BEGIN;
+UPDATE usage_periods SET period_start = current_date - 21 WHERE account_id = :b AND period_start = current_date - 20;
+SELECT outcome, tokens_used FROM increment_usage(:b, 1, 'other bounds', p_occurred_at => current_date - 15);
+ROLLBACK;
+SELECT outcome, tokens_used FROM increment_usage(:b, 1, 'other bounds', p_occurred_at => current_date - 15);
 SELECT * FROM verify_usage();
