@@ -78,6 +78,11 @@ SELECT attrelid::regclass AS table, attname, attcollation::regcollation
   FROM pg_attribute WHERE attrelid::regclass IN ('usage_events'::regclass, 'usage_events_pkey'::regclass) AND attcollation <> 0
  ORDER BY attrelid::regclass::text, attnum;
 
+-- Every index is a B-tree: a BRIN index of events would lose rows while it is summarized.
+SELECT indexrelid::regclass AS index, pg_get_indexdef(indexrelid) AS definition
+  FROM pg_index WHERE indrelid IN ('usage_accounts'::regclass, 'usage_periods'::regclass, 'usage_events'::regclass, 'usage_pending'::regclass)
+ ORDER BY indexrelid::regclass::text COLLATE "C";
+
 -- Settings and their defaults. Everyone may set one of them.
 SELECT name, setting, unit, context, min_val, max_val, enumvals FROM pg_settings WHERE name LIKE 'usage_ledger.%' ORDER BY name COLLATE "C";
 SET usage_ledger.unknown_account = 'ignore';
