@@ -270,10 +270,11 @@ opened follows the new cycle, clipped to the gap that it falls in.
 
 Arguments:
   p_account_id     the account
-  p_period_length  1 second to 100 years, no field negative
-  p_period_anchor  a time at which some period starts, in the years 1 to 9999; NULL means
-                   midnight of Monday, 1 January 2001 in p_time_zone, so that months,
-                   ISO weeks and days are those of the calendar
+  p_period_length  1 second to 100 years in whole milliseconds, no field negative
+  p_period_anchor  a time at which some period starts, in the years 1 to 9999; it is
+                   truncated to a millisecond, because some clients keep no more. NULL
+                   means midnight of Monday, 1 January 2001 in p_time_zone, so that
+                   months, ISO weeks and days are those of the calendar
   p_time_zone      name of the time zone in which months and days are added, as in
                    pg_timezone_names
 
@@ -292,7 +293,8 @@ RETURNS @extschema@.usage_periods
 LANGUAGE C VOLATILE PARALLEL UNSAFE SECURITY DEFINER
 AS 'MODULE_PATHNAME', 'usage_ledger_open_usage_period';
 COMMENT ON FUNCTION @extschema@.open_usage_period(uuid, timestamptz, timestamptz, bigint, bigint, bigint) IS
-'Opens one period of an account, optionally with totals, and returns the period''s row.
+'Opens one period of an account, optionally with totals, and returns the period''s row. The
+same call again returns the same row.
 
 An unknown account is registered. Opening totals are those carried over from another
 system. They are recorded as an event too, so that the events explain the counter. Its key
@@ -300,8 +302,8 @@ is "opening:" followed by the start of the period.
 
 Arguments:
   p_account_id    the account
-  p_period_start  first instant of the period
-  p_period_end    first instant after it
+  p_period_start  first instant of the period, in whole milliseconds
+  p_period_end    first instant after it, in whole milliseconds
   p_tokens_used   opening tokens, 0 to 2^63 - 1
   p_reports_used  opening reports, 0 to 2^31 - 1
   p_chats_used    opening chats, 0 to 2^31 - 1
@@ -309,8 +311,8 @@ Arguments:
 Errors (nothing is written):
   UL001  the key of the opening event is already used
   22004  an argument is NULL
-  22023  the end is not after the start, a bound is infinite, or a total is outside its
-         limits
+  22023  the end is not after the start, a bound is infinite or finer than a
+         millisecond, or a total is outside its limits
   23P01  the period overlaps one that exists';
 
 CREATE FUNCTION @extschema@.settle_usage(p_max_rows integer DEFAULT 100000)

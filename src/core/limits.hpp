@@ -8,6 +8,7 @@
 namespace usage_ledger::core
 {
 
+constexpr int64_t microseconds_per_millisecond = 1000;
 constexpr int64_t microseconds_per_second = 1000000;
 constexpr int64_t microseconds_per_day = 86400 * microseconds_per_second;
 

@@ -26,11 +26,23 @@ bool period_length_is_valid(const PeriodLength &length)
     /* Each field is within the limit, so their sum cannot overflow. */
     if (length.months < 0 || length.months > period_length_max_us / month_average_us ||
         length.days < 0 || length.days > period_length_max_us / microseconds_per_day ||
-        length.time_us < 0 || length.time_us > period_length_max_us) {
+        length.time_us < 0 || length.time_us > period_length_max_us ||
+        !is_whole_milliseconds(length.time_us)) {
         return false;
     }
     int64_t average_us = average_length_us(length);
     return average_us >= period_length_min_us && average_us <= period_length_max_us;
+}
+
+bool is_whole_milliseconds(int64_t time)
+{
+    return time % microseconds_per_millisecond == 0;
+}
+
+int64_t truncate_to_millisecond(int64_t time)
+{
+    const int64_t part = time % microseconds_per_millisecond;
+    return time - part - (part < 0 ? microseconds_per_millisecond : 0);
 }
 
 bool anchor_is_valid(int64_t anchor)

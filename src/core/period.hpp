@@ -28,8 +28,15 @@ struct Span {
 /* What is known of the period that covers a time. */
 enum class PeriodState { missing, open, closed, unknown_account, no_cycle };
 
-/* No field negative, and within the limits when a month has its average length. */
+/* In whole milliseconds, no field negative, and within the limits if months are average. */
 bool period_length_is_valid(const PeriodLength &length);
+
+/*
+ * Bounds of periods have no part of a millisecond, because clients such as JavaScript's Date
+ * keep none, and must find the period by the bound that they were given.
+ */
+bool is_whole_milliseconds(int64_t time);
+int64_t truncate_to_millisecond(int64_t time);
 
 /* Finite, and far enough from the ends of the range to compute boundaries from it. */
 bool anchor_is_valid(int64_t anchor);

@@ -26,6 +26,12 @@ void check_bounds(Datum account_id, const Period &period)
             psprintf("period from %s to %s", time_text(period.start), time_text(period.end)),
             "Pass the first instant of the period and the first after it.");
     }
+    if (!core::is_whole_milliseconds(period.start) || !core::is_whole_milliseconds(period.end)) {
+        raise_invalid_argument(
+            account_id, "bounds of a period must be whole milliseconds",
+            psprintf("period from %s to %s", time_text(period.start), time_text(period.end)),
+            "Truncate the bounds to a millisecond, as clients may do when they pass them back.");
+    }
 }
 
 void check_totals(Datum account_id, const core::Usage &totals)
@@ -39,14 +45,33 @@ void check_totals(Datum account_id, const core::Usage &totals)
     }
 }
 
-void check_overlap(Datum account_id, const Period &period)
+/* The idempotency key of the event that records the opening totals. */
+Datum opening_key(const Period &period)
 {
-    /* Of the periods that start before the new one ends, only the last can overlap it. */
-    Period existing;
-    if (!find_period_at_or_before(account_id, period.end - 1, &existing) ||
-        existing.end <= period.start) {
-        return;
-    }
+    return CStringGetTextDatum(psprintf("opening:%s", time_text(period.start)));
+}
+
+/* Whether a period that exists was opened with these bounds and totals. */
+bool was_opened_so(Datum account_id, const Period &existing, const Period &period,
+                   const core::Usage &totals)
+{
+    CountedEvent opening = {};
+    (void)find_counted_event(account_id, opening_key(period), &opening);
+    return existing.start == period.start && existing.end == period.end &&
+           opening.payload == totals;
+}
+
+Datum row_of_period(const core::CounterId &counter)
+{
+    static Statement statement = {"usage_periods",
+                                  "SELECT period FROM %s AS period" WHERE_COUNTER,
+                                  {UUIDOID, TIMESTAMPTZOID}};
+    run_for_counter(&statement, counter);
+    return returned_row();
+}
+
+[[noreturn]] void raise_overlap(Datum account_id, const Period &existing)
+{
     ereport(ERROR,
             (errcode(ERRCODE_EXCLUSION_VIOLATION),
              errmsg("billing period overlaps one that exists"),
@@ -82,7 +107,7 @@ void record_opening_totals(Datum account_id, const Period &period, const core::U
     }
     const Event event = {
         account_id,
-        CStringGetTextDatum(psprintf("opening:%s", time_text(period.start))),
+        opening_key(period),
         {totals.tokens, static_cast<int32>(totals.reports), static_cast<int32>(totals.chats)},
         period.start,
     };
@@ -102,7 +127,15 @@ Datum open_period(Datum account_id, const Period &period, const core::Usage &tot
     register_accounts(&account_id, 1);
     lock_accounts(&account_id, &cycle, 1);
     Assert(cycle.is_known);
-    check_overlap(account_id, period);
+    /* Of the periods that start before the new one ends, only the last can overlap it. */
+    Period existing;
+    if (find_period_at_or_before(account_id, period.end - 1, &existing) &&
+        existing.end > period.start) {
+        if (was_opened_so(account_id, existing, period, totals)) {
+            return row_of_period(counter_id(account_id, period.start));
+        }
+        raise_overlap(account_id, existing);
+    }
     record_opening_totals(account_id, period, totals);
     return insert_period(account_id, period, totals);
 }

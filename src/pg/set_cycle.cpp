@@ -30,7 +30,7 @@ Cycle cycle_of_arguments(FunctionCallInfo fcinfo)
         raise_invalid_argument(
             account_id, "period length is outside its limits",
             DatumGetCString(DirectFunctionCall1(interval_out, PG_GETARG_DATUM(1))),
-            "Pass 1 second to 100 years, with no field negative.");
+            "Pass 1 second to 100 years in whole milliseconds, with no field negative.");
     }
     if (!time_zone_is_known(cycle.time_zone)) {
         raise_invalid_argument(account_id, "time zone is unknown",
@@ -39,7 +39,9 @@ Cycle cycle_of_arguments(FunctionCallInfo fcinfo)
     }
     cycle.period_anchor =
         PG_ARGISNULL(2) ? calendar_anchor(cycle.time_zone) : PG_GETARG_TIMESTAMPTZ(2);
-    if (!core::anchor_is_valid(cycle.period_anchor)) {
+    if (core::anchor_is_valid(cycle.period_anchor)) {
+        cycle.period_anchor = core::truncate_to_millisecond(cycle.period_anchor);
+    } else {
         raise_invalid_argument(account_id, "period anchor is outside its limits",
                                time_text(cycle.period_anchor),
                                "Pass a time of the years 1 to 9999 when some period starts, or "

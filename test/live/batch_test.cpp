@@ -124,8 +124,10 @@ TEST(Batch, RunsAConstantNumberOfStatements)
     /* A full counter refuses both items of each pair, after the event has been recorded. */
     connection.value("CREATE TABLE full_accounts AS SELECT gen_random_uuid() AS account_id, n"
                      " FROM generate_series(1, 201) AS n");
-    connection.value("SELECT count(open_usage_period(account_id, now() - interval '1 second',"
-                     " now() + interval '1 hour', 9223372036854775807)) FROM full_accounts");
+    connection.value("SELECT count(open_usage_period(account_id, date_trunc('milliseconds', now()) "
+                     "- interval '1 second',"
+                     " date_trunc('milliseconds', now()) + interval '1 hour', "
+                     "9223372036854775807)) FROM full_accounts");
     const char *refused_items =
         "SELECT count(*) FROM (SELECT array_agg(account_id ORDER BY n, item) AS accounts,"
         " array_agg(1::bigint) AS tokens, array_agg('k'::text) AS keys,"

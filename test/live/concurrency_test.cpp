@@ -134,10 +134,10 @@ TEST_F(Concurrency, AtAPeriodEndEveryEventIsCountedInItsOwnPeriod)
     std::string end;
     const auto open_period = [&] {
         observer.value("BEGIN");
-        end =
-            observer.value("SELECT period_end FROM open_usage_period($1, now() - interval '1 day',"
-                           " now() + interval '1 second')",
-                           {account});
+        end = observer.value("SELECT period_end FROM open_usage_period($1, "
+                             "date_trunc('milliseconds', now()) - interval '1 day',"
+                             " date_trunc('milliseconds', now()) + interval '1 second')",
+                             {account});
         observer.value("SELECT increment_usage($1, 1, 'first')", {account});
         observer.value("COMMIT");
     };

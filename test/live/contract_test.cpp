@@ -59,9 +59,10 @@ TEST_F(Contract, EveryErrorHasItsSqlstateDetailAndHint)
     increment(connection, account, 1, "taken");
     increment(connection, closed, 1, "before");
     connection.value("UPDATE usage_periods SET closed_at = now() WHERE account_id = $1", {closed});
-    connection.value("SELECT open_usage_period($1, now() - interval '1 day',"
-                     " now() + interval '1 day', 9223372036854775807)",
-                     {full});
+    connection.value(
+        "SELECT open_usage_period($1, date_trunc('milliseconds', now()) - interval '1 day',"
+        " date_trunc('milliseconds', now()) + interval '1 day', 9223372036854775807)",
+        {full});
 
     /* DETAIL must name the account, and the key if the call has one. */
     const auto expect_error = [](const std::string &sqlstate, const Value &of_account,
@@ -103,9 +104,10 @@ TEST_F(Contract, EveryErrorHasItsSqlstateDetailAndHint)
     expect_error("UL002", unknown, "k", increment(connection, unknown, 1, "k"));
     expect_error("UL004", account, "not counted",
                  connection.run("SELECT void_usage($1, 'not counted', NULL)", {account}));
-    expect_error(
-        "23P01", full, "",
-        connection.run("SELECT open_usage_period($1, now(), now() + interval '1 hour')", {full}));
+    expect_error("23P01", full, "",
+                 connection.run("SELECT open_usage_period($1, date_trunc('milliseconds', now()), "
+                                "date_trunc('milliseconds', now()) + interval '1 hour')",
+                                {full}));
 }
 
 /*

@@ -32,8 +32,8 @@ std::string file(const std::string &name)
 
 std::string migration_script()
 {
-    FILE *pipe =
-        popen(SOURCE_DIRECTORY "/test/tools/snippets.sh " SOURCE_DIRECTORY "/docs/migrating.md", "r");
+    FILE *pipe = popen(
+        SOURCE_DIRECTORY "/test/tools/snippets.sh " SOURCE_DIRECTORY "/docs/migrating.md", "r");
     std::string sql;
     std::array<char, 4096> buffer;
     while (pipe != nullptr && fgets(buffer.data(), buffer.size(), pipe) != nullptr) {

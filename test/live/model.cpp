@@ -285,19 +285,25 @@ Answer Model::open_usage_period(const std::string &account_id, const Span &span,
                                 const Usage &opening)
 {
     if (span.start >= span.end || is_below_zero(opening) || overflows(opening) ||
-        opening.reports > opening_count_max || opening.chats > opening_count_max) {
+        opening.reports > opening_count_max || opening.chats > opening_count_max ||
+        span.start % 1000 != 0 || span.end % 1000 != 0) {
         return error("22023");
     }
+    const bool has_totals = !(opening == Usage());
+    const std::string key = opening_key(span.start);
     Account *account = find(account_id);
     if (account != nullptr) {
         for (const auto &[start, period] : account->periods) {
+            if (start == span.start && period.end == span.end &&
+                opening ==
+                    (account->events.count(key) != 0 ? account->events.at(key).payload : Usage())) {
+                return {"", {row_of(account_id, period, period.counter)}};
+            }
             if (start < span.end && period.end > span.start) {
                 return error("23P01");
             }
         }
     }
-    const bool has_totals = !(opening == Usage());
-    const std::string key = opening_key(span.start);
     if (has_totals && account != nullptr && account->events.count(key) != 0) {
         return error("UL001");
     }

@@ -66,7 +66,8 @@ const char *text_of_settlement(Settlement settlement)
 /* Computes the boundaries of a cycle, as README.md describes them under "Periods". */
 constexpr const char *boundaries_sql =
     "SELECT range.number, cycle.anchor, boundary.time"
-    " FROM (SELECT COALESCE($1::timestamptz, timestamp '2001-01-01' AT TIME ZONE $2) AS anchor,"
+    " FROM (SELECT date_trunc('milliseconds', COALESCE($1::timestamptz, timestamp '2001-01-01' AT "
+    "TIME ZONE $2)) AS anchor,"
     " $2::text AS zone, $3::integer AS months, $4::integer AS days, $5::interval AS rest,"
     " $3::integer * 2629746.0 + $4::integer * 86400.0 + extract(epoch FROM $5::interval) AS length)"
     " AS cycle,"
@@ -322,8 +323,7 @@ private:
             return model_.increment_usage_batch(transaction, call.reports);
         case Function::void_event: {
             const Value &key = call.query.parameters[1];
-            return key ? model_.void_usage(call.accounts[0], *key)
-                       : Answer{"22004", {}};
+            return key ? model_.void_usage(call.accounts[0], *key) : Answer{"22004", {}};
         }
         case Function::close:
             return model_.close_usage_period(transaction, call.accounts[0], *call.start, given);

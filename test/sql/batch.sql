@@ -108,9 +108,9 @@ BEGIN
     FOREACH kind IN ARRAY kinds LOOP
         PERFORM set_usage_cycle(account(kind, n), '1 month') FROM generate_series(1, 12) AS n;
         PERFORM set_usage_cycle(account(kind, n), '7 days', NULL, 'Europe/Berlin') FROM generate_series(13, 20) AS n;
-        PERFORM open_usage_period(account(kind, 5), now() - interval '3 days', now() + interval '1 hour');
+        PERFORM open_usage_period(account(kind, 5), date_trunc('second', now()) - interval '3 days', date_trunc('second', now()) + interval '1 hour');
         UPDATE usage_periods SET closed_at = now() WHERE account_id = account(kind, 5);
-        PERFORM open_usage_period(account(kind, 6), now() - interval '30 days', now() + interval '1 day', 9223372036854775807 - 200);
+        PERFORM open_usage_period(account(kind, 6), date_trunc('second', now()) - interval '30 days', date_trunc('second', now()) + interval '1 day', 9223372036854775807 - 200);
     END LOOP;
     FOR round_number IN 1..6 LOOP
         TRUNCATE items, refusals;

@@ -21,7 +21,7 @@ SELECT tokens_used FROM close_usage_period(:b, '2026-10-01Z');
 UPDATE usage_events SET recorded_at = occurred_at;
 UPDATE usage_events SET recorded_at = '2026-11-02 12:00Z' WHERE idempotency_key = 'run-43:chat';
 -- This period runs for another ten days.
-SELECT tokens_used FROM open_usage_period(:c, now() - interval '5 days', now() + interval '9 days 12 hours', 12345);
+SELECT tokens_used FROM open_usage_period(:c, date_trunc('second', now()) - interval '5 days', date_trunc('second', now()) + interval '9 days 12 hours', 12345);
 
 CREATE ROLE usage_biller;
 GRANT SELECT ON usage_totals, usage_events TO usage_biller;

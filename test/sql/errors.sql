@@ -106,8 +106,12 @@ SELECT failure(format($$SELECT open_usage_period(%L, '2020-01-01Z', '2020-02-01Z
 SELECT failure(format($$SELECT open_usage_period(%L, '2020-01-01Z', '2020-02-01Z', 0, 0, 2147483648)$$, :a));
 
 -- 23P01
-SELECT failure(format($$SELECT open_usage_period(%L, '2019-12-01Z', '2020-01-01 00:00:00.000001Z')$$, :full));
-SELECT failure(format($$SELECT open_usage_period(%L, '2099-12-31 23:59:59.999999Z', '2200-01-01Z')$$, :full));
+SELECT failure(format($$SELECT open_usage_period(%L, '2019-12-01Z', '2020-01-01 00:00:00.001Z')$$, :full));
+SELECT failure(format($$SELECT open_usage_period(%L, '2099-12-31 23:59:59.999Z', '2200-01-01Z')$$, :full));
+-- Bounds and lengths finer than a millisecond, which JavaScript's Date would lose.
+SELECT failure(format($$SELECT open_usage_period(%L, '2019-01-01 00:00:00.0001Z', '2019-02-01Z')$$, :full));
+SELECT failure(format($$SELECT open_usage_period(%L, '2019-01-01Z', '2019-02-01 00:00:00.000001Z')$$, :full));
+SELECT failure(format($$SELECT set_usage_cycle(%L, '1.0005 seconds')$$, :full));
 SELECT failure(format($$SELECT open_usage_period(%L, '2020-01-01Z', '2100-01-01Z')$$, :full));
 SELECT failure(format($$SELECT open_usage_period(%L, '2030-01-01Z', '2031-01-01Z')$$, :full));
 SELECT failure(format($$SELECT open_usage_period(%L, '2000-01-01Z', '2200-01-01Z')$$, :full));

@@ -108,3 +108,24 @@ RESET usage_ledger.max_event_age;
 
 DROP FUNCTION period_of, count_at;
 SELECT * FROM verify_usage();
+
+-- Anchors are truncated to a millisecond, also before the epoch, so that a client which keeps
+-- no more finds the period by the start that it was given.
+\set d '''dddddddd-0000-0000-0000-0000000000d1'''
+SELECT period_anchor FROM set_usage_cycle(:d, '1 month', '2024-01-31 10:00:00.123456Z');
+SELECT period_anchor FROM set_usage_cycle(:d, '1 month', '1999-01-31 10:00:00.123456Z');
+SELECT count(*) AS finer_than_a_millisecond FROM usage_periods
+ WHERE period_start <> date_trunc('milliseconds', period_start) OR period_end <> date_trunc('milliseconds', period_end);
+
+-- The same call opens the same period again. With another bound or other totals it does not.
+SELECT period_start, tokens_used FROM open_usage_period(:d, '2024-01-01', '2024-02-01', 500, 2, 1);
+SELECT period_start, tokens_used FROM open_usage_period(:d, '2024-01-01', '2024-02-01', 500, 2, 1);
+SELECT period_start, tokens_used FROM open_usage_period(:d, '2024-02-01', '2024-03-01');
+SELECT period_start, tokens_used FROM open_usage_period(:d, '2024-02-01', '2024-03-01');
+\set VERBOSITY sqlstate
+SELECT open_usage_period(:d, '2024-01-01', '2024-02-01', 501, 2, 1);
+SELECT open_usage_period(:d, '2024-01-01', '2024-02-01');
+SELECT open_usage_period(:d, '2024-01-01', '2024-01-31', 500, 2, 1);
+SELECT open_usage_period(:d, '2024-02-01', '2024-03-01', 1);
+\set VERBOSITY default
+SELECT * FROM verify_usage(:d);

@@ -77,7 +77,7 @@ is($coordinator->safe_psql('postgres', 'SELECT recorded, expected FROM verify_us
 # moved to the document's list of what works.
 for my $refused (
 	"increment_usage(gen_random_uuid(), 1, 'first use')",
-	"open_usage_period(gen_random_uuid(), now(), now() + interval '1 day')",
+	"open_usage_period(gen_random_uuid(), date_trunc('milliseconds', now()), date_trunc('milliseconds', now()) + interval '1 day')",
 	"close_usage_period($account, (SELECT period_start FROM usage_periods WHERE account_id = $account))",
 	"increment_usage_batch(ARRAY[$account]::uuid[], ARRAY[1], ARRAY['batch'])",
 	'prune_usage_events(now())')

@@ -122,5 +122,17 @@ TEST(Clip, KeepsASpanInsideTheGapAndCutsALargerOne)
     EXPECT_EQ(clip(span, {12, 18}).end, 18);
 }
 
+TEST(TruncateToMillisecond, GoesDownAlsoBeforeTheEpoch)
+{
+    EXPECT_EQ(truncate_to_millisecond(1000), 1000);
+    EXPECT_EQ(truncate_to_millisecond(1999), 1000);
+    EXPECT_EQ(truncate_to_millisecond(0), 0);
+    EXPECT_EQ(truncate_to_millisecond(-1), -1000);
+    EXPECT_EQ(truncate_to_millisecond(-1000), -1000);
+    EXPECT_EQ(truncate_to_millisecond(-1001), -2000);
+    EXPECT_TRUE(is_whole_milliseconds(-2000));
+    EXPECT_FALSE(is_whole_milliseconds(-2001));
+}
+
 } // namespace
 } // namespace usage_ledger::core
