@@ -199,7 +199,8 @@ Outcomes:
             adaptive or deferred); tokens_used is NULL
   replayed  the key was counted before with this payload (tokens, report, chat), and
             nothing changed; tokens_used, period_start and period_end are those of the
-            period that it was counted in
+            period that it was counted in (tokens_used and period_end are NULL if the
+            period was deleted by hand)
 
 Errors (nothing is written):
   UL001  the key was counted before with another payload
@@ -384,6 +385,7 @@ Outcomes:
             is the counter
 
 Errors (nothing is written):
+  UL002  the period of the event was deleted by hand
   UL003  the period of the event is closed
   UL004  no event was counted under this key
   22004  account or key is NULL
@@ -472,9 +474,13 @@ BEGIN
                             pg_catalog.sum(tokens) AS tokens,
                             pg_catalog.sum(reports) AS reports,
                             pg_catalog.sum(chats) AS chats
-                       FROM %1$s.usage_events
-                      WHERE voided_at IS NULL
-                        AND ($1 IS NULL OR account_id OPERATOR(pg_catalog.=) $1)
+                       FROM (SELECT account_id, period_start, tokens, reports, chats
+                               FROM %1$s.usage_events
+                              WHERE voided_at IS NULL
+                              UNION ALL
+                             SELECT account_id, period_start, 0, 0, 0
+                               FROM %1$s.usage_pending) AS used
+                      WHERE $1 IS NULL OR account_id OPERATOR(pg_catalog.=) $1
                       GROUP BY account_id, period_start) AS e
             ON e.account_id OPERATOR(pg_catalog.=) t.account_id
            AND e.period_start OPERATOR(pg_catalog.=) t.period_start
@@ -503,7 +509,8 @@ Arguments:
 
 Returns:
   counter   tokens, reports or chats
-  recorded  the counter plus pending usage; NULL for events whose period does not exist
+  recorded  the counter plus pending usage; NULL for events and pending usage whose period
+            does not exist
   expected  the sum of the events that are not voided';
 
 ------------------------------------------------------------------------------

@@ -48,6 +48,7 @@ struct Item {
     bool has_event; /* of a first item: there is an event of its key */
     Usage counted;  /* if so, what it counted */
     int64_t tokens_used;
+    bool is_counter_missing; /* of a replay: somebody has deleted its period by hand */
 };
 
 /* The order in which every batch takes its keys: by account, then by key, byte by byte. */

@@ -193,8 +193,13 @@ void return_rows(const Batch &batch, const ReturnSetInfo *result)
             CStringGetTextDatum(refusal.detail),
             CStringGetTextDatum(unpack_sql_state(refusal.sqlstate)),
         };
-        const bool nulls[] = {false,      false,      is_refused || item.outcome == Outcome::queued,
-                              is_refused, is_refused, !is_refused,
+        const bool nulls[] = {false,
+                              false,
+                              is_refused || item.outcome == Outcome::queued ||
+                                  item.is_counter_missing,
+                              is_refused,
+                              is_refused || item.is_counter_missing,
+                              !is_refused,
                               !is_refused};
         tuplestore_putvalues(result->setResult, result->setDesc, const_cast<Datum *>(values),
                              const_cast<bool *>(nulls));

@@ -77,6 +77,7 @@ void take_counters(const Counters &counters)
         (void)try_lock_counters(counters.states, counters.count);
     }
     read_counters(counters.states, counters.count, GetLatestSnapshot());
+    require_counters(counters.states, counters.count);
 }
 
 /* The counters that replays answer from and that nothing is added to. */
@@ -133,6 +134,7 @@ void add_up(const ItemList &list, const Counters &added, const Counters &replaye
             counter = counter != nullptr ? counter : find_counter(replayed, *item);
             item->tokens_used = counter->totals.tokens;
             item->period_end = counter->period_end;
+            item->is_counter_missing = counter->is_missing;
         }
     }
 }

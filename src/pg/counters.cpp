@@ -38,22 +38,20 @@ void check_none_is_missing(uint64 missing_count)
                     errhint("Retry the transaction; it opens the period again.")));
 }
 
-/*
- * Runs a statement for those of some counters that are not locked, and fills their state in.
- * Returns how many these are.
- */
-size_t fill_in(Statement *statement, Snapshot snapshot, CounterState *counters, size_t count)
+/* Runs a statement for those of some counters that are not locked, and fills their state in. */
+void fill_in(Statement *statement, Snapshot snapshot, CounterState *counters, size_t count)
 {
     auto *chosen = static_cast<CounterState **>(palloc(count * sizeof(CounterState *)));
     size_t chosen_count = 0;
     for (size_t i = 0; i < count; i++) {
         Assert(i == 0 || counters[i - 1].id < counters[i].id);
         if (!counters[i].is_locked) {
+            counters[i].is_missing = true;
             chosen[chosen_count++] = &counters[i];
         }
     }
     if (chosen_count == 0) {
-        return 0;
+        return;
     }
     const Datum arguments[] = {
         make_array(chosen_count, UUIDOID, [&](size_t i) { return account_of(chosen[i]->id); }),
@@ -61,9 +59,9 @@ size_t fill_in(Statement *statement, Snapshot snapshot, CounterState *counters, 
                    [&](size_t i) { return TimestampTzGetDatum(chosen[i]->id.period_start); }),
     };
     const uint64 row_count = run_in_snapshot(statement, arguments, snapshot);
-    check_none_is_missing(chosen_count - row_count);
     for (uint64 row = 0; row < row_count; row++) {
         CounterState *counter = chosen[DatumGetInt64(required_column(1, row)) - 1];
+        counter->is_missing = false;
         counter->tid = tid_column(2, row);
         counter->period_end = DatumGetTimestampTz(required_column(3, row));
         counter->is_closed = !column_is_null(4, row);
@@ -72,16 +70,15 @@ size_t fill_in(Statement *statement, Snapshot snapshot, CounterState *counters, 
                            DatumGetInt64(required_column(7, row))};
     }
     pfree(chosen);
-    return chosen_count;
 }
 
-void select_counter(const core::CounterId &counter, Snapshot snapshot)
+bool select_counter(const core::CounterId &counter, Snapshot snapshot)
 {
     static Statement statement = {"usage_periods",
                                   "SELECT tokens_used, period_end, closed_at FROM %s" WHERE_COUNTER,
                                   {UUIDOID, TIMESTAMPTZOID}};
     const Datum arguments[] = {account_of(counter), TimestampTzGetDatum(counter.period_start)};
-    check_none_is_missing(1 - run_in_snapshot(&statement, arguments, snapshot));
+    return run_in_snapshot(&statement, arguments, snapshot) == 1;
 }
 
 /* Locks a row version in the active snapshot, and if that waits, its last version. */
@@ -121,16 +118,18 @@ void describe_overflow(void *subject)
 
 } // namespace
 
-CounterReading read_counter(const core::CounterId &counter)
+bool read_counter(const core::CounterId &counter, CounterReading *reading)
 {
-    select_counter(counter, nullptr);
-    return {DatumGetInt64(required_column(1)), DatumGetTimestampTz(required_column(2)),
-            !column_is_null(3)};
+    if (!select_counter(counter, nullptr)) {
+        return false;
+    }
+    *reading = {DatumGetInt64(required_column(1)), DatumGetTimestampTz(required_column(2))};
+    return true;
 }
 
 bool is_closed_now(const core::CounterId &counter)
 {
-    select_counter(counter, GetLatestSnapshot());
+    check_none_is_missing(select_counter(counter, GetLatestSnapshot()) ? 0 : 1);
     return !column_is_null(3);
 }
 
@@ -204,6 +203,7 @@ bool lock_counter_to_close(const core::CounterId &counter, CounterState *state)
         return false;
     }
     *state = {counter,
+              false,
               true,
               !column_is_null(3),
               tid_column(1, 0),
@@ -231,6 +231,7 @@ void lock_counters(CounterState *counters, size_t count)
                                   SELECT_COUNTERS(" FOR NO KEY UPDATE"),
                                   {UUIDARRAYOID, TIMESTAMPTZARRAYOID}};
     fill_in(&statement, nullptr, counters, count);
+    require_counters(counters, count);
     for (size_t i = 0; i < count; i++) {
         counters[i].is_locked = true;
     }
@@ -250,7 +251,7 @@ size_t try_lock_counters(CounterState *counters, size_t count)
     size_t busy_count = 0;
     Relation periods = table_open(extension_table("usage_periods"), RowExclusiveLock);
     for (size_t i = 0; i < count; i++) {
-        if (!counters[i].is_locked) {
+        if (!counters[i].is_locked && !counters[i].is_missing) {
             counters[i].is_locked =
                 lock_row(periods, counters[i].tid, LockTupleNoKeyExclusive, LockWaitSkip) == TM_Ok;
             busy_count += counters[i].is_locked ? 0 : 1;
@@ -266,6 +267,13 @@ void read_counters(CounterState *counters, size_t count, Snapshot snapshot)
     static Statement statement = {
         "usage_periods", SELECT_COUNTERS(" OFFSET 0"), {UUIDARRAYOID, TIMESTAMPTZARRAYOID}};
     fill_in(&statement, snapshot, counters, count);
+}
+
+void require_counters(const CounterState *counters, size_t count)
+{
+    check_none_is_missing(
+        std::count_if(counters, counters + count,
+                      [](const CounterState &counter) { return counter.is_missing; }));
 }
 
 void hold_counters(const core::CounterId *counters, size_t count)

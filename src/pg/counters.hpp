@@ -16,20 +16,20 @@ namespace usage_ledger
 /* A counter, as it was when it was read or locked. */
 struct CounterState {
     core::CounterId id;
-    bool is_locked; /* until the end of the transaction; the row is at tid then */
+    bool is_missing; /* it has no row, and nothing else is set */
+    bool is_locked;  /* until the end of the transaction; the row is at tid then */
     bool is_closed;
     ItemPointerData tid;
     TimestampTz period_end;
     core::Usage totals;
 };
 
-/* Reads a counter without its lock. */
+/* Reads a counter without its lock. False: there is none, so somebody has deleted it by hand. */
 struct CounterReading {
     int64 tokens_used;
     TimestampTz period_end;
-    bool is_closed;
 };
-CounterReading read_counter(const core::CounterId &counter);
+bool read_counter(const core::CounterId &counter, CounterReading *reading);
 
 /* Whether a counter is closed now, also where the transaction's snapshot is older. */
 bool is_closed_now(const core::CounterId &counter);
@@ -68,13 +68,16 @@ core::Usage totals_of(const core::CounterId &counter, const core::WideUsage &sum
 void lock_counters(CounterState *counters, size_t count);
 
 /*
- * Locks those counters that are not locked yet, unless another session holds them. Never
- * waits. Returns how many are held by others.
+ * Locks those counters that are not locked yet, unless another session holds them or they are
+ * missing. Never waits. Returns how many are held by others.
  */
 size_t try_lock_counters(CounterState *counters, size_t count);
 
 /* Reads those counters that are not locked, in a snapshot or as the transaction sees them. */
 void read_counters(CounterState *counters, size_t count, Snapshot snapshot = nullptr);
+
+/* Raises 40001 if one is missing: it was deleted by hand since its period was found. */
+void require_counters(const CounterState *counters, size_t count);
 
 /* Holds periods open by their counters' rows, FOR KEY SHARE. Waits for a close. */
 void hold_counters(const core::CounterId *counters, size_t count);

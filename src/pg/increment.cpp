@@ -35,6 +35,7 @@ struct Answer {
     int64 tokens_used; /* unless the usage is queued */
     TimestampTz period_start;
     TimestampTz period_end;
+    bool is_counter_missing; /* somebody has deleted it by hand */
 };
 
 [[noreturn]] void raise_conflict(const Event &event, const core::Usage &counted)
@@ -74,9 +75,11 @@ bool answer_replay(const Event &event, Answer *answer)
     if (!(counted.payload == event.payload)) {
         raise_conflict(event, counted.payload);
     }
-    const CounterReading counter = read_counter(counter_id(event.account_id, counted.period_start));
+    CounterReading counter = {};
+    const bool has_counter =
+        read_counter(counter_id(event.account_id, counted.period_start), &counter);
     *answer = {core::Outcome::replayed, counter.tokens_used, counted.period_start,
-               counter.period_end};
+               counter.period_end, !has_counter};
     return true;
 }
 
@@ -87,7 +90,7 @@ Answer add_event(const Event &event, const Period &period, bool is_first_write)
     if (settlement.outcome == core::Outcome::closed) {
         raise_period_closed(event, period);
     }
-    return {settlement.outcome, settlement.tokens_used, period.start, period.end};
+    return {settlement.outcome, settlement.tokens_used, period.start, period.end, false};
 }
 
 Answer count_event(const Event &event)
@@ -186,8 +189,9 @@ Datum datum_of_answer(const Answer &answer)
     const Datum values[] = {
         CStringGetTextDatum(core::name_of(answer.outcome)), Int64GetDatum(answer.tokens_used),
         TimestampTzGetDatum(answer.period_start), TimestampTzGetDatum(answer.period_end)};
-    const bool nulls[lengthof(values)] = {false, answer.outcome == core::Outcome::queued, false,
-                                          false};
+    const bool nulls[lengthof(values)] = {
+        false, answer.outcome == core::Outcome::queued || answer.is_counter_missing, false,
+        answer.is_counter_missing};
     return HeapTupleGetDatum(
         heap_form_tuple(answer_type(), const_cast<Datum *>(values), const_cast<bool *>(nulls)));
 }

@@ -101,16 +101,23 @@ void lock_free_counters(const Sums &sums, int *attempts_left)
 }
 
 /* Not an error: the counter's usage stays pending, and others are settled. */
-void warn_cannot_settle(const Sum &sum, const char *reason)
+void warn_cannot_settle(const Sum &sum, const char *reason,
+                        const char *hint = "It stays pending and is part of usage_totals.")
 {
     ereport(WARNING, (errmsg("pending usage cannot be settled: %s", reason),
                       errdetail("%s: %s.", period_text(sum.rows->counter), usage_text(sum.usage)),
-                      errhint("It stays pending and is part of usage_totals.")));
+                      errhint("%s", hint)));
 }
 
 /* Whether a counter can take a sum now. Warns if it never will. */
 bool can_settle(const Sum &sum, const CounterState &counter)
 {
+    if (counter.is_missing) {
+        warn_cannot_settle(sum, "billing period does not exist",
+                           "It stays pending. Restore the period's row, which was deleted by hand, "
+                           "or delete the pending rows too.");
+        return false;
+    }
     if (!counter.is_locked) {
         return false;
     }

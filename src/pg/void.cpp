@@ -59,6 +59,15 @@ EventName name_of_arguments(FunctionCallInfo fcinfo)
                             "closed periods may have been pruned.")));
 }
 
+[[noreturn]] void raise_period_missing(const EventName &name, const core::CounterId &counter)
+{
+    ereport(ERROR,
+            (errcode(errcode_no_account_or_period),
+             errmsg("billing period of the event does not exist"),
+             errdetail("%s: period from %s.", event_text(name), time_text(counter.period_start)),
+             errhint("Its row was deleted by hand: restore it, or delete the event too.")));
+}
+
 [[noreturn]] void raise_event_invoiced(const EventName &name, TimestampTz period_start)
 {
     ereport(ERROR, (errcode(errcode_period_closed), errmsg("%s", message_period_closed),
@@ -106,8 +115,13 @@ Answer void_counted_event(const EventName &name, NullableDatum reason)
             raise_unknown_event(name);
         }
         const core::CounterId id = counter_id(account_id, counted.period_start);
+        CounterReading reading = {};
+        const bool has_counter = read_counter(id, &reading);
         if (counted.is_voided) {
-            return {"replayed", {Int64GetDatum(read_counter(id).tokens_used), false}};
+            return {"replayed", {Int64GetDatum(reading.tokens_used), !has_counter}};
+        }
+        if (!has_counter) {
+            raise_period_missing(name, id);
         }
         CounterState counter = {};
         counter.id = id;

@@ -101,3 +101,27 @@ SELECT settle_usage(-1);
 SELECT settle_usage(10000001);
 SELECT settle_usage(NULL);
 RESET usage_ledger.settlement;
+
+-- Pending usage whose period was deleted by hand holds up nobody. It is listed, and a replay
+-- of a key of that period is answered.
+BEGIN;
+\set gone '''66666666-0000-0000-0000-0000000000e1'''
+\set other '''66666666-0000-0000-0000-0000000000e2'''
+SET LOCAL usage_ledger.settlement = 'deferred';
+SELECT outcome FROM increment_usage(:gone, 50, 'k');
+DELETE FROM usage_periods WHERE account_id = :gone;
+SELECT outcome FROM increment_usage(:other, 70, 'k');
+\set SHOW_CONTEXT never
+SELECT regexp_replace(settle_usage()::text, '^', 'settled ');
+SELECT tokens_used FROM usage_periods WHERE account_id = :other;
+SELECT count(*) AS pending FROM usage_pending WHERE account_id = :gone;
+SELECT account_id, counter, recorded, expected FROM verify_usage() WHERE account_id IN (:gone, :other);
+SELECT outcome, tokens_used, period_start IS NOT NULL AS has_start, period_end FROM increment_usage(:gone, 50, 'k');
+SELECT outcome, tokens_used, period_end, detail FROM increment_usage_batch(ARRAY[:gone]::uuid[], '{50}', '{k}');
+SAVEPOINT s;
+SELECT void_usage(:gone, 'k', 'test');
+ROLLBACK TO s;
+-- The account is erased by hand as a whole: then only the queue knows of it.
+DELETE FROM usage_events WHERE account_id = :gone;
+SELECT account_id, counter, recorded, expected FROM verify_usage() WHERE account_id IN (:gone, :other);
+ROLLBACK;
