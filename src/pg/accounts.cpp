@@ -97,6 +97,7 @@ void lock_accounts(const Datum *account_ids, Cycle *cycles, size_t count)
 
     Assert(count > 0);
     const Datum ids = make_array(count, UUIDOID, [&](size_t i) { return account_ids[i]; });
+    lock_for_write(&lock);
     const uint64 locked_count = run(&lock, &ids);
     for (size_t i = 0; i < count; i++) {
         cycles[i].is_known = false;

@@ -27,6 +27,7 @@ Datum closed_period(const core::CounterId &counter)
                                   "SELECT period FROM %s AS period" WHERE_COUNTER
                                   " AND closed_at IS NOT NULL",
                                   {UUIDOID, TIMESTAMPTZOID}};
+    lock_for_write(&statement);
     return run_for_counter(&statement, counter) == 0 ? 0 : returned_row();
 }
 

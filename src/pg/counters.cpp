@@ -138,6 +138,7 @@ bool try_lock_counter(const core::CounterId &counter)
     static Statement statement = {"usage_periods",
                                   "SELECT FROM %s" WHERE_COUNTER " FOR NO KEY UPDATE SKIP LOCKED",
                                   {UUIDOID, TIMESTAMPTZOID}};
+    lock_for_write(&statement);
     return run_for_counter(&statement, counter) == 1;
 }
 
@@ -183,6 +184,8 @@ bool lock_counter_to_close(const core::CounterId &counter, CounterState *state)
                                   "SELECT ctid, period_end, closed_at, tokens_used, reports_used, "
                                   "chats_used FROM %s" WHERE_COUNTER,
                                   {UUIDOID, TIMESTAMPTZOID}};
+
+    lock_for_write(&statement);
 
     /* Keeps the row version that it reads from being vacuumed before it is locked. */
     PushActiveSnapshot(GetTransactionSnapshot());
@@ -230,6 +233,7 @@ void lock_counters(CounterState *counters, size_t count)
     static Statement statement = {"usage_periods",
                                   SELECT_COUNTERS(" FOR NO KEY UPDATE"),
                                   {UUIDARRAYOID, TIMESTAMPTZARRAYOID}};
+    lock_for_write(&statement);
     fill_in(&statement, nullptr, counters, count);
     require_counters(counters, count);
     for (size_t i = 0; i < count; i++) {
@@ -244,12 +248,13 @@ void lock_counters(CounterState *counters, size_t count)
  */
 size_t try_lock_counters(CounterState *counters, size_t count)
 {
+    Relation periods = table_open(extension_table("usage_periods"), RowExclusiveLock);
+
     /* Keeps the row versions that it reads from being vacuumed before they are locked. */
     PushActiveSnapshot(GetTransactionSnapshot());
     read_counters(counters, count);
 
     size_t busy_count = 0;
-    Relation periods = table_open(extension_table("usage_periods"), RowExclusiveLock);
     for (size_t i = 0; i < count; i++) {
         if (!counters[i].is_locked && !counters[i].is_missing) {
             counters[i].is_locked =
@@ -286,6 +291,7 @@ void hold_counters(const core::CounterId *counters, size_t count)
         make_array(count, TIMESTAMPTZOID,
                    [&](size_t i) { return TimestampTzGetDatum(counters[i].period_start); }),
     };
+    lock_for_write(&statement); /* adaptive settlement may go on to add to them */
     check_none_is_missing(count - run(&statement, arguments));
 }
 

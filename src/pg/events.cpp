@@ -120,7 +120,8 @@ void delete_events(const ItemPointerData *tids, size_t count)
     run(&statement, &array);
 }
 
-bool find_counted_event(Datum account_id, Datum idempotency_key, CountedEvent *counted)
+bool find_counted_event(Datum account_id, Datum idempotency_key, CountedEvent *counted,
+                        bool will_record)
 {
     static Statement statement = {
         "usage_events",
@@ -128,6 +129,9 @@ bool find_counted_event(Datum account_id, Datum idempotency_key, CountedEvent *c
         " WHERE account_id OPERATOR(pg_catalog.=) $1 AND idempotency_key OPERATOR(pg_catalog.=) $2",
         {UUIDOID, TEXTOID}};
     const Datum arguments[] = {account_id, idempotency_key};
+    if (will_record) {
+        lock_for_write(&statement);
+    }
     if (run(&statement, arguments) == 0) {
         return false;
     }
@@ -149,6 +153,7 @@ void find_counted_events(const Event *events, CountedEvent *counted, bool *is_co
         {UUIDARRAYOID, TEXTARRAYOID}};
     const Datum arguments[] = {account_ids_of(events, count), keys_of(events, count)};
     std::fill_n(is_counted, count, false);
+    lock_for_write(&statement);
     const uint64 row_count = run_in_snapshot(&statement, arguments, snapshot);
     for (uint64 row = 0; row < row_count; row++) {
         const int64 i = DatumGetInt64(required_column(1, row)) - 1;

@@ -49,8 +49,12 @@ struct CountedEvent {
     bool is_voided;
 };
 
-/* Finds what was counted under a key; takes no lock. */
-bool find_counted_event(Datum account_id, Datum idempotency_key, CountedEvent *counted);
+/*
+ * Finds what was counted under a key; locks no row. will_record: the caller goes on to record
+ * an event if there is none.
+ */
+bool find_counted_event(Datum account_id, Datum idempotency_key, CountedEvent *counted,
+                        bool will_record = false);
 
 /*
  * Finds what was counted under the keys of events, in a snapshot or as the transaction sees

@@ -66,10 +66,10 @@ struct Answer {
  * Answers from the first call with this key, if there was one. A retry never gets another
  * answer than its first call, whatever has happened to the clock, the account or the period.
  */
-bool answer_replay(const Event &event, Answer *answer)
+bool answer_replay(const Event &event, Answer *answer, bool will_record = false)
 {
     CountedEvent counted;
-    if (!find_counted_event(event.account_id, event.idempotency_key, &counted)) {
+    if (!find_counted_event(event.account_id, event.idempotency_key, &counted, will_record)) {
         return false;
     }
     if (!(counted.payload == event.payload)) {
@@ -104,7 +104,7 @@ Answer count_event(const Event &event)
 
     if (error != core::InputError::none || !is_found || period.is_closed) {
         /* Not an answer yet: it may be a retry. */
-        if (answer_replay(event, &replay)) {
+        if (answer_replay(event, &replay, true)) {
             return replay;
         }
         if (error != core::InputError::none) {

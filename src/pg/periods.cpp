@@ -135,6 +135,7 @@ bool find_period_at_or_before(Datum account_id, TimestampTz time, Period *period
         " ORDER BY period_start DESC",
         {UUIDOID, TIMESTAMPTZOID}};
     const Datum arguments[] = {account_id, TimestampTzGetDatum(time)};
+    lock_for_write(&statement);
     if (run(&statement, arguments, nullptr, 1) == 0) {
         return false;
     }
@@ -195,6 +196,7 @@ void find_periods(PeriodLookup *lookups, size_t count)
         make_array(uncached_count, TIMESTAMPTZOID,
                    [&](size_t i) { return TimestampTzGetDatum(uncached[i]->time); }),
     };
+    lock_for_write(&statement);
     const uint64 row_count = run(&statement, arguments);
     for (uint64 row = 0; row < row_count; row++) {
         PeriodLookup *lookup = uncached[DatumGetInt64(required_column(1, row)) - 1];

@@ -35,6 +35,7 @@ uint64 lock_prunable_periods(TimestampTz closed_before, int64 period_count_max,
         " ORDER BY closed_at LIMIT $2 FOR NO KEY UPDATE SKIP LOCKED",
         {TIMESTAMPTZOID, INT8OID}};
     const Datum arguments[] = {TimestampTzGetDatum(closed_before), Int64GetDatum(period_count_max)};
+    lock_for_write(&statement);
     const uint64 count = run(&statement, arguments);
     for (uint64 row = 0; row < count; row++) {
         periods[row] =

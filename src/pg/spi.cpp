@@ -103,6 +103,18 @@ bool is_made_for_session(SPIPlanPtr plan)
                                                        source->rewriteRowSecurity == row_security));
 }
 
+bool has_valid_plan(const Statement &statement)
+{
+    return statement.plan != nullptr && SPI_plan_is_valid(statement.plan);
+}
+
+Oid table_of(SPIPlanPtr plan)
+{
+    const auto *source =
+        static_cast<const CachedPlanSource *>(linitial(SPI_plan_get_plan_sources(plan)));
+    return linitial_oid(source->relationOids);
+}
+
 /*
  * The plan of a statement, made when it is first needed and kept for the life of the
  * backend. The server invalidates it when anything that it depends on changes: statistics, a
@@ -111,7 +123,7 @@ bool is_made_for_session(SPIPlanPtr plan)
  */
 SPIPlanPtr plan_of(Statement *statement)
 {
-    if (statement->plan != nullptr && SPI_plan_is_valid(statement->plan)) {
+    if (has_valid_plan(*statement)) {
         if (!is_made_for_session(statement->plan)) {
             make_plan(statement->plan);
         }
@@ -147,6 +159,14 @@ uint64 run_for_counter(Statement *statement, const core::CounterId &counter, uin
 {
     const Datum arguments[] = {account_of(counter), TimestampTzGetDatum(counter.period_start)};
     return run(statement, arguments, nullptr, row_count_max);
+}
+
+void lock_for_write(Statement *statement)
+{
+    /* Before the statement is planned: the planner locks the indexes too. */
+    LockRelationOid(has_valid_plan(*statement) ? table_of(statement->plan)
+                                               : extension_table(statement->table),
+                    RowExclusiveLock);
 }
 
 uint64 run_in_snapshot(Statement *statement, const Datum *arguments, Snapshot snapshot)

@@ -55,6 +55,13 @@ uint64 run_in_snapshot(Statement *statement, const Datum *arguments, Snapshot sn
 uint64 run_for_counter(Statement *statement, const core::CounterId &counter,
                        uint64 row_count_max = 0);
 
+/*
+ * To be called before a statement that only reads or locks rows of a table, where the caller
+ * goes on to write to that table. It takes the table lock of the write first. A REINDEX that
+ * came between the two locks would wait for the first one, and the write for the REINDEX.
+ */
+void lock_for_write(Statement *statement);
+
 /* Columns, numbered from 1, of the returned rows, numbered from 0. */
 Datum required_column(int number, uint64 row = 0);
 bool column_is_null(int number, uint64 row = 0);
