@@ -16,19 +16,20 @@ InputError check_key(int64_t key_length)
     return InputError::none;
 }
 
+bool may_be_restored(InputError error, int64_t key_length)
+{
+    return error == InputError::key_too_long && key_length <= restored_key_length_max;
+}
+
 InputError check_arguments(int64_t tokens, int64_t key_length)
 {
-    const InputError key_error = check_key(key_length);
-    if (key_error != InputError::none) {
-        return key_error;
-    }
     if (tokens < 0) {
         return InputError::tokens_negative;
     }
     if (tokens > event_tokens_max) {
         return InputError::tokens_too_many;
     }
-    return InputError::none;
+    return check_key(key_length);
 }
 
 InputError check_time(int64_t occurred_at, int64_t now, int64_t event_age_max_us)

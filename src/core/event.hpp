@@ -45,7 +45,13 @@ enum class InputError {
 
 InputError check_key(int64_t key_length);
 
-/* Checks what depends on nothing but the arguments. */
+/*
+ * Whether an event with this error may have been counted before, in a database of another
+ * encoding, where its key was shorter. Look the key up before acting on the error.
+ */
+bool may_be_restored(InputError error, int64_t key_length);
+
+/* Checks what depends on nothing but the arguments, and the key last: see may_be_restored. */
 InputError check_arguments(int64_t tokens, int64_t key_length);
 
 /*

@@ -15,6 +15,12 @@ constexpr int64_t microseconds_per_day = 86400 * microseconds_per_second;
 /* An idempotency key, in bytes. */
 constexpr int64_t key_length_max = 255;
 
+/*
+ * A key of that length after a dump and restore: a character that takes one byte in the
+ * encoding of one database takes up to three in UTF8.
+ */
+constexpr int64_t restored_key_length_max = 3 * key_length_max;
+
 /* Tokens in one event: more than any real request; 9 million such events fit a counter. */
 constexpr int64_t event_tokens_max = 1000000000000;
 

@@ -122,7 +122,8 @@ Batch batch_of_arguments(FunctionCallInfo fcinfo)
         };
         item->occurred_at = has_element(times, i) ? DatumGetTimestampTz(times.values[i]) : now;
         item->error = read_name(item, accounts, tokens, keys, i);
-        if (item->error != core::InputError::none) {
+        if (item->error != core::InputError::none &&
+            !core::may_be_restored(item->error, item->key_length)) {
             item->outcome = Outcome::invalid;
         }
     }

@@ -128,7 +128,9 @@ void record_items(const Batch &batch, const ItemList &list, ItemPointerData *tid
 
     for (size_t i = 0; i < firsts.count; i++) {
         Item *item = firsts.items[i];
-        item->error = check_event_time(item->occurred_at);
+        if (item->error == core::InputError::none) {
+            item->error = check_event_time(item->occurred_at);
+        }
     }
     look_up_periods(firsts, find_periods);
     decide_counted(select(firsts, core::needs_key_lookup));

@@ -121,7 +121,7 @@ void delete_events(const ItemPointerData *tids, size_t count)
 }
 
 bool find_counted_event(Datum account_id, Datum idempotency_key, CountedEvent *counted,
-                        bool will_record)
+                        bool will_write)
 {
     static Statement statement = {
         "usage_events",
@@ -129,7 +129,7 @@ bool find_counted_event(Datum account_id, Datum idempotency_key, CountedEvent *c
         " WHERE account_id OPERATOR(pg_catalog.=) $1 AND idempotency_key OPERATOR(pg_catalog.=) $2",
         {UUIDOID, TEXTOID}};
     const Datum arguments[] = {account_id, idempotency_key};
-    if (will_record) {
+    if (will_write) {
         lock_for_write(&statement);
     }
     if (run(&statement, arguments) == 0) {

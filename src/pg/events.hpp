@@ -50,11 +50,11 @@ struct CountedEvent {
 };
 
 /*
- * Finds what was counted under a key; locks no row. will_record: the caller goes on to record
- * an event if there is none.
+ * Finds what was counted under a key; locks no row. will_write: the caller may go on to write
+ * to usage_events.
  */
 bool find_counted_event(Datum account_id, Datum idempotency_key, CountedEvent *counted,
-                        bool will_record = false);
+                        bool will_write = false);
 
 /*
  * Finds what was counted under the keys of events, in a snapshot or as the transaction sees

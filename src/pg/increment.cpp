@@ -66,10 +66,10 @@ struct Answer {
  * Answers from the first call with this key, if there was one. A retry never gets another
  * answer than its first call, whatever has happened to the clock, the account or the period.
  */
-bool answer_replay(const Event &event, Answer *answer, bool will_record = false)
+bool answer_replay(const Event &event, Answer *answer, bool will_write = false)
 {
     CountedEvent counted;
-    if (!find_counted_event(event.account_id, event.idempotency_key, &counted, will_record)) {
+    if (!find_counted_event(event.account_id, event.idempotency_key, &counted, will_write)) {
         return false;
     }
     if (!(counted.payload == event.payload)) {
@@ -93,12 +93,14 @@ Answer add_event(const Event &event, const Period &period, bool is_first_write)
     return {settlement.outcome, settlement.tokens_used, period.start, period.end, false};
 }
 
-Answer count_event(const Event &event)
+/* key_error: an error that does not matter if the event has been counted before. */
+Answer count_event(const Event &event, core::InputError key_error)
 {
     const bool is_first_write = !TransactionIdIsValid(GetTopTransactionIdIfAny());
     Answer replay;
 
-    const core::InputError error = check_event_time(event.occurred_at);
+    const core::InputError error =
+        key_error != core::InputError::none ? key_error : check_event_time(event.occurred_at);
     Period period;
     const bool is_found = find_period(event.account_id, event.occurred_at, &period);
 
@@ -126,8 +128,11 @@ Answer count_event(const Event &event)
     return add_event(event, period, is_first_write);
 }
 
-/* Reads the arguments, and raises if one is outside its limits. */
-Event event_of_arguments(FunctionCallInfo fcinfo)
+/*
+ * Reads the arguments, and raises if one is outside its limits, unless only a lookup of the
+ * key can tell.
+ */
+Event event_of_arguments(FunctionCallInfo fcinfo, core::InputError *key_error)
 {
     const EventName name = {fcinfo->args[0], fcinfo->args[2]};
     static const core::InputError null_errors[] = {
@@ -144,9 +149,10 @@ Event event_of_arguments(FunctionCallInfo fcinfo)
     const TimestampTz occurred_at =
         PG_ARGISNULL(5) ? GetCurrentTransactionStartTimestamp() : PG_GETARG_TIMESTAMPTZ(5);
 
-    const core::InputError error = core::check_arguments(tokens, text_length(PG_GETARG_DATUM(2)));
-    if (error != core::InputError::none) {
-        raise_input_error(error, name, tokens, occurred_at);
+    const int64 key_length = text_length(PG_GETARG_DATUM(2));
+    *key_error = core::check_arguments(tokens, key_length);
+    if (*key_error != core::InputError::none && !core::may_be_restored(*key_error, key_length)) {
+        raise_input_error(*key_error, name, tokens, occurred_at);
     }
     return {PG_GETARG_DATUM(0),
             PointerGetDatum(PG_GETARG_TEXT_PP(2)),
@@ -156,10 +162,11 @@ Event event_of_arguments(FunctionCallInfo fcinfo)
 
 Answer increment(FunctionCallInfo fcinfo)
 {
-    const Event event = event_of_arguments(fcinfo);
+    core::InputError key_error;
+    const Event event = event_of_arguments(fcinfo, &key_error);
 
     SPI_connect();
-    const Answer answer = count_event(event);
+    const Answer answer = count_event(event, key_error);
     SPI_finish();
     return answer;
 }

@@ -37,22 +37,20 @@ EventName name_of_arguments(FunctionCallInfo fcinfo)
     if (PG_ARGISNULL(1)) {
         raise_input_error(core::InputError::key_null, name, 0, 0);
     }
-    const core::InputError error = core::check_key(text_length(PG_GETARG_DATUM(1)));
-    if (error != core::InputError::none) {
+    const int64 key_length = text_length(PG_GETARG_DATUM(1));
+    const core::InputError error = core::check_key(key_length);
+    if (error != core::InputError::none && !core::may_be_restored(error, key_length)) {
         raise_input_error(error, name, 0, 0);
-    }
-    const NullableDatum &reason = fcinfo->args[2];
-    if (!reason.isnull && text_length(reason.value) > core::void_reason_length_max) {
-        raise_invalid_argument(
-            PG_GETARG_DATUM(0), "reason of a void is too long",
-            psprintf("reason %s", quoted_text(reason.value)),
-            psprintf("Pass " INT64_FORMAT " bytes at most.", core::void_reason_length_max));
     }
     return {name.account_id, {PointerGetDatum(PG_GETARG_TEXT_PP(1)), false}};
 }
 
 [[noreturn]] void raise_unknown_event(const EventName &name)
 {
+    const core::InputError error = core::check_key(text_length(name.idempotency_key.value));
+    if (error != core::InputError::none) {
+        raise_input_error(error, name, 0, 0);
+    }
     ereport(ERROR, (errcode(errcode_no_event), errmsg("no event was counted under this key"),
                     errdetail("%s.", event_text(name)),
                     errhint("Pass the account and key of the call that counted it; events of "
@@ -106,12 +104,30 @@ bool mark_voided(const EventName &name, NullableDatum reason)
     return run(&statement, arguments, reason.isnull ? "  n" : nullptr) == 1;
 }
 
+/*
+ * A retry answers replayed before its reason is checked: after a dump and restore into another
+ * encoding, the reason may take more bytes.
+ */
+void check_reason(const EventName &name, NullableDatum reason)
+{
+    if (!reason.isnull && text_length(reason.value) > core::void_reason_length_max) {
+        raise_invalid_argument(
+            name.account_id.value, "reason of a void is too long",
+            psprintf("reason %s", quoted_text(reason.value)),
+            psprintf("Pass " INT64_FORMAT " bytes at most.", core::void_reason_length_max));
+    }
+}
+
 Answer void_counted_event(const EventName &name, NullableDatum reason)
 {
     const Datum account_id = name.account_id.value, key = name.idempotency_key.value;
     for (;;) {
         CountedEvent counted;
-        if (!find_counted_event(account_id, key, &counted)) {
+        const bool is_found = find_counted_event(account_id, key, &counted, true);
+        if (!is_found || !counted.is_voided) {
+            check_reason(name, reason);
+        }
+        if (!is_found) {
             raise_unknown_event(name);
         }
         const core::CounterId id = counter_id(account_id, counted.period_start);

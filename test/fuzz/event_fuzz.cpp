@@ -29,7 +29,9 @@ void check_arguments_by_their_limits(FuzzedDataProvider &input)
     const InputError error = check_arguments(tokens, key_length);
     EXPECT((error == InputError::none) == (is_key_good && are_tokens_good));
 
-    EXPECT((error == InputError::key_empty || error == InputError::key_too_long) == !is_key_good);
+    EXPECT(error != InputError::key_empty || key_length <= 0);
+    EXPECT(error != InputError::key_too_long || key_length > key_length_max);
+    EXPECT(!may_be_restored(error, key_length) || (are_tokens_good && is_time_finite));
     EXPECT(error != InputError::tokens_negative || tokens < 0);
     EXPECT(error != InputError::tokens_too_many || tokens > event_tokens_max);
 }

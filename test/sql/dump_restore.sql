@@ -1,6 +1,7 @@
 -- A dump and restore keeps everything: accounts, totals and keys.
 SET timezone = 'UTC';
 \set a '''77777777-0000-0000-0000-000000000001'''
+\set b '''77777777-0000-0000-0000-000000000002'''
 SELECT period_length FROM set_usage_cycle(:a, '7 days', NULL, 'Europe/Berlin');
 SELECT outcome, tokens_used FROM increment_usage(:a, 50000, 'kept', true);
 SELECT tokens_used FROM open_usage_period(:a, '2020-01-01', '2020-02-01', 123, 4, 5);
@@ -25,3 +26,42 @@ SELECT relname, relrowsecurity FROM pg_class WHERE relname LIKE 'usage\_%' AND r
 \c :source
 DROP DATABASE usage_ledger_restored;
 DELETE FROM usage_pending WHERE account_id = :a;
+
+-- Keys of the longest kind, counted in a database of another encoding and restored into UTF8,
+-- where they take more bytes than a new key may. Retries and voids find them.
+CREATE DATABASE usage_ledger_latin1 ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0;
+CREATE DATABASE usage_ledger_win1252 ENCODING 'WIN1252' LOCALE 'C' TEMPLATE template0;
+CREATE DATABASE usage_ledger_restored ENCODING 'UTF8' LOCALE 'C' TEMPLATE template0;
+\c usage_ledger_latin1
+CREATE EXTENSION usage_ledger;
+SELECT outcome, tokens_used FROM increment_usage(:a, 10, repeat(U&'\00fc', 128));
+SELECT outcome, tokens_used FROM increment_usage(:a, 10, repeat(U&'\00fc', 255));
+SELECT outcome, tokens_used FROM void_usage(:a, repeat(U&'\00fc', 255), repeat(U&'\00fc', 501));
+\c usage_ledger_win1252
+CREATE EXTENSION usage_ledger;
+SELECT outcome, tokens_used FROM increment_usage(:b, 10, repeat(U&'\20ac', 255));
+\! pg_dump -d usage_ledger_latin1 | psql -X -q -v ON_ERROR_STOP=1 -d usage_ledger_restored > /dev/null
+\! pg_dump -d usage_ledger_win1252 --data-only | psql -X -q -v ON_ERROR_STOP=1 -d usage_ledger_restored > /dev/null
+\c usage_ledger_restored
+SELECT count(*), max(octet_length(idempotency_key)) FROM usage_events;
+SELECT outcome, tokens_used FROM increment_usage(:a, 10, repeat(U&'\00fc', 128));
+SELECT outcome, tokens_used FROM increment_usage(:b, 10, repeat(U&'\20ac', 255));
+SELECT outcome, tokens_used FROM increment_usage_batch(ARRAY[:a, :a, :a]::uuid[], '{10,11,-1}', ARRAY[repeat(U&'\00fc', 255), repeat(U&'\00fc', 128), repeat(U&'\00fc', 128)]);
+SELECT outcome, tokens_used FROM void_usage(:a, repeat(U&'\00fc', 128), 'restored');
+SELECT outcome, tokens_used FROM void_usage(:a, repeat(U&'\00fc', 128), 'restored');
+SELECT outcome, tokens_used FROM void_usage(:a, repeat(U&'\00fc', 255), repeat(U&'\00fc', 501));
+\set VERBOSITY sqlstate
+SELECT increment_usage(:a, 11, repeat(U&'\00fc', 255));
+SELECT increment_usage(:a, -1, repeat(U&'\00fc', 255));
+-- A new event needs a key within the limit.
+SELECT increment_usage(:a, 10, repeat(U&'\00fc', 129));
+SELECT increment_usage(:a, 10, repeat('k', 765));
+SELECT increment_usage(:a, 10, repeat('k', 766));
+SELECT void_usage(:a, repeat(U&'\00fc', 129), 'unknown');
+\set VERBOSITY default
+SELECT outcome, detail FROM increment_usage_batch(ARRAY[:a, :a]::uuid[], '{10,10}', ARRAY[repeat('k', 256), repeat('k', 256)]);
+SELECT count(*) FROM verify_usage();
+\c :source
+DROP DATABASE usage_ledger_restored;
+DROP DATABASE usage_ledger_latin1;
+DROP DATABASE usage_ledger_win1252;

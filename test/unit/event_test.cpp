@@ -34,6 +34,17 @@ TEST(CheckArguments, RefusesExtremes)
     EXPECT_EQ(check_arguments(0, INT64_MAX), InputError::key_too_long);
 }
 
+/* Three bytes in UTF8 are one byte at least in any other encoding. */
+TEST(MayBeRestored, IsTrueForKeysThatFittedInAnotherEncoding)
+{
+    EXPECT_TRUE(may_be_restored(check_key(256), 256));
+    EXPECT_TRUE(may_be_restored(check_key(765), 765));
+    EXPECT_FALSE(may_be_restored(check_key(766), 766));
+    EXPECT_FALSE(may_be_restored(check_key(255), 255));
+    EXPECT_FALSE(may_be_restored(check_key(0), 0));
+    EXPECT_FALSE(may_be_restored(check_arguments(-1, 256, some_time), 256));
+}
+
 class CheckTime : public testing::Test
 {
 protected:
