@@ -131,7 +131,10 @@ SELECT pg_catalog.pg_extension_config_dump('@extschema@.usage_pending', '');
 
 -- tokens_used is numeric, as sums of bigint are: pending usage that overflows one
 -- counter must not make every query of the view fail.
-CREATE VIEW @extschema@.usage_totals AS
+--
+-- Views are security_invoker: a reader needs rights on the tables, and their policies
+-- decide which rows it sees.
+CREATE VIEW @extschema@.usage_totals WITH (security_invoker = true) AS
 SELECT p.account_id,
        p.period_start,
        p.period_end,
@@ -152,17 +155,19 @@ SELECT p.account_id,
    AND q.period_start OPERATOR(pg_catalog.=) p.period_start;
 COMMENT ON VIEW @extschema@.usage_totals IS
 'Usage per account and period: the counter plus pending usage, exact at the reader''s
-snapshot.';
+snapshot. Readers need SELECT on usage_periods and usage_pending too, and see the
+accounts that the policies on both show them.';
 
 ------------------------------------------------------------------------------
 -- Functions
 --
--- All are SECURITY DEFINER: their callers need no right on any table.
+-- All but current_usage are SECURITY DEFINER: their callers need no right on any table.
 --
 -- The PL/pgSQL functions look up the schema on each call, so that it can be renamed. They
 -- pin the search path, because it decides what a type name in a declaration means, and
--- temporary types come first in it. The C functions do nothing that depends on the path,
--- and pinning it would cost time on each call.
+-- temporary types come first in it. current_usage also pins row_security, which would turn
+-- its policies into an error. The C functions do nothing that depends on the path, and
+-- pinning it would cost time on each call.
 ------------------------------------------------------------------------------
 
 CREATE FUNCTION @extschema@.increment_usage(
@@ -417,8 +422,9 @@ Errors (nothing is written):
 
 CREATE FUNCTION @extschema@.current_usage(p_account_id uuid)
 RETURNS @extschema@.usage_totals
-LANGUAGE plpgsql STABLE PARALLEL SAFE SECURITY DEFINER
+LANGUAGE plpgsql STABLE PARALLEL SAFE SECURITY INVOKER
 SET search_path = pg_catalog, pg_temp
+SET row_security = on
 AS $function$
 DECLARE
     usage pg_catalog.record;
@@ -442,17 +448,27 @@ BEGIN
        INTO usage
       USING p_account_id;
 
+    -- The query leaves a row of NULLs, which is distinct from NULL.
+    IF usage.account_id IS NULL THEN
+        RETURN NULL;
+    END IF;
     RETURN usage;
 END
 $function$;
 COMMENT ON FUNCTION @extschema@.current_usage(uuid) IS
-'Returns the row of usage_totals for the period that covers now(); NULL if there is none.
+'Returns the row of usage_totals for the period that covers now().
+
+Runs with the rights of its caller, who needs SELECT on usage_totals, usage_periods and
+usage_pending, and sees the accounts that the policies on the tables show. If there is no
+such row, the result is NULL. In FROM, as REST gateways call it, that is one row of NULLs:
+test account_id.
 
 Arguments:
   p_account_id  the account
 
 Errors:
-  22004  the account is NULL';
+  22004  the account is NULL
+  42501  the caller has no right on the view or its tables';
 
 CREATE FUNCTION @extschema@.verify_usage(p_account_id uuid DEFAULT NULL)
 RETURNS TABLE (account_id uuid, period_start timestamptz, counter text, recorded bigint, expected bigint)
@@ -548,7 +564,7 @@ Errors:
   55000  usage_ledger is not in shared_preload_libraries';
 
 -- Reads the whole queue of this database, which is short as long as it is settled.
-CREATE VIEW @extschema@.usage_ledger_stats AS
+CREATE VIEW @extschema@.usage_ledger_stats WITH (security_invoker = true) AS
 SELECT s.applied,
        s.queued,
        s.replayed,
@@ -571,7 +587,8 @@ COMMENT ON VIEW @extschema@.usage_ledger_stats IS
 'One row: the outcomes of calls in all databases since stats_reset, the pending usage of
 this database, and the settling worker. A call is counted when it is made, even if its
 transaction rolls back. Without usage_ledger in shared_preload_libraries, only
-pending_rows and pending_age are known.';
+pending_rows and pending_age are known. Readers need EXECUTE on usage_ledger_stats(), and
+SELECT on usage_pending (recorded_at) with a policy that shows all rows.';
 COMMENT ON COLUMN @extschema@.usage_ledger_stats.applied IS 'Calls of increment_usage and items of batches that were recorded and added.';
 COMMENT ON COLUMN @extschema@.usage_ledger_stats.queued IS 'Calls of increment_usage and items of batches that were recorded and left pending.';
 COMMENT ON COLUMN @extschema@.usage_ledger_stats.replayed IS 'Calls of increment_usage and items of batches whose key had been counted before.';

@@ -24,8 +24,10 @@ UPDATE usage_events SET recorded_at = '2026-11-02 12:00Z' WHERE idempotency_key 
 SELECT tokens_used FROM open_usage_period(:c, date_trunc('second', now()) - interval '5 days', date_trunc('second', now()) + interval '9 days 12 hours', 12345);
 
 CREATE ROLE usage_biller;
-GRANT SELECT ON usage_totals, usage_events TO usage_biller;
-CREATE POLICY billing ON usage_events FOR SELECT TO usage_biller USING (true);
+GRANT SELECT ON usage_totals, usage_periods, usage_pending, usage_events TO usage_biller;
+CREATE POLICY biller ON usage_periods FOR SELECT TO usage_biller USING (true);
+CREATE POLICY biller ON usage_pending FOR SELECT TO usage_biller USING (true);
+CREATE POLICY biller ON usage_events FOR SELECT TO usage_biller USING (true);
 SET ROLE usage_biller;
 \getenv source PG_ABS_SRCDIR
 \getenv build PG_ABS_BUILDDIR

@@ -26,6 +26,7 @@ END $$;
 CREATE ROLE worker;
 CREATE ROLE biller;
 CREATE ROLE dba;
+CREATE ROLE monitor;
 CREATE ROLE stranger;
 \getenv source PG_ABS_SRCDIR
 \getenv build PG_ABS_BUILDDIR
@@ -41,7 +42,7 @@ SELECT outcome FROM increment_usage(:b, 987654321, 'of b');
 SELECT count(*) FROM open_usage_period(:a, '2020-01-01Z', '2020-02-01Z', 5);
 
 -- R1. The README's grants as printed there, and the rights that they give.
-CREATE VIEW roles AS SELECT rolname FROM pg_roles WHERE rolname IN ('worker', 'biller', 'dba', 'stranger');
+CREATE VIEW roles AS SELECT rolname FROM pg_roles WHERE rolname IN ('worker', 'biller', 'dba', 'monitor', 'stranger');
 CREATE VIEW ledger_members AS
 SELECT d.classid, d.objid
   FROM pg_depend AS d JOIN pg_extension AS e ON e.oid = d.refobjid
@@ -83,7 +84,7 @@ SELECT command
            format('SELECT void_usage(%L, ''of a'', ''tried'')', :a),
            'SELECT verify_usage()',
            'SELECT prune_usage_events(''infinity'')',
-           'SELECT usage_ledger_stats()',
+           'SELECT usage_ledger_stats()', 'SELECT pending_rows FROM usage_ledger_stats',
            'ALTER FUNCTION increment_usage SECURITY INVOKER', 'ALTER FUNCTION increment_usage OWNER TO CURRENT_USER',
            'ALTER EXTENSION usage_ledger DROP FUNCTION current_usage(uuid)', 'ALTER EXTENSION usage_ledger UPDATE',
            'DROP EXTENSION usage_ledger', 'LOAD ''usage_ledger''',
@@ -99,6 +100,8 @@ SET SESSION AUTHORIZATION biller;
 SELECT command AS allowed_to_biller FROM attempts, attempt(command) WHERE attempt = 'allowed' ORDER BY command COLLATE "C";
 SET SESSION AUTHORIZATION dba;
 SELECT command AS allowed_to_dba FROM attempts, attempt(command) WHERE attempt = 'allowed' ORDER BY command COLLATE "C";
+SET SESSION AUTHORIZATION monitor;
+SELECT command AS allowed_to_monitor FROM attempts, attempt(command) WHERE attempt = 'allowed' ORDER BY command COLLATE "C";
 -- The biller's rights and policy are enough to see the rows.
 SET SESSION AUTHORIZATION biller;
 SELECT tokens_used FROM usage_totals ORDER BY 1;
@@ -106,11 +109,14 @@ SELECT idempotency_key FROM usage_events ORDER BY 1;
 RESET SESSION AUTHORIZATION;
 
 -- R3. Row security protects the tables from roles with rights on them, also for new rows and predefined roles.
+-- The view and current_usage obey it.
 GRANT SELECT, INSERT, UPDATE ON usage_accounts, usage_periods, usage_events, usage_pending TO stranger;
 GRANT pg_read_all_data TO stranger;
+GRANT EXECUTE ON FUNCTION current_usage TO stranger;
 SET SESSION AUTHORIZATION stranger;
 SELECT (SELECT count(*) FROM usage_accounts) AS accounts, (SELECT count(*) FROM usage_periods) AS periods,
        (SELECT count(*) FROM usage_events) AS events, (SELECT count(*) FROM usage_pending) AS pending;
+SELECT (SELECT count(*) FROM usage_totals) AS totals, current_usage(:a) IS NOT DISTINCT FROM NULL AS none_is_current;
 WITH updated AS (UPDATE usage_periods SET tokens_used = 0 RETURNING 1) SELECT count(*) AS updated FROM updated;
 SELECT attempt($$INSERT INTO usage_pending VALUES ('70000000-0000-0000-0000-00000000000a', now(), 1, 0, 0)$$);
 SET row_security = off;
@@ -119,14 +125,15 @@ RESET row_security;
 RESET SESSION AUTHORIZATION;
 REVOKE pg_read_all_data FROM stranger;
 REVOKE ALL ON usage_accounts, usage_periods, usage_events, usage_pending FROM stranger;
+REVOKE ALL ON FUNCTION current_usage FROM stranger;
 
--- R4. Not protected: later grants by the owner on everything. They open the view, which is
--- read with its owner's rights, every function, and the tables by TRUNCATE and TRIGGER.
+-- R4. Not protected: later grants by the owner on everything. They open every function, and
+-- the tables by TRUNCATE. The views obey row security.
 BEGIN;
 GRANT ALL ON ALL TABLES IN SCHEMA public TO stranger;
 GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA public TO stranger;
 SET LOCAL ROLE stranger;
-SELECT (SELECT count(*) FROM usage_events) AS events, (SELECT count(*) > 0 FROM usage_totals) AS reads_totals;
+SELECT (SELECT count(*) FROM usage_events) AS events, (SELECT count(*) FROM usage_totals) AS totals;
 SELECT command FROM attempts, attempt(command)
  WHERE attempt = 'allowed' AND (command ~ 'usage_pending' OR command ~ '^SELECT \w*usage\w*\(')
  ORDER BY command COLLATE "C";
@@ -404,13 +411,24 @@ DROP VIEW row_counts;
 -- The owner and the installing role
 ------------------------------------------------------------------------------
 
--- O1. Code on a table runs with the rights of the functions' owner, whatever role calls. It
--- belongs to the owner, or to a role with the TRIGGER right.
+-- O1. Code on a table runs with the rights of the functions' owner, whatever role calls. The
+-- guard refuses it to all roles. While a superuser has disabled the guard, the owner and roles
+-- with the TRIGGER right can create it.
 CREATE FUNCTION hostile.note() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN INSERT INTO hostile.log VALUES (current_user); RETURN NEW; END';
 GRANT USAGE ON SCHEMA hostile TO stranger;
 GRANT TRIGGER ON usage_events TO stranger;
 SET SESSION AUTHORIZATION stranger;
+SELECT command, attempt(command)
+  FROM unnest(ARRAY[
+           'CREATE TRIGGER note BEFORE INSERT ON usage_events FOR EACH ROW EXECUTE FUNCTION hostile.note()',
+           'ALTER EVENT TRIGGER usage_ledger_guard DISABLE', 'DROP EVENT TRIGGER usage_ledger_guard',
+           'SET session_replication_role = ''replica''', 'SELECT usage_ledger_guard()']) AS command;
+RESET SESSION AUTHORIZATION;
+ALTER EVENT TRIGGER usage_ledger_guard DISABLE;
+SET SESSION AUTHORIZATION stranger;
 CREATE TRIGGER note BEFORE INSERT ON usage_events FOR EACH ROW EXECUTE FUNCTION hostile.note();
+RESET SESSION AUTHORIZATION;
+ALTER EVENT TRIGGER usage_ledger_guard ENABLE;
 SET SESSION AUTHORIZATION worker;
 SELECT outcome FROM increment_usage(:a, 1, 'noted');
 RESET SESSION AUTHORIZATION;
@@ -502,7 +520,7 @@ DROP FUNCTION locks_of, install_after, period_under, scenario_under, scenario, m
 DROP TABLE planted, messages, attempts;
 DROP VIEW ledger_members, roles;
 DROP SCHEMA hostile CASCADE;
-DROP OWNED BY worker, biller, dba, stranger;
-DROP ROLE worker, biller, dba, stranger;
+DROP OWNED BY worker, biller, dba, monitor, stranger;
+DROP ROLE worker, biller, dba, monitor, stranger;
 DROP EXTENSION usage_ledger;
 CREATE EXTENSION usage_ledger;
