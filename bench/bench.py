@@ -294,11 +294,12 @@ class Bench:
             progress(f"loading {size:,} events")
             self.create(database)
             if size > 0:
-                psql("ALTER TABLE usage_events DROP CONSTRAINT usage_events_pkey", database)
+                psql("ALTER EVENT TRIGGER usage_ledger_guard DISABLE; ALTER TABLE usage_events DROP CONSTRAINT usage_events_pkey", database)
                 psql(f"""INSERT INTO usage_events (account_id, period_start, occurred_at, tokens, reports, chats, idempotency_key)
                          SELECT md5('account ' || (n % {ACCOUNTS} + 1))::uuid, '2026-01-01Z', '2026-01-01Z', 1, 0, 0, {NEW_KEY}
                            FROM generate_series(1, {size}) AS n""", database)
-                psql("SET maintenance_work_mem = '1GB'; ALTER TABLE usage_events ADD PRIMARY KEY (account_id, idempotency_key)", database)
+                psql("SET maintenance_work_mem = '1GB'; ALTER TABLE usage_events ADD PRIMARY KEY (account_id, idempotency_key);"
+                     "ALTER EVENT TRIGGER usage_ledger_guard ENABLE", database)
             psql("VACUUM ANALYZE", database)
             psql("CREATE EXTENSION pg_prewarm", database)
             databases[size] = database

@@ -612,6 +612,30 @@ COMMENT ON COLUMN @extschema@.usage_ledger_stats.worker_error_at IS 'When the wo
 COMMENT ON COLUMN @extschema@.usage_ledger_stats.stats_reset IS 'When the statistics were last reset.';
 
 ------------------------------------------------------------------------------
+-- Guard
+------------------------------------------------------------------------------
+
+CREATE FUNCTION @extschema@.usage_ledger_guard()
+RETURNS event_trigger
+LANGUAGE C
+AS 'MODULE_PATHNAME', 'usage_ledger_guard';
+COMMENT ON FUNCTION @extschema@.usage_ledger_guard() IS
+'Refuses what the event trigger usage_ledger_guard is there to refuse.
+
+Errors:
+  0A000  a table, view or function of the extension would be changed
+  2BP01  the extension would be dropped while tables have columns of its row types';
+
+CREATE EVENT TRIGGER usage_ledger_guard ON ddl_command_start
+  WHEN TAG IN ('ALTER FUNCTION', 'ALTER ROUTINE', 'ALTER TABLE', 'ALTER VIEW', 'CREATE INDEX',
+               'CREATE RULE', 'CREATE TRIGGER', 'CREATE VIEW', 'DROP EXTENSION')
+  EXECUTE FUNCTION @extschema@.usage_ledger_guard();
+COMMENT ON EVENT TRIGGER usage_ledger_guard IS
+'Refuses changes to the ledger that a dump and restore would lose or stumble over: other
+columns, constraints, unique indexes, triggers and rules of its tables, other names and
+schemas. ALTER EVENT TRIGGER usage_ledger_guard DISABLE permits them.';
+
+------------------------------------------------------------------------------
 -- Rights
 --
 -- Only the owner keeps any. PUBLIC and the default privileges of the schema or the

@@ -104,9 +104,10 @@ TEST(Batch, RunsAConstantNumberOfStatements)
     connection.value("CREATE FUNCTION count_statement() RETURNS trigger LANGUAGE plpgsql AS"
                      " 'BEGIN PERFORM nextval(''statements_run''); RETURN NULL; END'");
     for (const char *table : {"usage_accounts", "usage_periods", "usage_events"}) {
-        connection.value(std::string("CREATE TRIGGER count_statement AFTER INSERT OR UPDATE OR"
-                                     " DELETE ON ") +
-                         table + " FOR EACH STATEMENT EXECUTE FUNCTION count_statement()");
+        create_trigger(connection,
+                       std::string("CREATE TRIGGER count_statement AFTER INSERT OR UPDATE OR"
+                                   " DELETE ON ") +
+                           table + " FOR EACH STATEMENT EXECUTE FUNCTION count_statement()");
     }
     /* $1 of the batch is its number of items, or of pairs of items. */
     const auto statements_of = [&](const char *batch, int count) {

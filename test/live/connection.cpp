@@ -98,6 +98,13 @@ void empty_ledger(Connection &connection)
     connection.value("TRUNCATE usage_accounts, usage_periods, usage_events, usage_pending");
 }
 
+void create_trigger(Connection &connection, const std::string &sql)
+{
+    connection.value("SET session_replication_role = replica");
+    connection.value(sql);
+    connection.value("RESET session_replication_role");
+}
+
 void create_database()
 {
     command(std::string("CREATE DATABASE ") + database);

@@ -111,6 +111,9 @@ std::string array_literal(const std::vector<std::string> &elements);
 /* Removes the rows of other tests, for a test that checks the whole ledger. */
 void empty_ledger(Connection &connection);
 
+/* Creates a trigger on a table of the ledger, whose guard would refuse it. */
+void create_trigger(Connection &connection, const std::string &sql);
+
 /* The tests' database is created before the first test and dropped after the last. */
 void create_database();
 void drop_database();

@@ -301,7 +301,8 @@ protected:
         }
         observer.value("CREATE FUNCTION delay() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
                        " PERFORM pg_sleep(0.005) WHERE random() < 0.2; RETURN NULL; END $$");
-        observer.value(
+        create_trigger(
+            observer,
             "CREATE TRIGGER delay BEFORE UPDATE ON usage_periods EXECUTE FUNCTION delay()");
     }
 
