@@ -673,3 +673,59 @@ BEGIN
     END LOOP;
 END
 $rights$;
+
+------------------------------------------------------------------------------
+-- Objects of the same names
+--
+-- A call that passes a text and an integer reaches an older increment_usage(uuid, integer,
+-- text) in the same schema, which matches it better, or in any schema that comes first in
+-- the caller's search path. A query reaches a table in such a schema in the same way.
+------------------------------------------------------------------------------
+
+DO $names$
+DECLARE
+    objects pg_catalog.text;
+BEGIN
+    WITH members AS (
+        SELECT d.classid, d.objid
+          FROM pg_catalog.pg_depend AS d
+          JOIN pg_catalog.pg_extension AS e
+            ON e.oid OPERATOR(pg_catalog.=) d.refobjid
+         WHERE d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_extension'::pg_catalog.regclass
+           AND d.deptype OPERATOR(pg_catalog.=) 'e'
+           AND e.extname OPERATOR(pg_catalog.=) 'usage_ledger'),
+    objects_by_name AS (
+        SELECT 'pg_catalog.pg_proc'::pg_catalog.regclass AS classid, oid AS objid,
+               proname AS name, pronamespace AS namespace
+          FROM pg_catalog.pg_proc
+        UNION ALL
+        SELECT 'pg_catalog.pg_class'::pg_catalog.regclass, oid, relname, relnamespace
+          FROM pg_catalog.pg_class
+         WHERE relkind OPERATOR(pg_catalog.=) ANY ('{r,p,v,m,f}'))
+    SELECT pg_catalog.string_agg(pg_catalog.format('%s %s', i.type, i.identity), E'\n'
+                                 ORDER BY i.identity COLLATE pg_catalog."C")
+      INTO objects
+      FROM objects_by_name AS o
+      JOIN pg_catalog.pg_namespace AS n
+        ON n.oid OPERATOR(pg_catalog.=) o.namespace
+     CROSS JOIN LATERAL pg_catalog.pg_identify_object(o.classid, o.objid, 0) AS i
+     WHERE NOT pg_catalog.starts_with(n.nspname::pg_catalog.text, 'pg_')
+       AND NOT EXISTS (SELECT
+                         FROM members AS m
+                        WHERE m.classid OPERATOR(pg_catalog.=) o.classid
+                          AND m.objid OPERATOR(pg_catalog.=) o.objid)
+       AND EXISTS (SELECT
+                     FROM objects_by_name AS ours
+                     JOIN members AS m
+                       ON m.classid OPERATOR(pg_catalog.=) ours.classid
+                      AND m.objid OPERATOR(pg_catalog.=) ours.objid
+                    WHERE ours.classid OPERATOR(pg_catalog.=) o.classid
+                      AND ours.name OPERATOR(pg_catalog.=) o.name);
+    IF objects IS NOT NULL THEN
+        RAISE WARNING 'other objects have the names of objects of usage_ledger'
+            USING DETAIL = objects,
+                  HINT = 'Calls and queries may reach them instead of the ledger. Drop or rename them, '
+                         'or name the schema of the ledger and cast arguments to its types.';
+    END IF;
+END
+$names$;

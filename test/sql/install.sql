@@ -30,6 +30,36 @@ CREATE VIEW usage_totals AS SELECT 1 AS planted;
 CREATE EXTENSION usage_ledger;
 DROP VIEW usage_totals;
 
+-- Functions that a call could reach instead of ours, and tables and views that a query could:
+-- an older overload in the same schema matches an integer better. Schemas count that come
+-- before or after ours in some search path, and all kinds of functions.
+CREATE FUNCTION increment_usage(p_account_id uuid, p_tokens integer, p_idempotency_key text DEFAULT NULL) RETURNS bigint LANGUAGE sql AS 'SELECT 1::bigint';
+CREATE SCHEMA "Older app";
+CREATE PROCEDURE "Older app".settle_usage() LANGUAGE sql AS '';
+CREATE AGGREGATE "Older app".current_usage(integer) (SFUNC = int4pl, STYPE = integer);
+CREATE TABLE "Older app".usage_periods (account_id uuid, tokens_used integer);
+CREATE VIEW "Older app".usage_totals AS SELECT 1 AS tokens_used;
+-- These are not reached by such a name.
+CREATE INDEX usage_events ON "Older app".usage_periods (account_id);
+CREATE FUNCTION "Older app".increment_usages() RETURNS integer LANGUAGE sql AS 'SELECT 1';
+CREATE FUNCTION pg_temp.void_usage() RETURNS integer LANGUAGE sql AS 'SELECT 1';
+CREATE SCHEMA newer_app;
+CREATE EXTENSION usage_ledger SCHEMA newer_app;
+DROP EXTENSION usage_ledger;
+SET search_path = "Older app", public;
+CREATE EXTENSION usage_ledger SCHEMA public;
+DROP EXTENSION usage_ledger;
+RESET search_path;
+SET client_min_messages = warning;
+DROP SCHEMA "Older app", newer_app CASCADE;
+RESET client_min_messages;
+CREATE EXTENSION usage_ledger;
+-- What the warning is about.
+SELECT increment_usage('00000000-0000-0000-0000-000000000001', 50000, 'run-42');
+SELECT outcome FROM increment_usage('00000000-0000-0000-0000-000000000001', 50000::bigint, 'run-42');
+DROP EXTENSION usage_ledger;
+DROP FUNCTION increment_usage(uuid, integer, text);
+
 -- The default.
 CREATE EXTENSION usage_ledger;
 SELECT extversion, extrelocatable FROM pg_extension WHERE extname = 'usage_ledger';
@@ -37,7 +67,7 @@ SELECT pg_describe_object(classid, objid, 0) COLLATE "C" AS member
   FROM pg_depend
  WHERE refclassid = 'pg_extension'::regclass AND deptype = 'e'
    AND refobjid = (SELECT oid FROM pg_extension WHERE extname = 'usage_ledger')
-   AND classid IN ('pg_class'::regclass, 'pg_proc'::regclass)
+   AND classid IN ('pg_class'::regclass, 'pg_proc'::regclass, 'pg_event_trigger'::regclass)
  ORDER BY 1;
 
 SELECT c.relname, a.attname, format_type(a.atttypid, a.atttypmod) AS type, a.attnotnull AS not_null
@@ -49,6 +79,8 @@ SELECT c.relname, a.attname, format_type(a.atttypid, a.atttypmod) AS type, a.att
 SELECT c.relname, c.relrowsecurity, c.relreplident, pg_get_constraintdef(k.oid) AS key, c.reloptions
   FROM pg_class AS c LEFT JOIN pg_constraint AS k ON k.conrelid = c.oid AND k.contype = 'p'
  WHERE c.relnamespace = 'public'::regnamespace AND c.relkind = 'r' ORDER BY 1;
+-- Views are read with the rights and policies of their reader.
+SELECT relname, reloptions FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind = 'v' ORDER BY 1;
 SELECT count(*) AS sequences FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind = 'S';
 
 -- All tables are dumped.
