@@ -129,7 +129,7 @@ SELECT pg_catalog.pg_extension_config_dump('@extschema@.usage_pending', '');
 -- Totals
 ------------------------------------------------------------------------------
 
--- tokens_used is numeric, as sums of bigint are: pending usage that overflows one
+-- The totals are numeric, as sums of bigint are: pending usage that overflows one
 -- counter must not make every query of the view fail.
 --
 -- Views are security_invoker: a reader needs rights on the tables, and their policies
@@ -147,8 +147,8 @@ SELECT p.account_id,
   LEFT JOIN (SELECT account_id,
                     period_start,
                     pg_catalog.sum(tokens) AS tokens,
-                    pg_catalog.sum(reports) AS reports,
-                    pg_catalog.sum(chats) AS chats
+                    pg_catalog.sum(reports::numeric) AS reports,
+                    pg_catalog.sum(chats::numeric) AS chats
                FROM @extschema@.usage_pending
               GROUP BY account_id, period_start) AS q
     ON q.account_id OPERATOR(pg_catalog.=) p.account_id
@@ -480,8 +480,10 @@ BEGIN
         SELECT COALESCE(t.account_id, e.account_id),
                COALESCE(t.period_start, e.period_start),
                c.counter,
-               c.recorded::bigint,
-               c.expected::bigint
+               CASE WHEN pg_catalog.abs(c.recorded) OPERATOR(pg_catalog.<=) 9223372036854775807
+                    THEN c.recorded::bigint END,
+               CASE WHEN pg_catalog.abs(c.expected) OPERATOR(pg_catalog.<=) 9223372036854775807
+                    THEN c.expected::bigint END
           FROM (SELECT *
                   FROM %1$s.usage_totals
                  WHERE $1 IS NULL OR account_id OPERATOR(pg_catalog.=) $1) AS t
@@ -526,8 +528,8 @@ Arguments:
 Returns:
   counter   tokens, reports or chats
   recorded  the counter plus pending usage; NULL for events and pending usage whose period
-            does not exist
-  expected  the sum of the events that are not voided';
+            does not exist, and for more than 2^63 - 1, which usage_totals shows
+  expected  the sum of the events that are not voided; NULL for more than 2^63 - 1';
 
 ------------------------------------------------------------------------------
 -- Statistics

@@ -52,3 +52,18 @@ SELECT * FROM verify_usage(:a);
 ROLLBACK;
 
 SELECT * FROM verify_usage();
+
+-- A sum that exceeds bigint is listed without its number, and hides no other violation.
+-- usage_totals has the number.
+BEGIN;
+UPDATE usage_periods SET tokens_used = 9223372036854775807 WHERE account_id = :a AND period_start = '2024-01-01';
+INSERT INTO usage_pending VALUES (:a, '2024-01-01', 5, 1, 0);
+UPDATE usage_periods SET reports_used = 9223372036854775807 WHERE account_id = :a AND period_start = '2024-01-01';
+INSERT INTO usage_events (account_id, period_start, occurred_at, tokens, reports, chats, idempotency_key)
+SELECT account_id, period_start, occurred_at, 9223372036854775807, 0, 0, 'huge' FROM usage_events
+ WHERE account_id = :a AND period_start = '2024-02-01';
+UPDATE usage_periods SET chats_used = 7 WHERE account_id = :b;
+SELECT * FROM verify_usage();
+SELECT period_start, tokens_used, reports_used FROM usage_totals WHERE account_id = :a ORDER BY period_start;
+ROLLBACK;
+SELECT * FROM verify_usage();
