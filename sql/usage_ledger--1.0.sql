@@ -337,7 +337,8 @@ Arguments:
 
 Errors (nothing is written):
   22004  the number of rows is NULL
-  22023  the number of rows is outside its limits';
+  22023  the number of rows is outside its limits
+  55000  a subscription feeds the ledger, so its publisher settles';
 
 CREATE FUNCTION @extschema@.close_usage_period(p_account_id uuid, p_period_start timestamptz)
 RETURNS @extschema@.usage_periods
@@ -363,6 +364,7 @@ Errors (nothing is written):
   UL002  the account has no period with this start
   22003  the counter would overflow with the pending usage
   22004  an argument is NULL
+  55000  a subscription feeds the ledger, so periods are closed on its publisher
   XX001  the counter differs from its events';
 
 CREATE FUNCTION @extschema@.void_usage(

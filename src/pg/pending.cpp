@@ -4,6 +4,7 @@
 
 #include "pg/errors.hpp"
 #include "pg/spi.hpp"
+#include "pg/subscriber.hpp"
 
 namespace usage_ledger
 {
@@ -128,6 +129,7 @@ void take_pending(const core::CounterId &counter, core::WideUsage *sum)
                                   "DELETE FROM %s" WHERE_COUNTER
                                   " RETURNING tokens, reports, chats",
                                   {UUIDOID, TIMESTAMPTZOID}};
+    check_not_fed();
     const uint64 row_count = run_for_counter(&statement, counter);
     for (uint64 row = 0; row < row_count; row++) {
         core::add(sum, usage_of_row(row, 1));

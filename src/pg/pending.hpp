@@ -40,7 +40,10 @@ void delete_pending(const ItemPointerData *tids, size_t count);
 /* Whether anything is pending now, also where the transaction's snapshot is older. */
 bool has_pending(const core::CounterId &counter);
 
-/* Removes all that is pending for a counter, and adds it to a sum. */
+/*
+ * Removes all that is pending for a counter, and adds it to a sum. Raises 55000 where a
+ * subscription feeds the ledger.
+ */
 void take_pending(const core::CounterId &counter, core::WideUsage *sum);
 
 } // namespace usage_ledger

@@ -20,6 +20,7 @@
 #include "pg/pending.hpp"
 #include "pg/spi.hpp"
 #include "pg/stats.hpp"
+#include "pg/subscriber.hpp"
 
 namespace usage_ledger
 {
@@ -213,6 +214,7 @@ Datum usage_ledger_settle_usage(PG_FUNCTION_ARGS)
 
     const int64 row_count_max = row_count_argument(fcinfo, 0);
 
+    check_not_fed();
     SPI_connect();
     const int64 settled_row_count = settle(row_count_max);
     SPI_finish();
