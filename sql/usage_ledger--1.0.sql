@@ -562,7 +562,8 @@ RETURNS void
 LANGUAGE C VOLATILE PARALLEL SAFE
 AS 'MODULE_PATHNAME', 'usage_ledger_stats_reset';
 COMMENT ON FUNCTION @extschema@.usage_ledger_stats_reset() IS
-'Sets the statistics of all databases to 0 and forgets the worker''s last error.
+'Sets the statistics of all databases to 0 and forgets the worker''s errors until they
+occur again.
 
 Errors:
   55000  usage_ledger is not in shared_preload_libraries';
@@ -611,9 +612,42 @@ COMMENT ON COLUMN @extschema@.usage_ledger_stats.settled_rows IS 'Pending rows a
 COMMENT ON COLUMN @extschema@.usage_ledger_stats.pending_rows IS 'Rows in usage_pending of this database.';
 COMMENT ON COLUMN @extschema@.usage_ledger_stats.pending_age IS 'How long the oldest pending row has been pending; NULL when there is none.';
 COMMENT ON COLUMN @extschema@.usage_ledger_stats.worker_pid IS 'Process of the settling worker''s launcher; NULL when it does not run.';
-COMMENT ON COLUMN @extschema@.usage_ledger_stats.worker_error IS 'Why the worker last failed to settle a database, at most 255 bytes; NULL if it has not.';
-COMMENT ON COLUMN @extschema@.usage_ledger_stats.worker_error_at IS 'When the worker last failed.';
+COMMENT ON COLUMN @extschema@.usage_ledger_stats.worker_error IS
+'Why the worker does not run, or the newest of the errors in usage_ledger_worker; NULL if
+all is well.';
+COMMENT ON COLUMN @extschema@.usage_ledger_stats.worker_error_at IS 'When the error last occurred.';
 COMMENT ON COLUMN @extschema@.usage_ledger_stats.stats_reset IS 'When the statistics were last reset.';
+
+CREATE FUNCTION @extschema@.usage_ledger_worker(
+    OUT database text,
+    OUT settler_pid integer,
+    OUT last_settled_at timestamptz,
+    OUT error text,
+    OUT error_at timestamptz)
+RETURNS SETOF record
+LANGUAGE C VOLATILE PARALLEL SAFE
+AS 'MODULE_PATHNAME', 'usage_ledger_worker';
+COMMENT ON FUNCTION @extschema@.usage_ledger_worker() IS
+'Returns the rows of the view usage_ledger_worker, from shared memory.';
+
+CREATE VIEW @extschema@.usage_ledger_worker WITH (security_invoker = true) AS
+SELECT w.database,
+       w.settler_pid,
+       w.last_settled_at,
+       w.error,
+       w.error_at
+  FROM @extschema@.usage_ledger_worker() AS w;
+COMMENT ON VIEW @extschema@.usage_ledger_worker IS
+'A row per database in usage_ledger.settle_databases: how the settling worker fares there. No
+rows unless usage_ledger is in shared_preload_libraries.';
+COMMENT ON COLUMN @extschema@.usage_ledger_worker.database IS 'Name of the database, as configured.';
+COMMENT ON COLUMN @extschema@.usage_ledger_worker.settler_pid IS 'Process that is settling the database now; NULL between its visits.';
+COMMENT ON COLUMN @extschema@.usage_ledger_worker.last_settled_at IS
+'When the worker last committed a round there, whether or not anything was pending; NULL if
+it has not since the server started.';
+COMMENT ON COLUMN @extschema@.usage_ledger_worker.error IS
+'Why the database is not settled, at most 255 bytes; NULL once a round has succeeded.';
+COMMENT ON COLUMN @extschema@.usage_ledger_worker.error_at IS 'When the error last occurred.';
 
 ------------------------------------------------------------------------------
 -- Guard

@@ -32,6 +32,9 @@ static_assert(event_tokens_max <= INT64_MAX / batch_items_max && batch_items_max
 /* Rows that one call of settle_usage or prune_usage_events processes. */
 constexpr int32_t call_rows_max = 10000000;
 
+/* Databases that the background worker serves: each has its place in shared memory. */
+constexpr int32_t settle_databases_max = 256;
+
 /* The reason of a void, in bytes. */
 constexpr int64_t void_reason_length_max = 1000;
 

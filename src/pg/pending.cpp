@@ -86,13 +86,15 @@ void enqueue_all(const core::CounterId *counters, const core::Usage *usage, size
 
 PendingRows read_pending(BlockNumber *block, size_t row_count)
 {
-    PendingRows pending = {nullptr, 0};
+    PendingRows pending = {nullptr, 0, false};
     Relation queue = table_open(extension_table("usage_pending"), RowExclusiveLock);
     const BlockNumber block_count = RelationGetNumberOfBlocks(queue);
     while (*block < block_count && pending.count < row_count) {
         CHECK_FOR_INTERRUPTS();
         if (ConditionalLockPage(queue, *block, ExclusiveLock)) {
             read_page_range(*block, &pending);
+        } else {
+            pending.has_skipped_pages = true;
         }
         *block += page_range_size;
     }

@@ -25,6 +25,7 @@ struct PendingRow {
 struct PendingRows {
     PendingRow *rows;
     size_t count;
+    bool has_skipped_pages;
 };
 
 /*

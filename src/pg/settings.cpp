@@ -10,13 +10,13 @@ namespace usage_ledger
 int unknown_account = unknown_account_register;
 int settlement_mode = settlement_immediate;
 char *settle_databases;
-int settle_interval_ms;
 int settle_row_count;
 
 namespace
 {
 
 int max_event_age_s;
+int settle_interval_ms;
 
 const config_enum_entry unknown_account_options[] = {
     {"register", unknown_account_register, false},
@@ -31,11 +31,52 @@ const config_enum_entry settlement_options[] = {
     {nullptr, 0, false},
 };
 
+/* Why a list of databases cannot be served, or null. Changes the list. */
+const char *fault_in_databases(char *list)
+{
+    List *names;
+    if (!SplitIdentifierString(list, ',', &names)) {
+        return "It is not a list of names.";
+    }
+    const char *fault = nullptr;
+    if (list_length(names) > core::settle_databases_max) {
+        fault = psprintf("It names %d databases, and at most %d can be served.", list_length(names),
+                         core::settle_databases_max);
+    }
+    ListCell *cell;
+    foreach (cell, names) {
+        if (*static_cast<const char *>(lfirst(cell)) == '\0') {
+            fault = "A name is empty.";
+        }
+    }
+    list_free(names);
+    return fault;
+}
+
+/* A reload keeps the list before one that is refused. */
+bool check_settle_databases(char **value, void **, GucSource)
+{
+    char *copy = pstrdup(*value);
+    const char *fault = fault_in_databases(copy);
+    pfree(copy);
+    if (fault != nullptr) {
+        GUC_check_errdetail("%s", fault);
+        GUC_check_errhint("Separate names by commas. Put a name in double quotes if it has other "
+                          "characters than lower-case letters, digits and underscores.");
+    }
+    return fault == nullptr;
+}
+
 } // namespace
 
 int64_t event_age_max_us()
 {
     return max_event_age_s * core::microseconds_per_second;
+}
+
+core::Pace settle_pace()
+{
+    return {settle_interval_ms, static_cast<uint64_t>(settle_row_count)};
 }
 
 void define_settings()
@@ -62,7 +103,8 @@ void define_settings()
     DefineCustomStringVariable("usage_ledger.settle_databases",
                                "Databases that the background worker settles, separated by commas.",
                                "It runs if usage_ledger is in shared_preload_libraries.",
-                               &settle_databases, "", PGC_SIGHUP, 0, nullptr, nullptr, nullptr);
+                               &settle_databases, "", PGC_SIGHUP, 0, check_settle_databases,
+                               nullptr, nullptr);
 
     DefineCustomIntVariable("usage_ledger.settle_interval",
                             "Time between two rounds of the background worker.", nullptr,

@@ -5,6 +5,8 @@
 
 #include <cstdint>
 
+#include "core/schedule.hpp"
+
 namespace usage_ledger
 {
 
@@ -17,8 +19,8 @@ extern int settlement_mode;
 
 /* The background worker's. */
 extern char *settle_databases;
-extern int settle_interval_ms;
 extern int settle_row_count;
+core::Pace settle_pace();
 
 /* usage_ledger.max_event_age, in microseconds. */
 int64_t event_age_max_us();

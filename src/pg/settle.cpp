@@ -140,8 +140,8 @@ bool can_settle(const Sum &sum, const CounterState &counter)
     return false;
 }
 
-/* Folds those sums that their counters can take. Returns how many rows that is. */
-int64 settle_sums(const Sums &sums, int *attempts_left)
+/* Folds those sums that their counters can take. */
+Settled settle_sums(const Sums &sums, int *attempts_left)
 {
     lock_free_counters(sums, attempts_left);
 
@@ -149,22 +149,23 @@ int64 settle_sums(const Sums &sums, int *attempts_left)
         static_cast<ItemPointerData *>(palloc(sums.count * sizeof(ItemPointerData)));
     auto *usage = static_cast<core::Usage *>(palloc(sums.count * sizeof(core::Usage)));
     size_t folded_count = 0;
-    int64 row_count = 0;
+    Settled settled = {0, false};
     for (size_t i = 0; i < sums.count; i++) {
+        settled.has_left_rows |= !sums.counters[i].is_locked;
         if (!can_settle(sums.sums[i], sums.counters[i])) {
             sums.sums[i].row_count = 0;
             continue;
         }
         counter_tids[folded_count] = sums.counters[i].tid;
         usage[folded_count++] = sums.sums[i].usage;
-        row_count += sums.sums[i].row_count;
+        settled.row_count += sums.sums[i].row_count;
     }
-    if (row_count == 0) {
-        return 0;
+    if (settled.row_count == 0) {
+        return settled;
     }
 
     auto *row_tids = static_cast<ItemPointerData *>(
-        MemoryContextAllocHuge(CurrentMemoryContext, row_count * sizeof(ItemPointerData)));
+        MemoryContextAllocHuge(CurrentMemoryContext, settled.row_count * sizeof(ItemPointerData)));
     size_t tid_count = 0;
     for (size_t i = 0; i < sums.count; i++) {
         for (int64 k = 0; k < sums.sums[i].row_count; k++) {
@@ -173,33 +174,36 @@ int64 settle_sums(const Sums &sums, int *attempts_left)
     }
     delete_pending(row_tids, tid_count);
     add_to_counters(counter_tids, usage, folded_count);
-    return row_count;
+    return settled;
 }
 
 } // namespace
 
-int64 settle(int64 row_count_max)
+Settled settle(int64 row_count_max)
 {
     Assert(row_count_max > 0);
-    int64 settled_row_count = 0;
+    Settled all = {0, false};
     int attempts_left = attempt_count_max;
     BlockNumber block = 0;
-    while (block != InvalidBlockNumber && settled_row_count < row_count_max) {
+    while (block != InvalidBlockNumber && all.row_count < row_count_max) {
         PendingRows pending =
-            read_pending(&block, Min(row_count_max - settled_row_count, chunk_row_count));
+            read_pending(&block, Min(row_count_max - all.row_count, chunk_row_count));
+        all.has_left_rows |= pending.has_skipped_pages;
         std::sort(pending.rows, pending.rows + pending.count, comes_before);
         size_t next = 0;
-        while (next < pending.count && settled_row_count < row_count_max) {
-            const Sums sums = sum_up(pending, &next, row_count_max - settled_row_count);
-            settled_row_count += settle_sums(sums, &attempts_left);
+        while (next < pending.count && all.row_count < row_count_max) {
+            const Sums sums = sum_up(pending, &next, row_count_max - all.row_count);
+            const Settled settled = settle_sums(sums, &attempts_left);
+            all.row_count += settled.row_count;
+            all.has_left_rows |= settled.has_left_rows;
         }
         if (pending.rows != nullptr) {
             pfree(pending.rows);
         }
     }
     count_stat(Stat::settle_rounds);
-    count_stat(Stat::settled_rows, static_cast<uint64>(settled_row_count));
-    return settled_row_count;
+    count_stat(Stat::settled_rows, static_cast<uint64>(all.row_count));
+    return all;
 }
 
 } // namespace usage_ledger
@@ -216,7 +220,7 @@ Datum usage_ledger_settle_usage(PG_FUNCTION_ARGS)
 
     check_not_fed();
     SPI_connect();
-    const int64 settled_row_count = settle(row_count_max);
+    const int64 settled_row_count = settle(row_count_max).row_count;
     SPI_finish();
 
     PG_RETURN_INT64(settled_row_count);

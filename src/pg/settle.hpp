@@ -8,7 +8,12 @@
 namespace usage_ledger
 {
 
-/* Settles at most row_count_max pending rows, inside SPI. Returns how many. */
-int64 settle(int64 row_count_max);
+struct Settled {
+    int64 row_count;
+    bool has_left_rows; /* other sessions held the counters or the page range of some rows */
+};
+
+/* Settles at most row_count_max pending rows, inside SPI. */
+Settled settle(int64 row_count_max);
 
 } // namespace usage_ledger

@@ -5,8 +5,6 @@
 
 #include "pg/stats.hpp"
 
-#include <algorithm>
-
 #include "pg/arguments.hpp"
 #include "pg/errors.hpp"
 
@@ -25,28 +23,9 @@ constexpr const char *temporary_file_name = PGSTAT_STAT_PERMANENT_DIRECTORY "/us
 struct Saved {
     uint32 version;
     uint64 stats[stat_count];
-    WorkerStatus worker_status;
+    uint64 stats_reset_at;
 };
-constexpr uint32 saved_version = 0x554C0002;
-
-/* The worker's message may be in another database's encoding, and invalid in this one's. */
-Datum text_of_worker_error(char *message)
-{
-    const int length = static_cast<int>(strlen(message));
-    if (!pg_verifymbstr(message, length, true)) {
-        std::replace_if(
-            message, message + length, [](char byte) { return IS_HIGHBIT_SET(byte); }, '?');
-    }
-    return PointerGetDatum(cstring_to_text_with_len(message, length));
-}
-
-WorkerStatus read_worker_status()
-{
-    SpinLockAcquire(&shared->mutex);
-    const WorkerStatus status = shared->worker_status;
-    SpinLockRelease(&shared->mutex);
-    return status;
-}
+constexpr uint32 saved_version = 0x554C0003;
 
 void load()
 {
@@ -69,8 +48,7 @@ void load()
     for (int i = 0; i < stat_count; i++) {
         pg_atomic_write_u64(&shared->stats[i], saved.stats[i]);
     }
-    shared->worker_status = saved.worker_status;
-    shared->worker_status.launcher_pid = 0;
+    pg_atomic_write_u64(&shared->stats_reset_at, saved.stats_reset_at);
 }
 
 void save(int code, Datum)
@@ -83,7 +61,7 @@ void save(int code, Datum)
     for (int i = 0; i < stat_count; i++) {
         saved.stats[i] = pg_atomic_read_u64(&shared->stats[i]);
     }
-    saved.worker_status = read_worker_status();
+    saved.stats_reset_at = pg_atomic_read_u64(&shared->stats_reset_at);
 
     FILE *file = AllocateFile(temporary_file_name, PG_BINARY_W);
     bool is_written = file != nullptr && fwrite(&saved, sizeof(saved), 1, file) == 1;
@@ -114,12 +92,13 @@ void request()
 void init()
 {
     memset(shared, 0, sizeof(Shared));
-    SpinLockInit(&shared->mutex);
-    pg_atomic_init_u64(&shared->queued_row_count, 0);
+    pg_atomic_init_u64(&shared->announced_rows, 0);
+    pg_atomic_init_u64(&shared->wake_rows, PG_UINT64_MAX);
     for (int i = 0; i < stat_count; i++) {
         pg_atomic_init_u64(&shared->stats[i], 0);
     }
-    shared->worker_status.stats_reset_at = GetCurrentTimestamp();
+    pg_atomic_init_u64(&shared->stats_reset_at, static_cast<uint64>(GetCurrentTimestamp()));
+    init_worker_status();
     if (!IsUnderPostmaster) {
         on_shmem_exit(save, Datum(0));
         load();
@@ -134,6 +113,7 @@ void attach()
     bool is_found;
     LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
     shared = static_cast<Shared *>(ShmemInitStruct("usage_ledger", sizeof(Shared), &is_found));
+    worker_status = &shared->worker_status;
     if (!is_found) {
         init();
     }
@@ -175,30 +155,6 @@ void count_refusal(int sqlstate)
     }
 }
 
-void set_worker_error(const char *message)
-{
-    const int length =
-        pg_mbcliplen(message, static_cast<int>(strlen(message)), worker_error_length_max);
-    const TimestampTz now = GetCurrentTimestamp();
-    SpinLockAcquire(&shared->mutex);
-    shared->worker_status.error_at = now;
-    memcpy(shared->worker_status.error, message, static_cast<size_t>(length));
-    shared->worker_status.error[length] = '\0';
-    SpinLockRelease(&shared->mutex);
-}
-
-bool has_worker_error_since(TimestampTz time)
-{
-    return read_worker_status().error_at >= time;
-}
-
-void set_launcher(pid_t pid)
-{
-    SpinLockAcquire(&shared->mutex);
-    shared->worker_status.launcher_pid = pid;
-    SpinLockRelease(&shared->mutex);
-}
-
 void request_shared_memory()
 {
     previous_shmem_request_hook = shmem_request_hook;
@@ -222,19 +178,23 @@ Datum usage_ledger_stats(PG_FUNCTION_ARGS)
     bool nulls[lengthof(values)];
     memset(nulls, true, sizeof(nulls)); /* the library was not preloaded */
     if (shared != nullptr) {
-        WorkerStatus status = read_worker_status();
+        WorkerError error = read_worker_error();
+        pid_t launcher_pid = 0;
+        with_worker_status(
+            [&](const WorkerStatus *status) { launcher_pid = status->launcher_pid; });
         for (int i = 0; i < stat_count; i++) {
             values[i] = Int64GetDatum(static_cast<int64>(pg_atomic_read_u64(&shared->stats[i])));
             nulls[i] = false;
         }
-        values[stat_count] = Int32GetDatum(status.launcher_pid);
-        nulls[stat_count] = status.launcher_pid == 0;
-        if (status.error_at != 0) {
-            values[stat_count + 1] = text_of_worker_error(status.error);
-            values[stat_count + 2] = TimestampTzGetDatum(status.error_at);
+        values[stat_count] = Int32GetDatum(launcher_pid);
+        nulls[stat_count] = launcher_pid == 0;
+        if (error.at != 0) {
+            values[stat_count + 1] = text_of_worker(error.message);
+            values[stat_count + 2] = TimestampTzGetDatum(error.at);
             nulls[stat_count + 1] = nulls[stat_count + 2] = false;
         }
-        values[stat_count + 3] = TimestampTzGetDatum(status.stats_reset_at);
+        values[stat_count + 3] = TimestampTzGetDatum(
+            static_cast<TimestampTz>(pg_atomic_read_u64(&shared->stats_reset_at)));
         nulls[stat_count + 3] = false;
     }
     PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(result_type(fcinfo), values, nulls)));
@@ -253,12 +213,8 @@ Datum usage_ledger_stats_reset(PG_FUNCTION_ARGS)
     for (int i = 0; i < stat_count; i++) {
         pg_atomic_write_u64(&shared->stats[i], 0);
     }
-    const TimestampTz now = GetCurrentTimestamp();
-    SpinLockAcquire(&shared->mutex);
-    shared->worker_status.stats_reset_at = now;
-    shared->worker_status.error_at = 0;
-    shared->worker_status.error[0] = '\0';
-    SpinLockRelease(&shared->mutex);
+    pg_atomic_write_u64(&shared->stats_reset_at, static_cast<uint64>(GetCurrentTimestamp()));
+    forget_worker_errors();
     PG_RETURN_VOID();
 }
 }

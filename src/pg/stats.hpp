@@ -1,7 +1,7 @@
 /*
  * stats.hpp: what all sessions and the worker share, when the library is in
- * shared_preload_libraries: the statistics that view usage_ledger_stats shows, the
- * worker's status and its mailbox.
+ * shared_preload_libraries: the statistics that view usage_ledger_stats shows, and the
+ * worker's mailbox and status.
  *
  * Entry points count what they answer, when they answer it. So calls of a transaction that
  * rolls back are counted too.
@@ -11,6 +11,7 @@
 #include "pg/postgres.hpp"
 
 #include "core/batch.hpp"
+#include "pg/worker_status.hpp"
 
 namespace usage_ledger
 {
@@ -28,26 +29,16 @@ enum class Stat {
 };
 constexpr int stat_count = 8;
 
-constexpr int worker_error_length_max = 255;
-
-/* What can be read and written under the mutex. */
-struct WorkerStatus {
-    TimestampTz stats_reset_at;
-    TimestampTz error_at; /* 0: none */
-    char error[worker_error_length_max + 1];
-    pid_t launcher_pid; /* 0: none */
-};
-
 struct Shared {
-    /* worker.cpp's */
-    pg_atomic_uint64 queued_row_count; /* since the last round, in all databases */
-    Latch *launcher_latch;             /* null while there is no launcher */
-    bool has_settler_succeeded;        /* the last settler; read when it has stopped */
+    /* The mailbox: rows that sessions have announced, in all databases. It only grows. */
+    pg_atomic_uint64 announced_rows;
+    pg_atomic_uint64 wake_rows; /* the session that announces this one wakes the launcher */
+    Latch *launcher_latch;      /* null while there is no launcher */
 
-    /* stats.cpp's */
-    pg_atomic_uint64 stats[stat_count];
-    slock_t mutex; /* of worker_status */
     WorkerStatus worker_status;
+
+    pg_atomic_uint64 stats[stat_count];
+    pg_atomic_uint64 stats_reset_at;
 };
 
 /* Null: the library was not preloaded. */
@@ -83,13 +74,6 @@ template <typename Call> void run_counting_refusals(Call call)
     }
     PG_END_TRY();
 }
-
-/* Why the worker could not settle. */
-void set_worker_error(const char *message);
-bool has_worker_error_since(TimestampTz time);
-
-/* The launcher's process, or 0 when it ends. */
-void set_launcher(pid_t pid);
 
 /* For _PG_init, while preloading. */
 void request_shared_memory();

@@ -13,23 +13,31 @@ SELECT pending_rows, pending_age FROM usage_ledger_stats;
 SELECT usage_ledger_stats_reset();
 \echo :LAST_ERROR_SQLSTATE
 
+-- The worker has no status either, and a list of databases that it cannot serve is refused.
+SELECT * FROM usage_ledger_worker;
+ALTER SYSTEM SET usage_ledger.settle_databases = 'one, two,';
+ALTER SYSTEM SET usage_ledger.settle_databases = 'one, ""';
+
 -- Reading the view takes grants on it and on its function. They do not open usage_pending.
 CREATE ROLE usage_monitor;
 SET ROLE usage_monitor;
 SELECT pending_rows FROM usage_ledger_stats;
 SELECT usage_ledger_stats();
 SELECT usage_ledger_stats_reset();
+SELECT * FROM usage_ledger_worker;
+SELECT * FROM usage_ledger_worker();
 RESET ROLE;
-GRANT SELECT ON usage_ledger_stats TO usage_monitor;
-GRANT EXECUTE ON FUNCTION usage_ledger_stats() TO usage_monitor;
+GRANT SELECT ON usage_ledger_stats, usage_ledger_worker TO usage_monitor;
+GRANT EXECUTE ON FUNCTION usage_ledger_stats(), usage_ledger_worker() TO usage_monitor;
 GRANT SELECT (recorded_at) ON usage_pending TO usage_monitor;
 CREATE POLICY monitor ON usage_pending FOR SELECT TO usage_monitor USING (true);
 SET ROLE usage_monitor;
 SELECT pending_rows FROM usage_ledger_stats;
+SELECT * FROM usage_ledger_worker;
 SELECT * FROM usage_pending;
 RESET ROLE;
-REVOKE SELECT ON usage_ledger_stats FROM usage_monitor;
-REVOKE EXECUTE ON FUNCTION usage_ledger_stats() FROM usage_monitor;
+REVOKE SELECT ON usage_ledger_stats, usage_ledger_worker FROM usage_monitor;
+REVOKE EXECUTE ON FUNCTION usage_ledger_stats(), usage_ledger_worker() FROM usage_monitor;
 REVOKE SELECT (recorded_at) ON usage_pending FROM usage_monitor;
 DROP POLICY monitor ON usage_pending;
 DROP ROLE usage_monitor;

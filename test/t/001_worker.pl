@@ -82,7 +82,7 @@ ok( $node->poll_query_until('postgres', q{
 		  FROM usage_ledger_stats}),
 	'settled rows and rounds are counted');
 ok( $node->poll_query_until('postgres',
-		q{SELECT worker_error = 'no settler for database "No Such Database" could start'
+		q{SELECT worker_error = 'database "No Such Database" does not exist'
 		     AND worker_error_at > stats_reset FROM usage_ledger_stats}),
 	'the worker\'s last error is shown');
 is( $node->safe_psql('postgres',
