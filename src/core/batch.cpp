@@ -74,6 +74,8 @@ void refuse(Item *item)
     assert(needs_key_lookup(*item));
     if (is_time_error(item->error)) {
         item->outcome = Outcome::out_of_time;
+    } else if (item->error != InputError::none) {
+        item->outcome = Outcome::invalid;
     } else if (item->period == PeriodState::closed) {
         item->outcome = Outcome::closed;
     } else {
