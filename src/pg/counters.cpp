@@ -72,15 +72,6 @@ void fill_in(Statement *statement, Snapshot snapshot, CounterState *counters, si
     pfree(chosen);
 }
 
-bool select_counter(const core::CounterId &counter, Snapshot snapshot)
-{
-    static Statement statement = {"usage_periods",
-                                  "SELECT tokens_used, period_end, closed_at FROM %s" WHERE_COUNTER,
-                                  {UUIDOID, TIMESTAMPTZOID}};
-    const Datum arguments[] = {account_of(counter), TimestampTzGetDatum(counter.period_start)};
-    return run_in_snapshot(&statement, arguments, snapshot) == 1;
-}
-
 /* Locks a row version in the active snapshot, and if that waits, its last version. */
 TM_Result lock_row(Relation periods, ItemPointerData tid, LockTupleMode mode,
                    LockWaitPolicy wait_policy)
@@ -120,7 +111,10 @@ void describe_overflow(void *subject)
 
 bool read_counter(const core::CounterId &counter, CounterReading *reading)
 {
-    if (!select_counter(counter, nullptr)) {
+    static Statement statement = {"usage_periods",
+                                  "SELECT tokens_used, period_end FROM %s" WHERE_COUNTER,
+                                  {UUIDOID, TIMESTAMPTZOID}};
+    if (run_for_counter(&statement, counter) == 0) {
         return false;
     }
     *reading = {DatumGetInt64(required_column(1)), DatumGetTimestampTz(required_column(2))};
@@ -129,8 +123,12 @@ bool read_counter(const core::CounterId &counter, CounterReading *reading)
 
 bool is_closed_now(const core::CounterId &counter)
 {
-    check_none_is_missing(select_counter(counter, GetLatestSnapshot()) ? 0 : 1);
-    return !column_is_null(3);
+    static Statement statement = {"usage_periods",
+                                  "SELECT closed_at FROM %s" WHERE_COUNTER,
+                                  {UUIDOID, TIMESTAMPTZOID}};
+    const Datum arguments[] = {account_of(counter), TimestampTzGetDatum(counter.period_start)};
+    check_none_is_missing(1 - run_in_snapshot(&statement, arguments, GetLatestSnapshot()));
+    return !column_is_null(1);
 }
 
 bool try_lock_counter(const core::CounterId &counter)
