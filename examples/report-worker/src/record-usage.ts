@@ -24,17 +24,31 @@ export interface Receipt {
 
 export type IncrementUsage = (usage: Usage) => Promise<Receipt>;
 
-type Action = 'give up' | 'count in the open period';
+type WayOn = 'fix the caller' | 'count again without a time';
 
-const actions: ReadonlyMap<string, Action> = new Map<string, Action>([
-  ['UL001', 'give up'], // the key was counted with other tokens or flags: fix the key
-  ['UL002', 'count in the open period'], // no account, or no period for that time
-  ['UL003', 'count in the open period'], // the period of that time is closed
-  ['UL005', 'count in the open period'], // that time is too old or too far ahead
-  ['22003', 'give up'], // the counter would overflow
-  ['22004', 'give up'], // an argument is NULL
-  ['22023', 'give up'], // an argument is outside its limits
-  ['22P02', 'give up'], // an argument cannot be read, such as a malformed uuid
+// As the table of errors in the ledger's README. All other errors are retried, for example
+// 40001, 40P01, a timeout, a lost connection, or a gateway that is down.
+const waysOn: ReadonlyMap<string, WayOn> = new Map<string, WayOn>([
+  ['UL001', 'fix the caller'], // the key was counted with other tokens or flags
+  ['UL002', 'count again without a time'], // no account, or no period for that time
+  ['UL003', 'count again without a time'], // the period of that time is closed
+  ['UL004', 'fix the caller'], // void_usage: no such event
+  ['UL005', 'count again without a time'], // that time is too old or too far ahead
+  ['22003', 'fix the caller'], // the counter would overflow
+  ['22004', 'fix the caller'], // an argument is NULL
+  ['22007', 'count again without a time'], // that time cannot be read
+  ['22008', 'count again without a time'], // that time does not exist
+  ['22021', 'fix the caller'], // a byte of the key is not in the database's encoding
+  ['22023', 'fix the caller'], // an argument is outside its limits
+  ['22P02', 'fix the caller'], // an argument cannot be read, such as a malformed uuid
+  ['22P05', 'fix the caller'], // a character of the key is not in the database's encoding
+  ['23P01', 'fix the caller'], // open_usage_period: the period overlaps
+  ['42501', 'fix the caller'], // a right is missing
+  ['42725', 'fix the caller'], // there are several such functions
+  ['42883', 'fix the caller'], // there is no such function
+  ['PGRST202', 'fix the caller'], // the same, as PostgREST says it
+  ['PGRST203', 'fix the caller'], // as 42725
+  ['XX001', 'fix the caller'], // close_usage_period: the counter is not the sum of its events
 ]);
 
 export async function recordUsage(increment: IncrementUsage, usage: Usage): Promise<Receipt> {
@@ -43,13 +57,12 @@ export async function recordUsage(increment: IncrementUsage, usage: Usage): Prom
     receipt = await increment(usage);
   } catch (error) {
     const sqlstate = sqlstateOf(error);
-    const action = actions.get(sqlstate ?? '');
-    if (action === undefined) {
-      // For example 40001, 40P01, a timeout, a lost connection, or a gateway that is down.
+    const wayOn = waysOn.get(sqlstate ?? '');
+    if (wayOn === undefined) {
       // The usage may have been counted or not. A retry with the same key is safe.
       throw error;
     }
-    if (action === 'count in the open period' && usage.occurredAt !== null) {
+    if (wayOn === 'count again without a time' && usage.occurredAt !== null) {
       return recordUsage(increment, { ...usage, occurredAt: null });
     }
     throw new NonRetriableError(`Usage not counted: ${messageOf(error)} (${sqlstate})`, { cause: error });

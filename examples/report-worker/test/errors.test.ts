@@ -139,6 +139,27 @@ for (const route of routes) {
       assert.deepEqual(await tallyOf(database, accountId), { tokens: 0n, reports: 0n, events: 0n });
     });
 
+    test('42883 and 42501, no such function, or no right to call it: gives up', async (t) => {
+      const usage = { accountId: randomUUID(), tokens: 1, idempotencyKey: 'key', occurredAt: null };
+      const code = route.name === 'supabase-js' ? 'PGRST202' : '42883';
+      for (const [options, sqlstate] of [
+        ['-c search_path=pg_catalog', code],
+        ['-c role=pg_monitor', '42501'],
+      ]) {
+        const { incrementUsage } = await route.open(t, { options });
+        await assert.rejects(
+          recordUsage(incrementUsage, usage),
+          (error: Error) => error instanceof NonRetriableError && error.message.endsWith(`(${sqlstate})`),
+        );
+      }
+    });
+
+    test('25006, the server is read-only: retries', async (t) => {
+      const usage = { accountId: randomUUID(), tokens: 1, idempotencyKey: 'key', occurredAt: null };
+      const { incrementUsage } = await route.open(t, { options: '-c default_transaction_read_only=on' });
+      await assert.rejects(recordUsage(incrementUsage, usage), (error) => !(error instanceof NonRetriableError));
+    });
+
     test('40001, a serialization failure: retries', async (t) => {
       const accountId = randomUUID();
       const name = randomUUID();

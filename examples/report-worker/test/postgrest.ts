@@ -9,11 +9,18 @@ import { type IncomingMessage, type Server, type ServerResponse, createServer } 
 import { text } from 'node:stream/consumers';
 import { DatabaseError, type Pool, escapeIdentifier } from 'pg';
 
+/** PostgREST looks for the function itself, before it calls it. */
+const codes: ReadonlyMap<string, string> = new Map([
+  ['42883', 'PGRST202'],
+  ['42725', 'PGRST203'],
+]);
+
 export function createPostgrest(pool: Pool): Server {
   return createServer((request, response) => {
     answer(pool, request, response).catch((error: unknown) => {
-      const { code = 'PGRST000', detail = null, hint = null, message } =
+      const { code: sqlstate = 'PGRST000', detail = null, hint = null, message } =
         error instanceof DatabaseError ? error : { message: String(error) };
+      const code = codes.get(sqlstate) ?? sqlstate;
       send(response, statusOf(code), JSON.stringify({ code, details: detail, hint, message }));
     });
   });
@@ -51,6 +58,9 @@ function columnsOf(select: string | null): string {
 }
 
 function statusOf(code: string): number {
+  if (code === 'PGRST202' || code === 'PGRST203') {
+    return code === 'PGRST202' ? 404 : 300;
+  }
   switch (code.slice(0, 2)) {
     case '08':
     case '53':
@@ -65,7 +75,7 @@ function statusOf(code: string): number {
     case 'XX':
       return 500;
     default:
-      return code === '42501' ? 403 : code === '42883' ? 404 : 400;
+      return code === '42501' ? 403 : 400;
   }
 }
 

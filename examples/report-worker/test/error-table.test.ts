@@ -1,0 +1,57 @@
+// The worker's decision for each SQLSTATE is the one in the README's table of errors.
+
+import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
+import { test } from 'node:test';
+import { NonRetriableError } from 'inngest';
+import { type Usage, recordUsage } from '../src/record-usage.js';
+
+/** The table's way on for each SQLSTATE. */
+function tableOfErrors(): Map<string, string> {
+  const readme = readFileSync(new URL('../../../../README.md', import.meta.url), 'utf8');
+  const section = /^## Errors\n(.*?)^## /ms.exec(readme)?.[1] ?? '';
+  const ways = new Map<string, string>();
+  for (const [, codes = '', way = ''] of section.matchAll(/^\|( `[^|]*)\|[^|]*\| ([^|]*) \|/gm)) {
+    for (const [, code = ''] of codes.matchAll(/`(\w+)`/g)) {
+      ways.set(code, way);
+    }
+  }
+  return ways;
+}
+
+/** What the worker does when its first call fails with that SQLSTATE. */
+async function decisionOn(code: string, occurredAt: string | null): Promise<string> {
+  const usage: Usage = { accountId: '', tokens: 1, idempotencyKey: '', occurredAt };
+  const failure = Object.assign(new Error(), { code });
+  const calls: Usage[] = [];
+  const recording = recordUsage(async (call) => {
+    calls.push(call);
+    if (calls.length === 1) {
+      throw failure;
+    }
+    return { outcome: 'applied', tokensUsed: '1' };
+  }, usage);
+  const error: unknown = await recording.then(() => undefined, (reason) => reason);
+  if (error === undefined) {
+    assert.deepEqual(calls, [usage, { ...usage, occurredAt: null }]);
+    return 'count again without a time';
+  }
+  assert.deepEqual(calls, [usage]);
+  return error instanceof NonRetriableError ? 'fix the caller' : error === failure ? 'retry' : String(error);
+}
+
+test('every row of the table of errors', async () => {
+  const table = tableOfErrors();
+  assert.ok(table.size > 20, `${table.size} rows`);
+  const now = new Date().toISOString();
+  for (const [code, way] of table) {
+    assert.equal(await decisionOn(code, now), way, code);
+    assert.equal(await decisionOn(code, null), way === 'retry' ? 'retry' : 'fix the caller', code);
+  }
+});
+
+test('an error that is not in the table is retried', async () => {
+  for (const code of ['08006', 'PGRST000', 'ECONNREFUSED']) {
+    assert.equal(await decisionOn(code, null), 'retry');
+  }
+});
