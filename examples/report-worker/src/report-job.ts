@@ -1,6 +1,7 @@
 // The job generates a report, then counts the tokens that it used.
 
 import { Inngest, eventType, staticSchema } from 'inngest';
+import { eventKey } from './event-key.js';
 import type { GenerateReport } from './generate-report.js';
 import { type IncrementUsage, recordUsage } from './record-usage.js';
 
@@ -21,6 +22,9 @@ export function createReportJob(generateReport: GenerateReport, incrementUsage: 
     { id: 'generate-report', triggers: [reportRequested] },
     async ({ event, runId, step }) => {
       const { accountId, title } = event.data;
+      // The run and the step that used the tokens: the same for every worker and every try.
+      // It is made before any tokens are used, so that none are used that cannot be counted.
+      const idempotencyKey = eventKey(runId, generateStep);
 
       // This is a separate step because Inngest keeps its result. So every try of the next
       // step sends the same number of tokens. A report that is generated again would use
@@ -31,8 +35,7 @@ export function createReportJob(generateReport: GenerateReport, incrementUsage: 
         recordUsage(incrementUsage, {
           accountId,
           tokens: report.tokens,
-          // The run and the step that used the tokens: the same for every worker and every try.
-          idempotencyKey: `${runId}:${generateStep}`,
+          idempotencyKey,
           occurredAt: report.finishedAt,
         }),
       );

@@ -6,6 +6,7 @@ import { after, describe, test } from 'node:test';
 import { NonRetriableError } from 'inngest';
 import { Pool } from 'pg';
 import type { GenerateReport, Report } from '../src/generate-report.js';
+import { incrementUsageThroughPg } from '../src/increment-usage-pg.js';
 import { type Receipt, recordUsage } from '../src/record-usage.js';
 import { serveJob, routes } from './harness.js';
 import { type Run, runJob } from './inngest-server.js';
@@ -229,4 +230,13 @@ test('an answer without an outcome is an error that is retried', async () => {
     recordUsage(async () => ({}) as Receipt, usage),
     (error: Error) => !(error instanceof NonRetriableError) && /Unexpected outcome/.test(error.message),
   );
+});
+
+test('without an id of the run, no report is generated', async (t) => {
+  const generate = t.mock.fn(generating({}));
+  const worker = await serveJob(t, generate, incrementUsageThroughPg(database));
+  const run = await runJob([worker], { accountId: randomUUID(), title: '' }, { runId: '' });
+  assert.equal(run.status, 'failed');
+  assert.match(JSON.stringify(run.output), /an id is missing/);
+  assert.equal(generate.mock.callCount(), 0);
 });
