@@ -352,8 +352,9 @@ verify_usage does, and stamps closed_at. A period that is already closed is retu
 unchanged.
 
 A close waits for every transaction that has counted usage of the period and has not yet
-ended. Later calls wait for the close and then fail with UL003. Other accounts are not
-held up.
+ended. Later calls for the period wait until the closing transaction ends, and then fail
+with UL003. So close each period in a transaction of its own: a close that waits for one
+account then holds up no other account.
 
 Arguments:
   p_account_id    the account

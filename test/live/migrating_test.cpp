@@ -4,17 +4,15 @@
  */
 #include <gtest/gtest.h>
 
-#include <array>
 #include <atomic>
 #include <chrono>
-#include <cstdio>
 #include <fstream>
 #include <sstream>
-#include <stdexcept>
 #include <string>
 #include <thread>
 
 #include "connection.hpp"
+#include "documents.hpp"
 #include "sessions.hpp"
 
 namespace usage_ledger::live
@@ -28,21 +26,6 @@ std::string file(const std::string &name)
     std::stringstream text;
     text << stream.rdbuf();
     return text.str();
-}
-
-std::string migration_script()
-{
-    FILE *pipe = popen(
-        SOURCE_DIRECTORY "/test/tools/snippets.sh " SOURCE_DIRECTORY "/docs/migrating.md", "r");
-    std::string sql;
-    std::array<char, 4096> buffer;
-    while (pipe != nullptr && fgets(buffer.data(), buffer.size(), pipe) != nullptr) {
-        sql += buffer.data();
-    }
-    if (pipe == nullptr || pclose(pipe) != 0) {
-        throw std::runtime_error("no SQL in docs/migrating.md");
-    }
-    return sql;
 }
 
 /* The script may contain several statements. */
@@ -92,7 +75,7 @@ TEST_F(Migrating, ConcurrentCallsAreCountedOnce)
     std::thread migration([&] {
         Connection connection;
         std::this_thread::sleep_for(std::chrono::milliseconds(300));
-        run_script(connection, migration_script());
+        run_script(connection, snippet("docs/migrating.md", ""));
         is_migrated = true;
         std::this_thread::sleep_for(std::chrono::milliseconds(300));
         is_done = true;

@@ -25,6 +25,7 @@ SELECT tokens_used FROM open_usage_period(:c, date_trunc('second', now()) - inte
 
 CREATE ROLE usage_biller;
 GRANT SELECT ON usage_totals, usage_periods, usage_pending, usage_events TO usage_biller;
+GRANT EXECUTE ON FUNCTION close_usage_period TO usage_biller;
 CREATE POLICY biller ON usage_periods FOR SELECT TO usage_biller USING (true);
 CREATE POLICY biller ON usage_pending FOR SELECT TO usage_biller USING (true);
 CREATE POLICY biller ON usage_events FOR SELECT TO usage_biller USING (true);
