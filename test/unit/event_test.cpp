@@ -42,7 +42,7 @@ TEST(MayBeRestored, IsTrueForKeysThatFittedInAnotherEncoding)
     EXPECT_FALSE(may_be_restored(check_key(766), 766));
     EXPECT_FALSE(may_be_restored(check_key(255), 255));
     EXPECT_FALSE(may_be_restored(check_key(0), 0));
-    EXPECT_FALSE(may_be_restored(check_arguments(-1, 256, some_time), 256));
+    EXPECT_FALSE(may_be_restored(check_arguments(-1, 256), 256));
 }
 
 class CheckTime : public testing::Test
