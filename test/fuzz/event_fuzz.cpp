@@ -31,7 +31,7 @@ void check_arguments_by_their_limits(FuzzedDataProvider &input)
 
     EXPECT(error != InputError::key_empty || key_length <= 0);
     EXPECT(error != InputError::key_too_long || key_length > key_length_max);
-    EXPECT(!may_be_restored(error, key_length) || (are_tokens_good && is_time_finite));
+    EXPECT(!may_be_restored(error, key_length) || are_tokens_good);
     EXPECT(error != InputError::tokens_negative || tokens < 0);
     EXPECT(error != InputError::tokens_too_many || tokens > event_tokens_max);
 }
