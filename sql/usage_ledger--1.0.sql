@@ -340,6 +340,36 @@ Errors (nothing is written):
   22023  the number of rows is outside its limits
   55000  a subscription feeds the ledger, so its publisher settles';
 
+CREATE FUNCTION @extschema@.end_usage_period(p_account_id uuid, p_at timestamptz DEFAULT NULL)
+RETURNS @extschema@.usage_periods
+LANGUAGE C VOLATILE PARALLEL UNSAFE SECURITY DEFINER
+AS 'MODULE_PATHNAME', 'usage_ledger_end_usage_period';
+COMMENT ON FUNCTION @extschema@.end_usage_period(uuid, timestamptz) IS
+'Ends the current period of an account early, and returns the period''s row.
+
+The period keeps its events and totals. The next one opens with the next usage: from the
+new end, under the account''s cycle of then. Usage goes to the period that covers its
+time, so a late event can still go to the ended one. A closed period can be ended too, and
+stays closed.
+
+If no period covers the time, or one ends exactly there, the last period that ended by
+then is returned unchanged. So the same p_at again returns the same row.
+
+An end waits for every transaction that has counted usage of the period and has not yet
+finished. Later calls for the period wait for the end.
+
+Arguments:
+  p_account_id  the account
+  p_at          the new end, in whole milliseconds, not in the future: after the start of
+                the period and after its last event, voided or not. NULL means now,
+                rounded up to a millisecond, or the millisecond after the last event if
+                that is later
+
+Errors (nothing is written):
+  UL002  the account has no period that starts by p_at
+  22004  the account is NULL
+  22023  p_at is outside its limits';
+
 CREATE FUNCTION @extschema@.close_usage_period(p_account_id uuid, p_period_start timestamptz)
 RETURNS @extschema@.usage_periods
 LANGUAGE C VOLATILE PARALLEL UNSAFE SECURITY DEFINER

@@ -45,6 +45,11 @@ int64_t truncate_to_millisecond(int64_t time)
     return time - part - (part < 0 ? microseconds_per_millisecond : 0);
 }
 
+int64_t millisecond_after(int64_t time)
+{
+    return truncate_to_millisecond(time) + microseconds_per_millisecond;
+}
+
 bool anchor_is_valid(int64_t anchor)
 {
     return anchor >= anchor_min_us && anchor <= anchor_max_us;

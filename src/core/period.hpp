@@ -37,6 +37,7 @@ bool period_length_is_valid(const PeriodLength &length);
  */
 bool is_whole_milliseconds(int64_t time);
 int64_t truncate_to_millisecond(int64_t time);
+int64_t millisecond_after(int64_t time);
 
 /* Finite, and far enough from the ends of the range to compute boundaries from it. */
 bool anchor_is_valid(int64_t anchor);

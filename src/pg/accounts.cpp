@@ -76,16 +76,20 @@ void register_accounts(const Datum *account_ids, size_t count)
     run(&statement, arguments);
 }
 
-void lock_accounts(const Datum *account_ids, Cycle *cycles, size_t count)
+#define SELECT_ACCOUNTS(locking)                                                                   \
+    "SELECT k.ordinal, a.ctid, a.period_length, a.period_anchor, a.time_zone"                      \
+    " FROM pg_catalog.unnest($1) WITH ORDINALITY AS k (account_id, ordinal)"                       \
+    " CROSS JOIN LATERAL"                                                                          \
+    " (SELECT a.ctid, a.period_length, a.period_anchor, a.time_zone FROM %s AS a"                  \
+    " WHERE a.account_id OPERATOR(pg_catalog.=) k.account_id" locking ") AS a"
+
+void lock_accounts(const Datum *account_ids, Cycle *cycles, size_t count,
+                   LockWaitPolicy wait_policy)
 {
-    static Statement lock = {
-        "usage_accounts",
-        "SELECT k.ordinal, a.ctid, a.period_length, a.period_anchor, a.time_zone"
-        " FROM pg_catalog.unnest($1) WITH ORDINALITY AS k (account_id, ordinal)"
-        " CROSS JOIN LATERAL"
-        " (SELECT a.ctid, a.period_length, a.period_anchor, a.time_zone FROM %s AS a"
-        " WHERE a.account_id OPERATOR(pg_catalog.=) k.account_id FOR UPDATE) AS a",
-        {UUIDARRAYOID}};
+    static Statement wait = {"usage_accounts", SELECT_ACCOUNTS(" FOR UPDATE"), {UUIDARRAYOID}};
+    static Statement skip = {
+        "usage_accounts", SELECT_ACCOUNTS(" FOR UPDATE SKIP LOCKED"), {UUIDARRAYOID}};
+    Statement *lock = wait_policy == LockWaitBlock ? &wait : &skip;
     /*
      * Under REPEATABLE READ, a session that waited for the lock does not see the periods
      * that were opened in the meantime. An update tells it that its snapshot is too old.
@@ -97,8 +101,8 @@ void lock_accounts(const Datum *account_ids, Cycle *cycles, size_t count)
 
     Assert(count > 0);
     const Datum ids = make_array(count, UUIDOID, [&](size_t i) { return account_ids[i]; });
-    lock_for_write(&lock);
-    const uint64 locked_count = run(&lock, &ids);
+    lock_for_write(lock);
+    const uint64 locked_count = run(lock, &ids);
     for (size_t i = 0; i < count; i++) {
         cycles[i].is_known = false;
     }
@@ -106,6 +110,9 @@ void lock_accounts(const Datum *account_ids, Cycle *cycles, size_t count)
         cycles[DatumGetInt64(required_column(1, row)) - 1] = {
             true, period_length_of(required_column(3, row)),
             DatumGetTimestampTz(required_column(4, row)), required_column(5, row)};
+    }
+    if (locked_count == 0) {
+        return;
     }
     const Datum rows =
         make_array(locked_count, TIDOID, [&](size_t row) { return required_column(2, row); });

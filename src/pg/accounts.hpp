@@ -22,11 +22,12 @@ void register_accounts(const Datum *account_ids, size_t count);
 
 /*
  * Locks accounts until the end of the transaction (locks.hpp, level 1), and reads their
- * cycles.
+ * cycles. Without waiting, those that another session has locked seem unknown.
  *
  * REQUIRES: account_ids are sorted, without duplicates.
  */
-void lock_accounts(const Datum *account_ids, Cycle *cycles, size_t count);
+void lock_accounts(const Datum *account_ids, Cycle *cycles, size_t count,
+                   LockWaitPolicy wait_policy = LockWaitBlock);
 
 /* Whether periods can be computed: the length and anchor are valid, the time zone is known. */
 bool cycle_is_valid(const Cycle &cycle);

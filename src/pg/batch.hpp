@@ -67,9 +67,15 @@ inline Datum account_of(const Item &item)
 void record_items(const Batch &batch, const ItemList &list, ItemPointerData *tids);
 
 /*
+ * Moves the events of items whose periods have been ended before them to the periods that cover
+ * them, or decides the items.
+ */
+void move_items(const Batch &batch, const ItemList &list, ItemPointerData *tids);
+
+/*
  * Adds the recorded events to their counters, or queues them, and decides all items that are
  * still undecided. Deletes the events that a counter refuses.
  */
-void add_items(const Batch &batch, const ItemList &list, const ItemPointerData *tids);
+void add_items(const Batch &batch, const ItemList &list, ItemPointerData *tids);
 
 } // namespace usage_ledger

@@ -10,6 +10,7 @@
 #include "pg/counters.hpp"
 #include "pg/events.hpp"
 #include "pg/pending.hpp"
+#include "pg/periods.hpp"
 #include "pg/settings.hpp"
 #include "pg/settlement.hpp"
 #include "pg/worker.hpp"
@@ -50,7 +51,7 @@ template <typename Condition> Counters counters_of(const ItemList &list, Conditi
     return counters;
 }
 
-/* The state of an item's counter; nullptr if it is not among these. */
+/* The state of an item's counter; null if it is not among these. */
 CounterState *find_counter(const Counters &counters, const Item &item)
 {
     const core::CounterId id = counter_id(account_of(item), item.period_start);
@@ -78,6 +79,73 @@ void take_counters(const Counters &counters)
     }
     read_counters(counters.states, counters.count, GetLatestSnapshot());
     require_counters(counters.states, counters.count);
+}
+
+/* Two sets of counters as one. */
+Counters united(const Counters &a, const Counters &b)
+{
+    const size_t count = a.count + b.count;
+    const Counters both = {allocate<core::CounterId>(count), allocate<CounterState>(count),
+                           allocate<core::Usage>(count), allocate<size_t>(count), count};
+    std::merge(
+        a.states, a.states + a.count, b.states, b.states + b.count, both.states,
+        [](const CounterState &left, const CounterState &right) { return left.id < right.id; });
+    for (size_t i = 0; i < count; i++) {
+        both.ids[i] = both.states[i].id;
+        both.usage[i] = {};
+        both.item_counts[i] = 0;
+    }
+    return both;
+}
+
+/*
+ * Takes counters when others are taken already, of which a session that waits for any of these
+ * may wait for a later one. So it waits only where none is later.
+ */
+void take_more_counters(const Counters &counters, const Counters &taken)
+{
+    if (counters.count == 0 || taken.ids[taken.count - 1] < counters.ids[0]) {
+        take_counters(counters);
+        return;
+    }
+    if (try_lock_counters(counters.states, counters.count) > 0) {
+        raise_ended_concurrently();
+    }
+    require_counters(counters.states, counters.count);
+    for (size_t i = 0; i < counters.count && settlement_mode == settlement_deferred; i++) {
+        counters.states[i].is_locked = false; /* the lock only holds the period open */
+    }
+}
+
+bool is_to_be_added(const Item &item)
+{
+    return is_undecided(item) && item.first == &item;
+}
+
+/*
+ * Takes the counters of the recorded events. Where a period turns out to have been ended before
+ * an event, moves the event, and takes the counter of its new period too.
+ */
+Counters take_counters_of(const Batch &batch, const ItemList &list, ItemPointerData *tids)
+{
+    Counters taken = counters_of(list, is_to_be_added);
+    take_counters(taken);
+    for (;;) {
+        const ItemList overtaken = select(list, [&](const Item &item) {
+            return is_to_be_added(item) &&
+                   item.occurred_at >= find_counter(taken, item)->period_end;
+        });
+        if (overtaken.count == 0) {
+            return taken;
+        }
+        CHECK_FOR_INTERRUPTS();
+        move_items(batch, overtaken, tids);
+        const Counters more = counters_of(list, [&](const Item &item) {
+            return is_to_be_added(item) && find_counter(taken, item) == nullptr;
+        });
+        take_more_counters(more, taken);
+        taken = united(taken, more);
+    }
 }
 
 /* The counters that replays answer from and that nothing is added to. */
@@ -186,7 +254,7 @@ void delete_refused(const Batch &batch, const ItemList &list, const ItemPointerD
 
 } // namespace
 
-void add_items(const Batch &batch, const ItemList &list, const ItemPointerData *tids)
+void add_items(const Batch &batch, const ItemList &list, ItemPointerData *tids)
 {
     /* The other items of a key whose first item is decided. */
     for (size_t i = 0; i < list.count; i++) {
@@ -195,9 +263,7 @@ void add_items(const Batch &batch, const ItemList &list, const ItemPointerData *
             core::share_fate(item);
         }
     }
-    const Counters added = counters_of(
-        list, [](const Item &item) { return is_undecided(item) && item.first == &item; });
-    take_counters(added);
+    const Counters added = take_counters_of(batch, list, tids);
     add_up(list, added, read_replayed(list, added));
     write_usage(added);
     delete_refused(batch, list, tids);

@@ -154,4 +154,36 @@ void record_items(const Batch &batch, const ItemList &list, ItemPointerData *tid
     }
 }
 
+void move_items(const Batch &batch, const ItemList &list, ItemPointerData *tids)
+{
+    const ItemList sorted = copy_of(list);
+    std::sort(sorted.items, sorted.items + sorted.count,
+              [](const Item *a, const Item *b) { return core::compare_keys(*a, *b) < 0; });
+    auto *moved = allocate<ItemPointerData>(sorted.count);
+    for (size_t i = 0; i < sorted.count; i++) {
+        ItemPointerData *tid = &tids[sorted.items[i] - batch.items];
+        moved[i] = *tid;
+        ItemPointerSetInvalid(tid);
+        sorted.items[i]->has_event = false;
+    }
+    delete_events(moved, sorted.count);
+
+    forget_ended_periods();
+    look_up_periods(sorted, find_periods);
+    const ItemList missing =
+        select(sorted, [](const Item &item) { return item.period == core::PeriodState::missing; });
+    if (missing.count > 0) {
+        look_up_periods(missing, try_open_periods);
+    }
+    for (size_t i = 0; i < sorted.count; i++) {
+        if (core::needs_key_lookup(*sorted.items[i])) {
+            core::refuse(sorted.items[i]);
+        }
+    }
+    const ItemList countable = select(sorted, is_undecided);
+    if (countable.count > 0) {
+        record_events_of(countable, batch, tids);
+    }
+}
+
 } // namespace usage_ledger

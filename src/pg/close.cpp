@@ -10,8 +10,8 @@
 #include "pg/arguments.hpp"
 #include "pg/counters.hpp"
 #include "pg/errors.hpp"
-#include "pg/locks.hpp"
 #include "pg/pending.hpp"
+#include "pg/settlement.hpp"
 #include "pg/spi.hpp"
 
 namespace usage_ledger
@@ -29,20 +29,6 @@ Datum closed_period(const core::CounterId &counter)
                                   {UUIDOID, TIMESTAMPTZOID}};
     lock_for_write(&statement);
     return run_for_counter(&statement, counter) == 0 ? 0 : returned_row();
-}
-
-/* Locks a period's counter against all other sessions, and reads it. */
-CounterState lock_period(const core::CounterId &counter)
-{
-    CounterState state;
-    wait_for_holders(counter);
-    if (!lock_counter_to_close(counter, &state)) {
-        ereport(ERROR,
-                (errcode(errcode_no_account_or_period), errmsg("billing period does not exist"),
-                 errdetail("%s.", period_text(counter)),
-                 errhint("Pass the account and period_start of a row of usage_totals.")));
-    }
-    return state;
 }
 
 /* Checks a counter as verify_usage does. */

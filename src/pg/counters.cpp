@@ -72,6 +72,26 @@ void fill_in(Statement *statement, Snapshot snapshot, CounterState *counters, si
     pfree(chosen);
 }
 
+/* The columns tokens_used, period_end and closed_at of a returned row. */
+CounterReading reading_of_row()
+{
+    return {DatumGetInt64(required_column(1)), DatumGetTimestampTz(required_column(2)),
+            !column_is_null(3)};
+}
+
+bool select_counter(const core::CounterId &counter, Snapshot snapshot, CounterReading *reading)
+{
+    static Statement statement = {"usage_periods",
+                                  "SELECT tokens_used, period_end, closed_at FROM %s" WHERE_COUNTER,
+                                  {UUIDOID, TIMESTAMPTZOID}};
+    const Datum arguments[] = {account_of(counter), TimestampTzGetDatum(counter.period_start)};
+    if (run_in_snapshot(&statement, arguments, snapshot) == 0) {
+        return false;
+    }
+    *reading = reading_of_row();
+    return true;
+}
+
 /* Locks a row version in the active snapshot, and if that waits, its last version. */
 TM_Result lock_row(Relation periods, ItemPointerData tid, LockTupleMode mode,
                    LockWaitPolicy wait_policy)
@@ -91,7 +111,7 @@ TM_Result lock_row(Relation periods, ItemPointerData tid, LockTupleMode mode,
  * says which event and counter it is about.
  */
 struct OverflowSubject {
-    const EventName *event;
+    const Event *event;
     const core::CounterId *counter;
 };
 
@@ -102,7 +122,7 @@ void describe_overflow(void *subject)
     }
     const auto *overflow = static_cast<const OverflowSubject *>(subject);
     errmsg("%s", message_counter_overflow);
-    errdetail("%s: period from %s.", event_text(*overflow->event),
+    errdetail("%s: period from %s.", event_text(name_of(*overflow->event)),
               time_text(overflow->counter->period_start));
     errhint("Count it in another period by passing another p_occurred_at.");
 }
@@ -111,24 +131,14 @@ void describe_overflow(void *subject)
 
 bool read_counter(const core::CounterId &counter, CounterReading *reading)
 {
-    static Statement statement = {"usage_periods",
-                                  "SELECT tokens_used, period_end FROM %s" WHERE_COUNTER,
-                                  {UUIDOID, TIMESTAMPTZOID}};
-    if (run_for_counter(&statement, counter) == 0) {
-        return false;
-    }
-    *reading = {DatumGetInt64(required_column(1)), DatumGetTimestampTz(required_column(2))};
-    return true;
+    return select_counter(counter, nullptr, reading);
 }
 
-bool is_closed_now(const core::CounterId &counter)
+CounterReading read_counter_now(const core::CounterId &counter)
 {
-    static Statement statement = {"usage_periods",
-                                  "SELECT closed_at FROM %s" WHERE_COUNTER,
-                                  {UUIDOID, TIMESTAMPTZOID}};
-    const Datum arguments[] = {account_of(counter), TimestampTzGetDatum(counter.period_start)};
-    check_none_is_missing(1 - run_in_snapshot(&statement, arguments, GetLatestSnapshot()));
-    return !column_is_null(1);
+    CounterReading reading = {};
+    check_none_is_missing(select_counter(counter, GetLatestSnapshot(), &reading) ? 0 : 1);
+    return reading;
 }
 
 bool try_lock_counter(const core::CounterId &counter)
@@ -140,34 +150,34 @@ bool try_lock_counter(const core::CounterId &counter)
     return run_for_counter(&statement, counter) == 1;
 }
 
-bool add_to_counter(const EventName &event, const core::CounterId &counter,
-                    const core::Usage &payload, int64 *tokens_used)
+CounterReading add_to_counter(const Event &event, const core::CounterId &counter)
 {
     /*
      * Locks the row and adds, in one statement. After a wait it works on the newest version of
-     * the row. The condition does not name closed_at, because every session that has waited
-     * would have to prepare and evaluate it again while others wait for the lock. The CASE
-     * keeps a closed period from reporting an overflow instead.
+     * the row. The condition names neither closed_at nor period_end, because every session that
+     * has waited would have to prepare and evaluate it again while others wait for the lock.
      */
+#define ADD(column, usage)                                                                         \
+    column " = CASE WHEN closed_at IS NULL AND period_end OPERATOR(pg_catalog.>) $6"               \
+           " THEN " column " OPERATOR(pg_catalog.+) " usage " ELSE " column " END"
     static Statement statement = {
         "usage_periods",
-        "UPDATE %s SET tokens_used = CASE WHEN closed_at IS NULL"
-        " THEN tokens_used OPERATOR(pg_catalog.+) $3 ELSE tokens_used END,"
-        " reports_used = reports_used OPERATOR(pg_catalog.+) $4,"
-        " chats_used = chats_used OPERATOR(pg_catalog.+) $5" WHERE_COUNTER
-        " RETURNING tokens_used, closed_at",
-        {UUIDOID, TIMESTAMPTZOID, INT8OID, INT4OID, INT4OID}};
-    const Datum arguments[] = {event.account_id.value, TimestampTzGetDatum(counter.period_start),
-                               Int64GetDatum(payload.tokens), integer_datum(payload.reports),
-                               integer_datum(payload.chats)};
+        "UPDATE %s SET " ADD("tokens_used", "$3") ", " ADD("reports_used", "$4") ", " ADD(
+            "chats_used", "$5") WHERE_COUNTER " RETURNING tokens_used, period_end, closed_at",
+        {UUIDOID, TIMESTAMPTZOID, INT8OID, INT4OID, INT4OID, TIMESTAMPTZOID}};
+#undef ADD
+    const Datum arguments[] = {event.account_id,
+                               TimestampTzGetDatum(counter.period_start),
+                               Int64GetDatum(event.payload.tokens),
+                               integer_datum(event.payload.reports),
+                               integer_datum(event.payload.chats),
+                               TimestampTzGetDatum(event.occurred_at)};
     OverflowSubject subject = {&event, &counter};
     ErrorContextCallback callback = {error_context_stack, describe_overflow, &subject};
     error_context_stack = &callback;
     check_none_is_missing(1 - run(&statement, arguments));
     error_context_stack = callback.previous;
-
-    *tokens_used = DatumGetInt64(required_column(1));
-    return column_is_null(2);
+    return reading_of_row();
 }
 
 /*

@@ -8,7 +8,7 @@
 
 #include "core/counter.hpp"
 #include "core/event.hpp"
-#include "pg/errors.hpp"
+#include "pg/events.hpp"
 
 namespace usage_ledger
 {
@@ -28,11 +28,12 @@ struct CounterState {
 struct CounterReading {
     int64 tokens_used;
     TimestampTz period_end;
+    bool is_closed;
 };
 bool read_counter(const core::CounterId &counter, CounterReading *reading);
 
-/* Whether a counter is closed now, also where the transaction's snapshot is older. */
-bool is_closed_now(const core::CounterId &counter);
+/* Reads a counter as it is now, also where the transaction's snapshot is older. */
+CounterReading read_counter_now(const core::CounterId &counter);
 
 /*
  * Locks a counter FOR NO KEY UPDATE, unless another session holds it. Where others hold its
@@ -41,12 +42,11 @@ bool is_closed_now(const core::CounterId &counter);
 bool try_lock_counter(const core::CounterId &counter);
 
 /*
- * Adds an event to its counter, waiting for its lock, and reads the total after it. Raises if
- * the counter would overflow. False: the period is closed, and the caller must raise, because
- * the event has been added.
+ * Adds an event to a counter, waiting for its lock, and reads the counter after it. Raises if
+ * the counter would overflow. Nothing is added if the period is closed, or ends before the
+ * event.
  */
-bool add_to_counter(const EventName &event, const core::CounterId &counter,
-                    const core::Usage &payload, int64 *tokens_used);
+CounterReading add_to_counter(const Event &event, const core::CounterId &counter);
 
 /*
  * Locks a counter FOR UPDATE, waiting for all sessions that hold it in any mode, and reads it.

@@ -112,6 +112,21 @@ void record_events(const Event *events, const TimestampTz *period_starts, ItemPo
     }
 }
 
+void move_event(const Event &event, TimestampTz period_start)
+{
+    static Statement statement = {
+        "usage_events",
+        "UPDATE %s SET period_start = $3"
+        " WHERE account_id OPERATOR(pg_catalog.=) $1 AND idempotency_key OPERATOR(pg_catalog.=) $2",
+        {UUIDOID, TEXTOID, TIMESTAMPTZOID}};
+    const Datum arguments[] = {event.account_id, event.idempotency_key,
+                               TimestampTzGetDatum(period_start)};
+    const uint64 moved_count = run(&statement, arguments);
+    if (moved_count != 1) {
+        elog(ERROR, "moved " UINT64_FORMAT " events instead of one", moved_count);
+    }
+}
+
 void delete_events(const ItemPointerData *tids, size_t count)
 {
     static Statement statement = {

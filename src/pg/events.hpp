@@ -39,6 +39,9 @@ bool record_event(const Event &event, TimestampTz period_start);
 void record_events(const Event *events, const TimestampTz *period_starts, ItemPointerData *tids,
                    size_t count);
 
+/* Moves an event that this transaction has recorded to another period. */
+void move_event(const Event &event, TimestampTz period_start);
+
 /* Deletes events that this transaction has recorded. */
 void delete_events(const ItemPointerData *tids, size_t count);
 

@@ -56,10 +56,11 @@ struct Answer {
             (errcode(errcode_period_closed), errmsg("%s", message_period_closed),
              errdetail("%s: period from %s to %s.", event_text(name_of(event)),
                        time_text(period.start), time_text(period.end)),
-             has_ended ? errhint("Count it in the open period: pass no p_occurred_at, in a new "
-                                 "transaction.")
-                       : errhint("Count it once the period has ended: pass no "
-                                 "p_occurred_at, in a new transaction.")));
+             has_ended
+                 ? errhint("Count it in the open period: pass no p_occurred_at, in a new "
+                           "transaction.")
+                 : errhint("Count it once the period has ended, or end it with end_usage_period: "
+                           "pass no p_occurred_at, in a new transaction.")));
 }
 
 /*
@@ -83,14 +84,32 @@ bool answer_replay(const Event &event, Answer *answer, bool will_write = false)
     return true;
 }
 
-Answer add_event(const Event &event, const Period &period, bool is_first_write)
+/* Moves an event from a period that was ended before it to the one that covers it. */
+TimestampTz move_on(const Event &event)
 {
-    const Settlement settlement = add_usage(
-        name_of(event), counter_id(event.account_id, period.start), event.payload, is_first_write);
-    if (settlement.outcome == core::Outcome::closed) {
-        raise_period_closed(event, period);
+    forget_ended_periods();
+    Period period;
+    if (!find_period(event.account_id, event.occurred_at, &period)) {
+        period = open_period_covering(name_of(event), event.occurred_at, LockWaitSkip);
     }
-    return {settlement.outcome, settlement.tokens_used, period.start, period.end, false};
+    move_event(event, period.start);
+    return period.start;
+}
+
+Answer add_event(const Event &event, TimestampTz period_start, bool is_first_write)
+{
+    Settlement settlement =
+        add_usage(event, counter_id(event.account_id, period_start), is_first_write);
+    while (settlement.outcome == core::Outcome::undecided) {
+        CHECK_FOR_INTERRUPTS();
+        period_start = move_on(event);
+        settlement = add_usage(event, counter_id(event.account_id, period_start), false);
+    }
+    const CounterReading &counter = settlement.counter;
+    if (settlement.outcome == core::Outcome::closed) {
+        raise_period_closed(event, {period_start, counter.period_end, true});
+    }
+    return {settlement.outcome, counter.tokens_used, period_start, counter.period_end, false};
 }
 
 /* key_error: an error that does not matter if the event has been counted before. */
@@ -125,7 +144,7 @@ Answer count_event(const Event &event, core::InputError key_error)
         }
         CHECK_FOR_INTERRUPTS();
     }
-    return add_event(event, period, is_first_write);
+    return add_event(event, period.start, is_first_write);
 }
 
 /*

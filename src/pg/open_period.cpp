@@ -61,15 +61,6 @@ bool was_opened_so(Datum account_id, const Period &existing, const Period &perio
            opening.payload == totals;
 }
 
-Datum row_of_period(const core::CounterId &counter)
-{
-    static Statement statement = {"usage_periods",
-                                  "SELECT period FROM %s AS period" WHERE_COUNTER,
-                                  {UUIDOID, TIMESTAMPTZOID}};
-    run_for_counter(&statement, counter);
-    return returned_row();
-}
-
 [[noreturn]] void raise_overlap(Datum account_id, const Period &existing)
 {
     ereport(ERROR,

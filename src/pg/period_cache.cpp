@@ -2,9 +2,10 @@
  * period_cache.cpp: a hash table with one period for each of the accounts used last.
  *
  * It is discarded when anything happens to usage_periods: the extension is dropped, the
- * table is truncated. Rows that somebody deletes by hand are not noticed, and no function
- * deletes any. A call that then finds its period's row missing discards the cache and fails
- * once.
+ * table is truncated, a period is ended. A session can cache an ended period nevertheless, if it
+ * has read the row before the end and learns of the end before it caches the row. Rows that
+ * somebody deletes by hand are not noticed, and no function deletes any. A call that then finds its
+ * period's row missing discards the cache and fails once.
  */
 #include "pg/postgres.hpp"
 
@@ -83,6 +84,12 @@ void cache_period(Datum account_id, const core::Span &period, TransactionId writ
 void clear_period_cache()
 {
     cached_table = InvalidOid;
+}
+
+void clear_all_period_caches()
+{
+    clear_period_cache();
+    CacheInvalidateRelcacheByRelid(extension_table("usage_periods"));
 }
 
 void register_period_cache_callbacks()

@@ -2,8 +2,8 @@
  * period_cache.hpp: the periods that this session has found last, so that a call need not
  * look up what the previous one has found.
  *
- * A period's bounds never change after commit, so they are cached. Its closed state can
- * change, so it is checked on use.
+ * After commit, a period can only be closed, or end earlier. Both are checked on use, where the
+ * session has the period's counter.
  */
 #pragma once
 
@@ -23,8 +23,11 @@ bool find_cached_period(Datum account_id, TimestampTz time, core::Span *period);
  */
 void cache_period(Datum account_id, const core::Span &period, TransactionId written_by);
 
-/* After a period turns out to be missing: it may be in the cache. */
+/* After a period turns out to be missing or ended: it may be in the cache. */
 void clear_period_cache();
+
+/* Clears the caches of all sessions, of others when the transaction commits. */
+void clear_all_period_caches();
 
 /* To be called once, when the library is loaded. */
 void register_period_cache_callbacks();

@@ -56,7 +56,7 @@ TimestampTz *next_period_starts(const PeriodLookup *lookups, size_t count)
 }
 
 /* Locks the accounts of a list, and returns a cycle for each of its elements. */
-Cycle *lock_cycles(const PeriodLookup *lookups, size_t count)
+Cycle *lock_cycles(const PeriodLookup *lookups, size_t count, LockWaitPolicy wait_policy)
 {
     auto *account_ids = static_cast<Datum *>(palloc(count * sizeof(Datum)));
     auto *cycles = static_cast<Cycle *>(palloc(count * sizeof(Cycle)));
@@ -66,10 +66,15 @@ Cycle *lock_cycles(const PeriodLookup *lookups, size_t count)
             account_ids[account_count++] = lookups[i].account_id;
         }
     }
-    if (unknown_account == unknown_account_register) {
+    const bool waits = wait_policy == LockWaitBlock;
+    if (waits && unknown_account == unknown_account_register) {
         register_accounts(account_ids, account_count);
     }
-    lock_accounts(account_ids, cycles, account_count);
+    lock_accounts(account_ids, cycles, account_count, wait_policy);
+    if (!waits && !std::all_of(cycles, cycles + account_count,
+                               [](const Cycle &cycle) { return cycle.is_known; })) {
+        raise_ended_concurrently();
+    }
 
     /* From one for each account to one for each element, backwards and in place. */
     for (size_t i = count; i-- > 0;) {
@@ -216,10 +221,13 @@ void find_periods(PeriodLookup *lookups, size_t count)
     }
 }
 
-void open_periods(PeriodLookup *lookups, size_t count)
+namespace
+{
+
+void open_with(LockWaitPolicy wait_policy, PeriodLookup *lookups, size_t count)
 {
     Assert(std::is_sorted(lookups, lookups + count, comes_before));
-    const Cycle *cycles = lock_cycles(lookups, count);
+    const Cycle *cycles = lock_cycles(lookups, count, wait_policy);
 
     /* The sessions that had the locks before may have opened them. */
     find_periods(lookups, count);
@@ -256,10 +264,40 @@ void open_periods(PeriodLookup *lookups, size_t count)
     }
 }
 
-Period open_period_covering(const EventName &event, TimestampTz time)
+} // namespace
+
+void open_periods(PeriodLookup *lookups, size_t count)
+{
+    open_with(LockWaitBlock, lookups, count);
+}
+
+void try_open_periods(PeriodLookup *lookups, size_t count)
+{
+    open_with(LockWaitSkip, lookups, count);
+}
+
+void forget_ended_periods()
+{
+    clear_period_cache();
+    if (IsolationUsesXactSnapshot()) {
+        raise_ended_concurrently();
+    }
+}
+
+void raise_ended_concurrently()
+{
+    ereport(ERROR,
+            (errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+             errmsg("could not serialize access due to a concurrently ended billing period"),
+             errdetail("The transaction's snapshot is from before the end, or another session has "
+                       "the account or the next counter."),
+             errhint("Retry the transaction.")));
+}
+
+Period open_period_covering(const EventName &event, TimestampTz time, LockWaitPolicy wait_policy)
 {
     PeriodLookup lookup = {event.account_id.value, time, core::PeriodState::missing, {}, 0};
-    open_periods(&lookup, 1);
+    open_with(wait_policy, &lookup, 1);
     switch (lookup.state) {
     case core::PeriodState::open:
     case core::PeriodState::closed:
@@ -271,6 +309,15 @@ Period open_period_covering(const EventName &event, TimestampTz time)
         raise_no_period(event, time);
     }
     return lookup.period;
+}
+
+Datum row_of_period(const core::CounterId &counter)
+{
+    static Statement statement = {"usage_periods",
+                                  "SELECT period FROM %s AS period" WHERE_COUNTER,
+                                  {UUIDOID, TIMESTAMPTZOID}};
+    run_for_counter(&statement, counter);
+    return returned_row();
 }
 
 } // namespace usage_ledger

@@ -47,7 +47,29 @@ void find_periods(PeriodLookup *lookups, size_t count);
  */
 void open_periods(PeriodLookup *lookups, size_t count);
 
-/* Opens the period of an event, or raises UL002. */
-Period open_period_covering(const EventName &event, TimestampTz time);
+/*
+ * Opens the period of an event, or raises UL002. If it may not wait for the account's lock, it
+ * raises 40001 instead.
+ */
+Period open_period_covering(const EventName &event, TimestampTz time,
+                            LockWaitPolicy wait_policy = LockWaitBlock);
+
+/*
+ * The second lookup, for events that were recorded in a period that then turned out to have been
+ * ended before them. Their sessions hold keys and counters, so they must not wait for an account.
+ *
+ * To be called before the periods are found again. Raises 40001 where the transaction's snapshot
+ * is from before the end.
+ */
+void forget_ended_periods();
+
+/* Opens periods as open_periods does, but raises 40001 if another session has an account. */
+void try_open_periods(PeriodLookup *lookups, size_t count);
+
+/* 40001: the event's period has been ended, and something that the next one needs is locked. */
+[[noreturn]] void raise_ended_concurrently();
+
+/* The row of a period, as functions return it. REQUIRES: it exists. */
+Datum row_of_period(const core::CounterId &counter);
 
 } // namespace usage_ledger

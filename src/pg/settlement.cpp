@@ -2,7 +2,7 @@
 
 #include "pg/settlement.hpp"
 
-#include "pg/counters.hpp"
+#include "pg/errors.hpp"
 #include "pg/locks.hpp"
 #include "pg/pending.hpp"
 #include "pg/settings.hpp"
@@ -60,30 +60,39 @@ bool take_counter(const core::CounterId &counter, bool is_first_write)
     return true;
 }
 
-Settlement queue_usage(const core::CounterId &counter, const core::Usage &payload)
+/* outcome: that of an event whose period covers it and is not closed. */
+Settlement settlement_of(const Event &event, const CounterReading &counter, core::Outcome outcome)
+{
+    if (event.occurred_at >= counter.period_end) {
+        return {core::Outcome::undecided, counter};
+    }
+    return {counter.is_closed ? core::Outcome::closed : outcome, counter};
+}
+
+Settlement queue_usage(const Event &event, const core::CounterId &counter)
 {
     hold_periods_open(&counter, 1);
-    if (is_closed_now(counter)) {
-        return {core::Outcome::closed, 0};
+    const Settlement settlement =
+        settlement_of(event, read_counter_now(counter), core::Outcome::queued);
+    if (settlement.outcome == core::Outcome::queued) {
+        enqueue(counter, event.payload);
+        note_queued_rows(1);
+    } else if (settlement.outcome == core::Outcome::undecided) {
+        /* Events that go on to the next period go one by one: the first one opens it. */
+        CounterState ended = {};
+        ended.id = counter;
+        lock_counters(&ended, 1);
     }
-    enqueue(counter, payload);
-    note_queued_rows(1);
-    return {core::Outcome::queued, 0};
+    return settlement;
 }
 
 } // namespace
 
-Settlement add_usage(const EventName &event, const core::CounterId &counter,
-                     const core::Usage &payload, bool is_first_write)
+Settlement add_usage(const Event &event, const core::CounterId &counter, bool is_first_write)
 {
-    if (!take_counter(counter, is_first_write)) {
-        return queue_usage(counter, payload);
-    }
-    int64 tokens_used;
-    if (!add_to_counter(event, counter, payload, &tokens_used)) {
-        return {core::Outcome::closed, 0};
-    }
-    return {core::Outcome::applied, tokens_used};
+    return take_counter(counter, is_first_write)
+               ? settlement_of(event, add_to_counter(event, counter), core::Outcome::applied)
+               : queue_usage(event, counter);
 }
 
 void hold_periods_open(const core::CounterId *counters, size_t count)
@@ -95,6 +104,19 @@ void hold_periods_open(const core::CounterId *counters, size_t count)
     if (i < count && (has_hold_locks_left() || !try_hold_all_periods())) {
         hold_counters(&counters[i], count - i);
     }
+}
+
+CounterState lock_period(const core::CounterId &counter)
+{
+    CounterState state;
+    wait_for_holders(counter);
+    if (!lock_counter_to_close(counter, &state)) {
+        ereport(ERROR,
+                (errcode(errcode_no_account_or_period), errmsg("billing period does not exist"),
+                 errdetail("%s.", period_text(counter)),
+                 errhint("Pass the account and period_start of a row of usage_totals.")));
+    }
+    return state;
 }
 
 } // namespace usage_ledger

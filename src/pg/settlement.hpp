@@ -8,22 +8,26 @@
 
 #include "core/batch.hpp"
 #include "core/counter.hpp"
-#include "pg/errors.hpp"
+#include "pg/counters.hpp"
+#include "pg/events.hpp"
 
 namespace usage_ledger
 {
 
+/*
+ * The outcome is applied, queued, or closed, and then the caller must raise. It is undecided if
+ * the period has been ended before the event, which then belongs to another period.
+ */
 struct Settlement {
-    core::Outcome outcome; /* applied, queued or closed; closed: the caller must raise */
-    int64 tokens_used;     /* if applied: the counter after it */
+    core::Outcome outcome;
+    CounterReading counter; /* after it, if applied */
 };
 
 /*
  * Adds or queues the usage of an event. Raises if the counter would overflow. is_first_write:
  * the event was the transaction's first write.
  */
-Settlement add_usage(const EventName &event, const core::CounterId &counter,
-                     const core::Usage &payload, bool is_first_write);
+Settlement add_usage(const Event &event, const core::CounterId &counter, bool is_first_write);
 
 /*
  * Holds periods open until the end of the transaction, which blocks closing them and nothing
@@ -32,5 +36,11 @@ Settlement add_usage(const EventName &event, const core::CounterId &counter,
  * REQUIRES: counters are sorted, without duplicates.
  */
 void hold_periods_open(const core::CounterId *counters, size_t count);
+
+/*
+ * Locks a period to close or end it: waits for all sessions that have added to its counter or
+ * hold it open. Raises UL002 if it does not exist.
+ */
+CounterState lock_period(const core::CounterId &counter);
 
 } // namespace usage_ledger

@@ -58,6 +58,7 @@ const std::vector<Function> functions = {
      {"22004", "22023"}},
     {"void_usage", {"uuid", "text", "text"}, {"UL003", "UL004", "22004", "22023"}},
     {"close_usage_period", {"uuid", "timestamptz"}, {"UL002", "22003", "22004"}},
+    {"end_usage_period", {"uuid", "timestamptz"}, {"UL002", "22004", "22023"}},
     {"open_usage_period",
      {"uuid", "timestamptz", "timestamptz", "bigint", "bigint", "bigint"},
      {"UL001", "22004", "22023", "23P01"}},

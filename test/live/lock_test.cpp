@@ -83,6 +83,7 @@ const std::map<std::string, Call> calls = {
      {"deferred", batch_of_33(others + "33) AS n UNION ALL SELECT " + a + "::uuid", "f")}},
     {"close A", {"immediate", close_period(a)}},
     {"close B", {"immediate", close_period(b)}},
+    {"end A", {"immediate", "SELECT end_usage_period(" + a + ")"}},
     {"settle", {"immediate", "SELECT settle_usage()"}},
     {"set cycle A", {"immediate", "SELECT set_usage_cycle(" + a + ", '1 month')"}},
 };

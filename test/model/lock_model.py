@@ -85,7 +85,7 @@ def calls(broken=None):
         return attempt("hold ledger", "S", if_announced(give_back + hold_row(*periods)),
                        hold_row(*periods))
 
-    def close(period):
+    def close(period):  # or end it
         announce = () if is_silent else ANNOUNCE
         wait = lock("hold " + period, "X")
         give_back = unlock("hold " + period, "X")
@@ -155,6 +155,13 @@ def calls(broken=None):
         "close B": close("B"),
         "settle": attempt("row B", "NKU") + attempt("row A", "NKU"),
         "prune A": skip_locked("row A", "NKU", event("e")),
+        "end A": account("A") + close("A"),
+        # N is the next period of A. The period was ended before the event that was recorded in it.
+        "immediate A, ended": key("f") + add_first("A") + attempt("account A", "X") + add("N"),
+        "deferred A, ended": key("f") + hold("A") + add("A") + attempt("account A", "X") + hold("N"),
+        "batch A B, ended": keys("f", "g") + add("A") + add("B") + attempt("account A", "X") +
+                            attempt("row N", "NKU"),
+        "close N": close("N"),
         "set cycle A": account("A"),
         "open period A": account("A") + key("f"),
 
@@ -180,7 +187,7 @@ def calls(broken=None):
 # of these locks. (A waiter lock is never kept without the row.)
 SINGLE_CALLS = ["immediate A", "adaptive A", "deferred A", "immediate A, key f", "retry e", "void e",
                 "batch A B, immediate", "batch A B, retry e", "batch A B, adaptive", "batch of 33",
-                "close A", "close B", "settle", "set cycle A"]
+                "close A", "close B", "end A", "settle", "set cycle A"]
 KEPT_LOCKS = [("account A", "X"), ("key f", "X"), ("event e", "X"), ("row A", "KS"),
               ("row A", "NKU"), ("row A", "U"), ("hold A", "S"), ("hold ledger", "S")]
 

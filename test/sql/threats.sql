@@ -81,6 +81,7 @@ SELECT command
            format('SELECT set_usage_cycle(%L, ''1 day'')', :a),
            format('SELECT open_usage_period(%L, ''2010-01-01Z'', ''2010-02-01Z'')', :a),
            format('SELECT close_usage_period(%L, ''2020-01-01Z'')', :a),
+           format('SELECT end_usage_period(%L)', :a),
            format('SELECT void_usage(%L, ''of a'', ''tried'')', :a),
            'SELECT verify_usage()',
            'SELECT prune_usage_events(''infinity'')',
@@ -175,6 +176,7 @@ SELECT command, message(command)
            format('SELECT increment_usage_batch(ARRAY[%L]::uuid[], ''{1,2}'', ''{k}'')', :a),
            format('SELECT open_usage_period(%L, ''2020-01-15Z'', ''2020-02-15Z'')', :a),
            format('SELECT close_usage_period(%L, ''2019-01-01Z'')', :a),
+           format('SELECT end_usage_period(%L, ''2020-01-01Z'')', :a),
            format('SELECT void_usage(%L, ''none'', repeat(''r'', 1001))', :a),
            format('SELECT void_usage(%L, ''none'', NULL)', :a)]) AS command;
 SELECT split_part(message, ' |', 1) AS sqlstate, length(message) < 800 AS is_short,
@@ -287,6 +289,7 @@ BEGIN
         'SELECT settle_usage()',
         'SELECT set_config(''usage_ledger.settlement'', ''adaptive'', true)',
         'SELECT string_agg(concat_ws('':'', item, outcome, tokens_used), '','') FROM increment_usage_batch(ARRAY[$1, $1], ''{30,40}'', ''{8,9}'')',
+        'SELECT tokens_used FROM end_usage_period($1, ''2020-01-20Z'')',
         'SELECT tokens_used FROM close_usage_period($1, ''2020-01-01Z'')',
         'SELECT prune_usage_events(''infinity'')',
         'SELECT tokens_used FROM current_usage($1)',

@@ -44,6 +44,7 @@ BEGIN
         'SELECT tokens_used FROM public.void_usage($1, $3, $3)',
         'SELECT tokens_used FROM public.current_usage($1)',
         'SELECT tokens_used FROM public.close_usage_period($1, $5)',
+        'SELECT tokens_used FROM public.end_usage_period($1, $5)',
         'SELECT tokens_used FROM public.open_usage_period($1, $5, $5 + interval ''1 hour'', $2)',
         'SELECT count(*) FROM public.set_usage_cycle($1, ''1 day'', $5)',
         'SELECT public.settle_usage($2::integer)',

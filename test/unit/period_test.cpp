@@ -134,5 +134,15 @@ TEST(TruncateToMillisecond, GoesDownAlsoBeforeTheEpoch)
     EXPECT_FALSE(is_whole_milliseconds(-2001));
 }
 
+TEST(MillisecondAfter, IsLaterThanAWholeMillisecondToo)
+{
+    EXPECT_EQ(millisecond_after(999), 1000);
+    EXPECT_EQ(millisecond_after(1000), 2000);
+    EXPECT_EQ(millisecond_after(0), 1000);
+    EXPECT_EQ(millisecond_after(-1), 0);
+    EXPECT_EQ(millisecond_after(-1000), 0);
+    EXPECT_EQ(millisecond_after(-1001), -1000);
+}
+
 } // namespace
 } // namespace usage_ledger::core
