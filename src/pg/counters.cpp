@@ -152,20 +152,16 @@ bool try_lock_counter(const core::CounterId &counter)
 
 CounterReading add_to_counter(const Event &event, const core::CounterId &counter)
 {
-    /*
-     * Locks the row and adds, in one statement. After a wait it works on the newest version of
-     * the row. The condition names neither closed_at nor period_end, because every session that
-     * has waited would have to prepare and evaluate it again while others wait for the lock.
+    /* Locks the row and adds, in one statement. After a wait it works on the row's newest version.
      */
-#define ADD(column, usage)                                                                         \
-    column " = CASE WHEN closed_at IS NULL AND period_end OPERATOR(pg_catalog.>) $6"               \
-           " THEN " column " OPERATOR(pg_catalog.+) " usage " ELSE " column " END"
     static Statement statement = {
         "usage_periods",
-        "UPDATE %s SET " ADD("tokens_used", "$3") ", " ADD("reports_used", "$4") ", " ADD(
-            "chats_used", "$5") WHERE_COUNTER " RETURNING tokens_used, period_end, closed_at",
+        "UPDATE %s SET tokens_used = tokens_used OPERATOR(pg_catalog.+) $3,"
+        " reports_used = reports_used OPERATOR(pg_catalog.+) $4,"
+        " chats_used = chats_used OPERATOR(pg_catalog.+) $5" WHERE_COUNTER
+        " AND closed_at IS NULL AND period_end OPERATOR(pg_catalog.>) $6"
+        " RETURNING tokens_used, period_end",
         {UUIDOID, TIMESTAMPTZOID, INT8OID, INT4OID, INT4OID, TIMESTAMPTZOID}};
-#undef ADD
     const Datum arguments[] = {event.account_id,
                                TimestampTzGetDatum(counter.period_start),
                                Int64GetDatum(event.payload.tokens),
@@ -175,9 +171,15 @@ CounterReading add_to_counter(const Event &event, const core::CounterId &counter
     OverflowSubject subject = {&event, &counter};
     ErrorContextCallback callback = {error_context_stack, describe_overflow, &subject};
     error_context_stack = &callback;
-    check_none_is_missing(1 - run(&statement, arguments));
+    const uint64 updated_count = run(&statement, arguments);
     error_context_stack = callback.previous;
-    return reading_of_row();
+    if (updated_count == 1) {
+        return {DatumGetInt64(required_column(1)), DatumGetTimestampTz(required_column(2)), false};
+    }
+    const CounterReading reading = read_counter_now(counter);
+    /* Else somebody has replaced the row by hand. */
+    check_none_is_missing(reading.is_closed || reading.period_end <= event.occurred_at ? 0 : 1);
+    return reading;
 }
 
 /*
