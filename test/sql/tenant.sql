@@ -120,13 +120,13 @@ BEGIN
     END LOOP;
 END $$;
 SET ROLE acme;
-SELECT scans('SELECT * FROM usage_totals');
-SELECT scans('SELECT * FROM our_usage');
+SELECT scan FROM scans('SELECT * FROM usage_totals') AS scan ORDER BY scan COLLATE "C";
+SELECT scan FROM scans('SELECT * FROM our_usage') AS scan ORDER BY scan COLLATE "C";
 SET ROLE authenticated;
-SELECT scans('SELECT * FROM usage_totals');
-SELECT scans('SELECT * FROM my_usage');
+SELECT scan FROM scans('SELECT * FROM usage_totals') AS scan ORDER BY scan COLLATE "C";
+SELECT scan FROM scans('SELECT * FROM my_usage') AS scan ORDER BY scan COLLATE "C";
 SET ROLE biller;
-SELECT scans($$SELECT * FROM usage_totals WHERE account_id = '7f0c64f2-3a0e-4b61-9f0b-0f6f2d1f9a11'$$);
+SELECT scan FROM scans($$SELECT * FROM usage_totals WHERE account_id = '7f0c64f2-3a0e-4b61-9f0b-0f6f2d1f9a11'$$) AS scan ORDER BY scan COLLATE "C";
 RESET ROLE;
 RESET request.jwt.claims;
 
