@@ -72,26 +72,6 @@ void fill_in(Statement *statement, Snapshot snapshot, CounterState *counters, si
     pfree(chosen);
 }
 
-/* The columns tokens_used, period_end and closed_at of a returned row. */
-CounterReading reading_of_row()
-{
-    return {DatumGetInt64(required_column(1)), DatumGetTimestampTz(required_column(2)),
-            !column_is_null(3)};
-}
-
-bool select_counter(const core::CounterId &counter, Snapshot snapshot, CounterReading *reading)
-{
-    static Statement statement = {"usage_periods",
-                                  "SELECT tokens_used, period_end, closed_at FROM %s" WHERE_COUNTER,
-                                  {UUIDOID, TIMESTAMPTZOID}};
-    const Datum arguments[] = {account_of(counter), TimestampTzGetDatum(counter.period_start)};
-    if (run_in_snapshot(&statement, arguments, snapshot) == 0) {
-        return false;
-    }
-    *reading = reading_of_row();
-    return true;
-}
-
 /* Locks a row version in the active snapshot, and if that waits, its last version. */
 TM_Result lock_row(Relation periods, ItemPointerData tid, LockTupleMode mode,
                    LockWaitPolicy wait_policy)
@@ -129,15 +109,24 @@ void describe_overflow(void *subject)
 
 } // namespace
 
-bool read_counter(const core::CounterId &counter, CounterReading *reading)
+bool read_counter(const core::CounterId &counter, CounterReading *reading, Snapshot snapshot)
 {
-    return select_counter(counter, nullptr, reading);
+    static Statement statement = {"usage_periods",
+                                  "SELECT tokens_used, period_end, closed_at FROM %s" WHERE_COUNTER,
+                                  {UUIDOID, TIMESTAMPTZOID}};
+    const Datum arguments[] = {account_of(counter), TimestampTzGetDatum(counter.period_start)};
+    if (run_in_snapshot(&statement, arguments, snapshot) == 0) {
+        return false;
+    }
+    *reading = {DatumGetInt64(required_column(1)), DatumGetTimestampTz(required_column(2)),
+                !column_is_null(3)};
+    return true;
 }
 
 CounterReading read_counter_now(const core::CounterId &counter)
 {
     CounterReading reading = {};
-    check_none_is_missing(select_counter(counter, GetLatestSnapshot(), &reading) ? 0 : 1);
+    check_none_is_missing(read_counter(counter, &reading, GetLatestSnapshot()) ? 0 : 1);
     return reading;
 }
 
@@ -152,8 +141,7 @@ bool try_lock_counter(const core::CounterId &counter)
 
 CounterReading add_to_counter(const Event &event, const core::CounterId &counter)
 {
-    /* Locks the row and adds, in one statement. After a wait it works on the row's newest version.
-     */
+    /* Locks the row and adds. After a wait, the statement works on the row's newest version. */
     static Statement statement = {
         "usage_periods",
         "UPDATE %s SET tokens_used = tokens_used OPERATOR(pg_catalog.+) $3,"

@@ -30,7 +30,8 @@ struct CounterReading {
     TimestampTz period_end;
     bool is_closed;
 };
-bool read_counter(const core::CounterId &counter, CounterReading *reading);
+bool read_counter(const core::CounterId &counter, CounterReading *reading,
+                  Snapshot snapshot = nullptr);
 
 /* Reads a counter as it is now, also where the transaction's snapshot is older. */
 CounterReading read_counter_now(const core::CounterId &counter);
