@@ -205,7 +205,7 @@ Outcomes:
   replayed  the key was counted before with this payload (tokens, report, chat), and
             nothing changed; tokens_used, period_start and period_end are those of the
             period that it was counted in (tokens_used and period_end are NULL if the
-            period was deleted by hand)
+            period was deleted)
 
 Errors (nothing is written):
   UL001  the key was counted before with another payload
@@ -452,6 +452,31 @@ Arguments:
 Errors (nothing is written):
   22004  an argument is NULL
   22023  the number of rows is outside its limits';
+
+CREATE FUNCTION @extschema@.erase_usage(p_account_id uuid)
+RETURNS bigint
+LANGUAGE C VOLATILE PARALLEL UNSAFE SECURITY DEFINER
+AS 'MODULE_PATHNAME', 'usage_ledger_erase_usage';
+COMMENT ON FUNCTION @extschema@.erase_usage(uuid) IS
+'Erases an account: its events with their keys, its periods, closed ones too, its pending
+usage and its cycle.
+
+Returns the number of events erased. For an unknown account that is 0, unless events were
+left of it. A call that comes later counts for a new account, also under a key that was
+erased.
+
+An erase waits for every transaction that has counted usage of the account and has not yet
+ended. A call that is in progress but has not reached its counter may fail with 40001. Its
+retry is counted for the new account.
+
+An erase can be cancelled at any time. Then nothing is erased.
+
+Arguments:
+  p_account_id  the account
+
+Errors (nothing is written):
+  22004  the account is NULL
+  23503  a foreign key of another table refers to a row of the account';
 
 CREATE FUNCTION @extschema@.current_usage(p_account_id uuid)
 RETURNS @extschema@.usage_totals

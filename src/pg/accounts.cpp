@@ -56,25 +56,18 @@ TimestampTz time_of_local(Timestamp local, pg_tz *zone)
     return time;
 }
 
+/* The length, anchor and time zone in a returned row, from a column on. */
+Cycle cycle_of_row(uint64 row, int first_column)
+{
+    return {true, period_length_of(required_column(first_column, row)),
+            DatumGetTimestampTz(required_column(first_column + 1, row)),
+            required_column(first_column + 2, row)};
+}
+
 /* 1 January 2001, 366 days after the server's epoch. */
 constexpr Timestamp local_calendar_anchor = 366 * USECS_PER_DAY;
 
 } // namespace
-
-void register_accounts(const Datum *account_ids, size_t count)
-{
-    static Statement statement = {
-        "usage_accounts",
-        "INSERT INTO %s (account_id, period_anchor)"
-        " SELECT k.account_id, $2 FROM pg_catalog.unnest($1) AS k (account_id)"
-        " ON CONFLICT (account_id) DO NOTHING",
-        {UUIDARRAYOID, TIMESTAMPTZOID}};
-    const Datum arguments[] = {
-        make_array(count, UUIDOID, [&](size_t i) { return account_ids[i]; }),
-        TimestampTzGetDatum(local_calendar_anchor), /* local is UTC here */
-    };
-    run(&statement, arguments);
-}
 
 #define SELECT_ACCOUNTS(locking)                                                                   \
     "SELECT k.ordinal, a.ctid, a.period_length, a.period_anchor, a.time_zone"                      \
@@ -107,9 +100,7 @@ void lock_accounts(const Datum *account_ids, Cycle *cycles, size_t count,
         cycles[i].is_known = false;
     }
     for (uint64 row = 0; row < locked_count; row++) {
-        cycles[DatumGetInt64(required_column(1, row)) - 1] = {
-            true, period_length_of(required_column(3, row)),
-            DatumGetTimestampTz(required_column(4, row)), required_column(5, row)};
+        cycles[DatumGetInt64(required_column(1, row)) - 1] = cycle_of_row(row, 3);
     }
     if (locked_count == 0) {
         return;
@@ -117,6 +108,32 @@ void lock_accounts(const Datum *account_ids, Cycle *cycles, size_t count,
     const Datum rows =
         make_array(locked_count, TIDOID, [&](size_t row) { return required_column(2, row); });
     run(&update, &rows);
+}
+
+/*
+ * An upsert, because a session that has waited for an erase of the account finds its row gone, and
+ * must insert it again. Its update is for REPEATABLE READ, as above.
+ */
+void register_and_lock_accounts(const Datum *account_ids, Cycle *cycles, size_t count)
+{
+    static Statement statement = {
+        "usage_accounts",
+        "INSERT INTO %s AS a (account_id, period_anchor)"
+        " SELECT k.account_id, $2 FROM pg_catalog.unnest($1) AS k (account_id)"
+        " ON CONFLICT (account_id) DO UPDATE SET time_zone = a.time_zone"
+        " RETURNING period_length, period_anchor, time_zone",
+        {UUIDARRAYOID, TIMESTAMPTZOID}};
+    const Datum arguments[] = {
+        make_array(count, UUIDOID, [&](size_t i) { return account_ids[i]; }),
+        TimestampTzGetDatum(local_calendar_anchor), /* local is UTC here */
+    };
+    const uint64 row_count = run(&statement, arguments);
+    if (row_count != count) {
+        elog(ERROR, "locked " UINT64_FORMAT " accounts instead of %zu", row_count, count);
+    }
+    for (size_t i = 0; i < count; i++) {
+        cycles[i] = cycle_of_row(i, 1);
+    }
 }
 
 bool cycle_is_valid(const Cycle &cycle)

@@ -17,9 +17,6 @@ struct Cycle {
     Datum time_zone; /* text */
 };
 
-/* Registers those accounts that are unknown, with calendar months in UTC. */
-void register_accounts(const Datum *account_ids, size_t count);
-
 /*
  * Locks accounts until the end of the transaction (locks.hpp, level 1), and reads their
  * cycles. Without waiting, those that another session has locked seem unknown.
@@ -28,6 +25,9 @@ void register_accounts(const Datum *account_ids, size_t count);
  */
 void lock_accounts(const Datum *account_ids, Cycle *cycles, size_t count,
                    LockWaitPolicy wait_policy = LockWaitBlock);
+
+/* Locks accounts in the same way, and registers the unknown ones, with calendar months in UTC. */
+void register_and_lock_accounts(const Datum *account_ids, Cycle *cycles, size_t count);
 
 /* Whether periods can be computed: the length and anchor are valid, the time zone is known. */
 bool cycle_is_valid(const Cycle &cycle);

@@ -33,7 +33,7 @@ void check_none_is_missing(uint64 missing_count)
     }
     clear_period_cache();
     ereport(ERROR, (errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
-                    errmsg("billing period was deleted by hand since it was found"),
+                    errmsg("billing period was deleted since it was found"),
                     errdetail("usage_periods has no row for it."),
                     errhint("Retry the transaction; it opens the period again.")));
 }

@@ -24,7 +24,7 @@ struct CounterState {
     core::Usage totals;
 };
 
-/* Reads a counter without its lock. False: there is none, so somebody has deleted it by hand. */
+/* Reads a counter without its lock. False: there is none. */
 struct CounterReading {
     int64 tokens_used;
     TimestampTz period_end;
@@ -77,7 +77,7 @@ size_t try_lock_counters(CounterState *counters, size_t count);
 /* Reads those counters that are not locked, in a snapshot or as the transaction sees them. */
 void read_counters(CounterState *counters, size_t count, Snapshot snapshot = nullptr);
 
-/* Raises 40001 if one is missing: it was deleted by hand since its period was found. */
+/* Raises 40001 if one is missing: its account was erased, or it was deleted by hand. */
 void require_counters(const CounterState *counters, size_t count);
 
 /* Holds periods open by their counters' rows, FOR KEY SHARE. Waits for a close. */

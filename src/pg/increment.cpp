@@ -35,7 +35,7 @@ struct Answer {
     int64 tokens_used; /* unless the usage is queued */
     TimestampTz period_start;
     TimestampTz period_end;
-    bool is_counter_missing; /* somebody has deleted it by hand */
+    bool is_counter_missing; /* its account was erased, or it was deleted by hand */
 };
 
 [[noreturn]] void raise_conflict(const Event &event, const core::Usage &counted)

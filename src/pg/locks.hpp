@@ -5,8 +5,8 @@
  * core::compare_counters or core::compare_keys. All are held until the end of the transaction,
  * unless said otherwise.
  *
- * 1. Account: the row of usage_accounts, FOR UPDATE to open periods or to end one, or as an
- *    upsert to set a cycle. Sessions that do so for the same account wait for each other.
+ * 1. Account: the row of usage_accounts, FOR UPDATE or as an upsert, to open periods, end one, set
+ *    a cycle, or erase the account. Sessions that do so for the same account wait for each other.
  * 2. Key: the unique index entry of usage_events. The second session that inserts a key waits
  *    for the first, and for a session that is voiding or deleting the event of that key.
  * 3. Hold lock: advisory, of a period or, beyond 32 periods in a transaction, of all periods.
@@ -14,15 +14,15 @@
  *    that cannot share it immediately, or that finds a close announced, gives it back and holds
  *    the period by the counter's row (5). A close takes each of the two exclusively, to wait
  *    for the sessions that share it, and gives it back immediately. To end a period is a close
- *    in all that is said of closes here.
+ *    in all that is said of closes here, and to erase an account is one of all its periods.
  * 4. Waiter lock: advisory, of a counter, exclusive. One session waits for the counter's row;
  *    the others wait here. Only a call that is the first to write in its transaction takes it,
  *    so its holder has no row yet (compare LockTuple() in PostgreSQL's README.tuplock, which
  *    has the same exception for sessions that hold the row already).
  * 5. Counter: the row of usage_periods. FOR NO KEY UPDATE to add to it, settle, void or prune;
- *    FOR KEY SHARE to hold its period open; FOR UPDATE to close or end it, which no statement
- *    may take (lock_counter_to_close() says why). KEY SHARE waits only for a close, so sessions
- *    that add and sessions that hold do not wait for each other.
+ *    FOR KEY SHARE to hold its period open; FOR UPDATE to close, end or erase it, which no
+ *    statement may take (lock_counter_to_close() says why). KEY SHARE waits only for a close, so
+ *    sessions that add and sessions that hold do not wait for each other.
  * 6. Event and pending row: changed or deleted only under their counter's row lock, so nobody
  *    waits for one, except for the key of an event (2).
  * 7. Page range of usage_pending: the lock of its first page, by settlers.

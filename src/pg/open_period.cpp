@@ -115,9 +115,7 @@ void record_opening_totals(Datum account_id, const Period &period, const core::U
 Datum open_period(Datum account_id, const Period &period, const core::Usage &totals)
 {
     Cycle cycle;
-    register_accounts(&account_id, 1);
-    lock_accounts(&account_id, &cycle, 1);
-    Assert(cycle.is_known);
+    register_and_lock_accounts(&account_id, &cycle, 1);
     /* Of the periods that start before the new one ends, only the last can overlap it. */
     Period existing;
     if (find_period_at_or_before(account_id, period.end - 1, &existing) &&

@@ -113,7 +113,12 @@ void delete_pending(const ItemPointerData *tids, size_t count)
     const Datum array = make_tid_array(tids, count);
     const uint64 deleted_count = run(&statement, &array);
     if (deleted_count != count) {
-        elog(ERROR, "deleted " UINT64_FORMAT " pending rows instead of %zu", deleted_count, count);
+        /* The account was erased and registered again since they were read. */
+        ereport(ERROR, (errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+                        errmsg("could not serialize access due to concurrently erased usage"),
+                        errdetail("%zu pending rows were read, and " UINT64_FORMAT " are left.",
+                                  count, deleted_count),
+                        errhint("Retry the transaction.")));
     }
 }
 
@@ -137,8 +142,11 @@ void take_pending(const core::CounterId &counter, core::WideUsage *sum)
         core::add(sum, usage_of_row(row, 1));
     }
     free_rows();
+    check_none_is_newer(counter);
+}
 
-    /* Rows that are too new for the transaction's snapshot. */
+void check_none_is_newer(const core::CounterId &counter)
+{
     if (IsolationUsesXactSnapshot() && has_pending(counter)) {
         ereport(ERROR, (errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
                         errmsg("could not serialize access due to concurrently queued usage"),

@@ -41,6 +41,9 @@ void delete_pending(const ItemPointerData *tids, size_t count);
 /* Whether anything is pending now, also where the transaction's snapshot is older. */
 bool has_pending(const core::CounterId &counter);
 
+/* Raises 40001 if anything is pending that is too new for the transaction's snapshot. */
+void check_none_is_newer(const core::CounterId &counter);
+
 /*
  * Removes all that is pending for a counter, and adds it to a sum. Raises 55000 where a
  * subscription feeds the ledger.

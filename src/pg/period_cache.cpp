@@ -2,10 +2,10 @@
  * period_cache.cpp: a hash table with one period for each of the accounts used last.
  *
  * It is discarded when anything happens to usage_periods: the extension is dropped, the
- * table is truncated, a period is ended. A session can cache an ended period nevertheless, if it
- * has read the row before the end and learns of the end before it caches the row. Rows that
- * somebody deletes by hand are not noticed, and no function deletes any. A call that then finds its
- * period's row missing discards the cache and fails once.
+ * table is truncated, a period is ended, an account is erased. A session can cache an ended or
+ * erased period nevertheless, if it has read the row before that and learns of it before it caches
+ * the row. Rows that somebody deletes by hand are not noticed. A call that then finds its period's
+ * row missing discards the cache and fails once.
  */
 #include "pg/postgres.hpp"
 

@@ -68,9 +68,10 @@ Cycle *lock_cycles(const PeriodLookup *lookups, size_t count, LockWaitPolicy wai
     }
     const bool waits = wait_policy == LockWaitBlock;
     if (waits && unknown_account == unknown_account_register) {
-        register_accounts(account_ids, account_count);
+        register_and_lock_accounts(account_ids, cycles, account_count);
+    } else {
+        lock_accounts(account_ids, cycles, account_count, wait_policy);
     }
-    lock_accounts(account_ids, cycles, account_count, wait_policy);
     if (!waits && !std::all_of(cycles, cycles + account_count,
                                [](const Cycle &cycle) { return cycle.is_known; })) {
         raise_ended_concurrently();

@@ -114,9 +114,12 @@ void warn_cannot_settle(const Sum &sum, const char *reason,
 bool can_settle(const Sum &sum, const CounterState &counter)
 {
     if (counter.is_missing) {
-        warn_cannot_settle(sum, "billing period does not exist",
-                           "It stays pending. Restore the period's row, which was deleted by hand, "
-                           "or delete the pending rows too.");
+        /* An erase since the rows were read has deleted them. */
+        if (has_pending(counter.id)) {
+            warn_cannot_settle(sum, "billing period does not exist",
+                               "It stays pending. Restore the period's row, which was deleted by "
+                               "hand, or delete the pending rows too.");
+        }
         return false;
     }
     if (!counter.is_locked) {

@@ -137,7 +137,11 @@ Answer void_counted_event(const EventName &name, NullableDatum reason)
             return {"replayed", {Int64GetDatum(reading.tokens_used), !has_counter}};
         }
         if (!has_counter) {
-            raise_period_missing(name, id);
+            /* Unless the account was erased since the event was found. */
+            if (find_counted_event(account_id, key, &counted)) {
+                raise_period_missing(name, id);
+            }
+            continue;
         }
         CounterState counter = {};
         counter.id = id;

@@ -65,6 +65,7 @@ const std::vector<Function> functions = {
     {"set_usage_cycle", {"uuid", "interval", "timestamptz", "text"}, {"22004", "22023"}},
     {"settle_usage", {"integer"}, {"22004", "22023"}},
     {"prune_usage_events", {"timestamptz", "integer"}, {"22004", "22023"}},
+    {"erase_usage", {"uuid"}, {"22004"}},
     {"current_usage", {"uuid"}, {"22004"}},
     {"verify_usage", {"uuid"}, {}},
 };

@@ -110,6 +110,13 @@ public:
         }
     }
 
+    void erase_sometimes()
+    {
+        if (random_() % 20 == 0) {
+            run("erase", "SELECT 'ok' FROM erase_usage($1)", {account_id(any_account())});
+        }
+    }
+
     /* A transaction with several calls, which keep the lock order. */
     void make_several_calls()
     {
@@ -319,7 +326,9 @@ protected:
     }
 
     /* In every session, one action after the other. */
-    void run(const std::function<void(Caller &)> &act)
+    void run(const std::function<void(Caller &)> &act,
+             const std::set<std::string> &expected = {"ok", "applied", "queued", "replayed",
+                                                      "voided", "UL003", "UL004"})
     {
         const char *seconds = std::getenv("DEADLOCK_SECONDS");
         const auto end = std::chrono::steady_clock::now() +
@@ -328,7 +337,6 @@ protected:
         OutcomeCounts counts;
         KnownEvents events;
         std::mutex mutex;
-        std::vector<long> totals(account_count);
         in_sessions(session_count, [&](Connection &connection, int session) {
             Caller caller(connection, session, events, counts);
             while (std::chrono::steady_clock::now() < end) {
@@ -340,14 +348,16 @@ protected:
             }
         });
 
-        const std::set<std::string> expected = {"ok",     "applied", "queued", "replayed",
-                                                "voided", "UL003",   "UL004"};
         for (const auto &[what, count] : counts.counts()) {
             EXPECT_TRUE(expected.count(what.substr(what.find(": ") + 2)) == 1)
                 << what << ", " << count << " times";
         }
         EXPECT_EQ(deadlock_count(), deadlocks_before);
         EXPECT_EQ(observer.value("SELECT count(*) FROM verify_usage()"), "0");
+    }
+
+    void check_totals()
+    {
         for (size_t i = 0; i < account_count; i++) {
             EXPECT_EQ(observer.value("SELECT COALESCE(sum(tokens_used), 0) FROM usage_totals"
                                      " WHERE account_id = $1",
@@ -357,11 +367,13 @@ protected:
     }
 
     Connection observer;
+    std::vector<long> totals = std::vector<long>(account_count);
 };
 
 TEST_F(Deadlock, NoneAmongSingleCalls)
 {
     run([](Caller &caller) { caller.make_one_call(); });
+    check_totals();
 }
 
 TEST_F(Deadlock, NoneWithTransactionsThatKeepTheOrder)
@@ -370,6 +382,18 @@ TEST_F(Deadlock, NoneWithTransactionsThatKeepTheOrder)
         caller.make_several_calls();
         caller.make_one_call();
     });
+    check_totals();
+}
+
+/* A call that has found a period before it is erased fails with 40001. */
+TEST_F(Deadlock, NoneNextToErasures)
+{
+    run(
+        [](Caller &caller) {
+            caller.make_one_call();
+            caller.erase_sometimes();
+        },
+        {"ok", "applied", "queued", "replayed", "voided", "UL002", "UL003", "UL004", "40001"});
 }
 
 } // namespace

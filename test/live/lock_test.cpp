@@ -84,6 +84,7 @@ const std::map<std::string, Call> calls = {
     {"close A", {"immediate", close_period(a)}},
     {"close B", {"immediate", close_period(b)}},
     {"end A", {"immediate", "SELECT end_usage_period(" + a + ")"}},
+    {"erase A", {"immediate", "SELECT erase_usage(" + a + ")"}},
     {"settle", {"immediate", "SELECT settle_usage()"}},
     {"set cycle A", {"immediate", "SELECT set_usage_cycle(" + a + ", '1 month')"}},
 };

@@ -91,6 +91,7 @@ const Calls all_calls[] = {
      " timestamptz '1990-01-01Z' + make_interval(mins => $2 + 1), 5),"
      " close_usage_period($1, timestamptz '1990-01-01Z' + make_interval(mins => $2)),"
      " prune_usage_events('infinity')"},
+    {"erase_usage", "immediate", "SELECT increment_usage($1, 1, 'k'), erase_usage($1)"},
     {"end_usage_period", "immediate",
      "SELECT increment_usage($1, 1, $2::text), end_usage_period($1)"},
     {"void_usage", "immediate",

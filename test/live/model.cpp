@@ -275,6 +275,14 @@ Answer Model::void_usage(const std::string &account_id, const std::string &key)
     return {"", {{"voided", text_of_number(period.counter.tokens)}}};
 }
 
+Answer Model::erase_usage(const std::string &account_id)
+{
+    const Account *account = find(account_id);
+    const size_t event_count = account != nullptr ? account->events.size() : 0;
+    accounts_.erase(account_id);
+    return value(std::to_string(event_count));
+}
+
 Answer Model::set_usage_cycle(const std::string &account, const Cycle &cycle)
 {
     accounts_[account].cycle = cycle;

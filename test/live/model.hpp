@@ -90,6 +90,7 @@ public:
     Answer increment_usage_batch(const Transaction &transaction,
                                  const std::vector<Report> &reports);
     Answer void_usage(const std::string &account, const std::string &key);
+    Answer erase_usage(const std::string &account);
     Answer set_usage_cycle(const std::string &account, const Cycle &cycle);
     Answer open_usage_period(const std::string &account, const Span &span, const Usage &opening);
 

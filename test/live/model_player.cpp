@@ -303,6 +303,9 @@ private:
             call.accounts = accounts_;
             break;
         }
+        case Function::erase:
+            call.query = {"erase_usage", {call.accounts[0]}};
+            break;
         case Function::current:
             call.query = {"current_usage", {call.accounts[0]}};
             break;
@@ -350,6 +353,8 @@ private:
             return model_.prune_usage_events(transaction, call.end,
                                              static_cast<size_t>(step.row_count), keys);
         }
+        case Function::erase:
+            return model_.erase_usage(call.accounts[0]);
         case Function::current:
             return model_.current_usage(transaction, call.accounts[0]);
         case Function::begin:
@@ -546,6 +551,7 @@ Player::Player(uint64_t seed) : seed_(seed)
                                " FROM set_usage_cycle($1, $2, $3, $4)");
     prepare("settle_usage", "SELECT settle_usage($1)");
     prepare("prune_usage_events", "SELECT prune_usage_events($1, $2)");
+    prepare("erase_usage", "SELECT erase_usage($1)");
     prepare("current_usage", "SELECT * FROM current_usage($1)");
     prepare("totals", "SELECT * FROM usage_totals WHERE account_id = $1 ORDER BY period_start");
     prepare("pending", "SELECT * FROM usage_pending WHERE account_id = ANY ($1)");

@@ -126,10 +126,10 @@ Function random_function(Random &random)
         unsigned percent;
     };
     static constexpr Share shares[] = {
-        {Function::increment, 41}, {Function::batch, 12}, {Function::void_event, 14},
+        {Function::increment, 40}, {Function::batch, 12}, {Function::void_event, 14},
         {Function::close, 4},      {Function::open, 5},   {Function::set_cycle, 3},
         {Function::settle, 4},     {Function::prune, 3},  {Function::current, 2},
-        {Function::begin, 3},      {Function::end, 9},
+        {Function::erase, 1},      {Function::begin, 3},  {Function::end, 9},
     };
     unsigned left = random() % 100;
     for (const Share &share : shares) {

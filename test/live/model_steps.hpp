@@ -68,6 +68,7 @@ enum class Function {
     set_cycle,
     settle,
     prune,
+    erase,
     current,
     begin,
     end

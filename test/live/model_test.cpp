@@ -146,6 +146,7 @@ TEST(Model, AgreesWithTheLedgerOnRandomCalls)
                                 "set_usage_cycle",
                                 "settle_usage",
                                 "prune_usage_events",
+                                "erase_usage",
                                 "current_usage"}) {
         EXPECT_GT(player.outcome_counts().count(outcome), 0U) << outcome;
     }

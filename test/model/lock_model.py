@@ -85,17 +85,18 @@ def calls(broken=None):
         return attempt("hold ledger", "S", if_announced(give_back + hold_row(*periods)),
                        hold_row(*periods))
 
-    def close(period):  # or end it
+    def close(*periods):  # or end it, or erase them
         announce = () if is_silent else ANNOUNCE
-        wait = lock("hold " + period, "X")
-        give_back = unlock("hold " + period, "X")
-        if not holds_wait:
-            wait, give_back = wait + give_back, ()
-        before = lock("row before " + period, "U")
-        row = lock("row " + period, "U")
-        row = row + before if goes_back else before + unlock("row before " + period, "U") + row
-        return (announce + wait + lock("hold ledger", "X") + unlock("hold ledger", "X") + row +
-                give_back)
+        waits = rows = give_back = ()
+        for period in periods:
+            release = unlock("hold " + period, "X")
+            waits += (lock("hold " + period, "X") + (() if holds_wait else release) +
+                      lock("hold ledger", "X") + unlock("hold ledger", "X"))
+            give_back += release if holds_wait else ()
+            before = lock("row before " + period, "U")
+            row = lock("row " + period, "U")
+            rows += row + before if goes_back else before + unlock("row before " + period, "U") + row
+        return announce + waits + rows + give_back
 
     def add(period):
         return lock("row " + period, "NKU")
@@ -156,6 +157,8 @@ def calls(broken=None):
         "settle": attempt("row B", "NKU") + attempt("row A", "NKU"),
         "prune A": skip_locked("row A", "NKU", event("e")),
         "end A": account("A") + close("A"),
+        "erase A": account("A") + close("A") + event("e"),
+        "erase A, two periods": account("A") + close("A", "N") + event("e"),
         # N is the next period of A. The period was ended before the event that was recorded in it.
         "immediate A, ended": key("f") + add_first("A") + attempt("account A", "X") + add("N"),
         "deferred A, ended": key("f") + hold("A") + add("A") + attempt("account A", "X") + hold("N"),
@@ -187,7 +190,7 @@ def calls(broken=None):
 # of these locks. (A waiter lock is never kept without the row.)
 SINGLE_CALLS = ["immediate A", "adaptive A", "deferred A", "immediate A, key f", "retry e", "void e",
                 "batch A B, immediate", "batch A B, retry e", "batch A B, adaptive", "batch of 33",
-                "close A", "close B", "end A", "settle", "set cycle A"]
+                "close A", "close B", "end A", "erase A", "settle", "set cycle A"]
 KEPT_LOCKS = [("account A", "X"), ("key f", "X"), ("event e", "X"), ("row A", "KS"),
               ("row A", "NKU"), ("row A", "U"), ("hold A", "S"), ("hold ledger", "S")]
 

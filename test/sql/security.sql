@@ -76,6 +76,7 @@ RESET usage_ledger.settlement;
 SELECT outcome, tokens_used FROM public.void_usage(:a, 'hostile 2', 'hostile');
 SELECT p.tokens_used FROM public.usage_periods AS u, public.close_usage_period(u.account_id, u.period_start) AS p WHERE u.account_id OPERATOR(pg_catalog.=) :a ORDER BY 1;
 SELECT public.prune_usage_events('infinity') OPERATOR(pg_catalog.>) 0;
+SELECT public.erase_usage('99999999-0000-0000-0000-000000000005');
 SELECT (SELECT count(*) FROM hostile.usage_events) AS hostile_events, (SELECT count(*) FROM pg_temp.usage_events) AS temporary_events;
 -- The extension can also be installed with the trap first in the path,
 DROP EXTENSION usage_ledger;

@@ -85,6 +85,7 @@ SELECT command
            format('SELECT void_usage(%L, ''of a'', ''tried'')', :a),
            'SELECT verify_usage()',
            'SELECT prune_usage_events(''infinity'')',
+           format('SELECT erase_usage(%L)', :a),
            'SELECT usage_ledger_stats()', 'SELECT pending_rows FROM usage_ledger_stats',
            'ALTER FUNCTION increment_usage SECURITY INVOKER', 'ALTER FUNCTION increment_usage OWNER TO CURRENT_USER',
            'ALTER EXTENSION usage_ledger DROP FUNCTION current_usage(uuid)', 'ALTER EXTENSION usage_ledger UPDATE',
@@ -293,7 +294,8 @@ BEGIN
         'SELECT tokens_used FROM close_usage_period($1, ''2020-01-01Z'')',
         'SELECT prune_usage_events(''infinity'')',
         'SELECT tokens_used FROM current_usage($1)',
-        'SELECT count(*) FROM verify_usage($1)']
+        'SELECT count(*) FROM verify_usage($1)',
+        'SELECT erase_usage($1)']
     LOOP
         EXECUTE command INTO answer USING account;
         answers := concat_ws(' ', answers, answer);

@@ -205,6 +205,7 @@ for my $account (@accounts)
 		'700|3|', 'open_usage_period');
 	is(call('biller', "SELECT tokens_used, closed_at IS NOT NULL FROM close_usage_period($account, '2026-01-01Z')"),
 		'700|t', 'close_usage_period');
+	like(call('dba', "SELECT erase_usage($account)"), qr/^[1-9]/, 'erase_usage');
 }
 is(call('dba', "SELECT prune_usage_events(now() + interval '1 hour')"),
 	"1\n1", 'prune_usage_events prunes on both shards');
@@ -258,7 +259,7 @@ for my $role (qw(worker biller dba stranger))
 is_deeply(\%callable, {
 		worker => 'increment_usage increment_usage_batch increment_usage_batch_of_shards',
 		biller => 'close_usage_period current_usage usage_totals_of_shards verify_usage void_usage',
-		dba => 'end_usage_period open_usage_period prune_usage_events set_usage_cycle settle_usage verify_usage',
+		dba => 'end_usage_period erase_usage open_usage_period prune_usage_events set_usage_cycle settle_usage verify_usage',
 		stranger => '' },
 	'each role may call the same functions as on a ledger');
 $proxy->safe_psql('postgres', 'GRANT EXECUTE ON FUNCTION close_usage_period TO worker');

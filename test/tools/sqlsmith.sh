@@ -49,6 +49,7 @@ BEGIN
         'SELECT count(*) FROM public.set_usage_cycle($1, ''1 day'', $5)',
         'SELECT public.settle_usage($2::integer)',
         'SELECT public.prune_usage_events($5, $2::integer)',
+        'SELECT public.erase_usage($1)',
         'SELECT count(*) FROM public.verify_usage($1)']
     LOOP
         FOR i IN 1 .. 100 LOOP
