@@ -445,6 +445,9 @@ It can run at the same time as any other call, itself included, and skips a peri
 another call is pruning. Sets pruned_at of a period: infinity while the period has events
 left, then the time.
 
+An event to which a foreign key of another table refers is left, and named in a WARNING.
+All others are deleted. The next call tries it again.
+
 Arguments:
   p_closed_before  only periods whose closed_at is earlier are pruned
   p_max_rows       events to delete at most, 1 to 10,000,000

@@ -5,12 +5,15 @@
  * From the first deleted event on, the period's events no longer explain its counter. So the
  * same transaction stamps pruned_at: with infinity while events are left, which lets the next
  * call go on, and with the time when none is.
+ *
+ * An event that a foreign key refers to is left, and the others are deleted.
  */
 #include "pg/postgres.hpp"
 
 #include "core/counter.hpp"
 #include "pg/arguments.hpp"
 #include "pg/errors.hpp"
+#include "pg/referenced_events.hpp"
 #include "pg/spi.hpp"
 
 namespace usage_ledger
@@ -19,27 +22,40 @@ namespace usage_ledger
 namespace
 {
 
-/* Periods are fetched in chunks of this size. Each fetch passes over those that are done. */
+/* Periods are fetched in chunks of this size. */
 constexpr int64 chunk_period_count = 1000;
 
-/* Locks periods that can be pruned and that no other session is pruning. */
-uint64 lock_prunable_periods(TimestampTz closed_before, int64 period_count_max,
-                             core::CounterId *periods)
+struct PeriodToPrune {
+    core::CounterId id;
+    TimestampTz closed_at;
+};
+
+/*
+ * Locks periods that can be pruned and that no other session is pruning, and that come after a
+ * period. A later call starts again with those that have events left.
+ */
+uint64 lock_prunable_periods(TimestampTz closed_before, const PeriodToPrune &after,
+                             int64 period_count_max, PeriodToPrune *periods)
 {
     /* The condition is the predicate of index usage_periods_prunable. */
     static Statement statement = {
         "usage_periods",
-        "SELECT account_id, period_start FROM %s"
+        "SELECT account_id, period_start, closed_at FROM %s"
         " WHERE closed_at OPERATOR(pg_catalog.<) $1"
         " AND (pruned_at IS NULL OR pruned_at OPERATOR(pg_catalog.=) 'infinity')"
-        " ORDER BY closed_at LIMIT $2 FOR NO KEY UPDATE SKIP LOCKED",
-        {TIMESTAMPTZOID, INT8OID}};
-    const Datum arguments[] = {TimestampTzGetDatum(closed_before), Int64GetDatum(period_count_max)};
+        " AND (closed_at, account_id, period_start) OPERATOR(pg_catalog.>) ($2, $3, $4)"
+        " ORDER BY closed_at, account_id, period_start LIMIT $5 FOR NO KEY UPDATE SKIP LOCKED",
+        {TIMESTAMPTZOID, TIMESTAMPTZOID, UUIDOID, TIMESTAMPTZOID, INT8OID}};
+    const Datum arguments[] = {TimestampTzGetDatum(closed_before),
+                               TimestampTzGetDatum(after.closed_at), account_of(after.id),
+                               TimestampTzGetDatum(after.id.period_start),
+                               Int64GetDatum(period_count_max)};
     lock_for_write(&statement);
     const uint64 count = run(&statement, arguments);
     for (uint64 row = 0; row < count; row++) {
-        periods[row] =
-            counter_id(required_column(1, row), DatumGetTimestampTz(required_column(2, row)));
+        periods[row] = {
+            counter_id(required_column(1, row), DatumGetTimestampTz(required_column(2, row))),
+            DatumGetTimestampTz(required_column(3, row))};
     }
     free_rows();
     return count;
@@ -75,28 +91,40 @@ void stamp_pruned(const core::CounterId &period, TimestampTz pruned_at)
     run(&statement, arguments);
 }
 
-int64 prune_period(const core::CounterId &period, int64 row_count_max)
+/* referenced: those that could not be deleted; null if no foreign key refers to any event. */
+int64 prune_period(const core::CounterId &period, int64 row_count_max, ReferencedEvents *referenced)
 {
-    const int64 row_count = delete_events(period, row_count_max);
-    const bool is_finished = row_count < row_count_max || !has_events(period);
-    stamp_pruned(period, is_finished ? GetCurrentTransactionStartTimestamp() : DT_NOEND);
+    const int64 row_count = referenced == nullptr
+                                ? delete_events(period, row_count_max)
+                                : delete_unreferenced_events(period, row_count_max, referenced);
+    const bool is_finished =
+        (referenced == nullptr && row_count < row_count_max) || !has_events(period);
+    if (row_count > 0 || is_finished) {
+        stamp_pruned(period, is_finished ? GetCurrentTransactionStartTimestamp() : DT_NOEND);
+    }
     return row_count;
 }
 
 int64 prune(TimestampTz closed_before, int64 row_count_max)
 {
+    ReferencedEvents referenced = {};
+    ReferencedEvents *const may_be_referenced =
+        foreign_keys_refer_to_events() ? &referenced : nullptr;
     auto *periods =
-        static_cast<core::CounterId *>(palloc(chunk_period_count * sizeof(core::CounterId)));
+        static_cast<PeriodToPrune *>(palloc(chunk_period_count * sizeof(PeriodToPrune)));
+    PeriodToPrune last = {{}, DT_NOBEGIN};
     int64 rows_left = row_count_max;
     uint64 period_count;
     do {
         period_count =
-            lock_prunable_periods(closed_before, Min(rows_left, chunk_period_count), periods);
+            lock_prunable_periods(closed_before, last, Min(rows_left, chunk_period_count), periods);
         for (uint64 i = 0; i < period_count && rows_left > 0; i++) {
             CHECK_FOR_INTERRUPTS();
-            rows_left -= prune_period(periods[i], rows_left);
+            last = periods[i];
+            rows_left -= prune_period(last.id, rows_left, may_be_referenced);
         }
     } while (period_count > 0 && rows_left > 0);
+    warn_of_referenced_events(referenced);
     return row_count_max - rows_left;
 }
 

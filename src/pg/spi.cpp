@@ -155,6 +155,22 @@ uint64 run(Statement *statement, const Datum *arguments, const char *nulls, uint
     return SPI_processed;
 }
 
+Portal open_cursor(Statement *statement, const Datum *arguments)
+{
+    Portal cursor = SPI_cursor_open(nullptr, plan_of(statement), const_cast<Datum *>(arguments),
+                                    nullptr, false);
+    if (cursor == nullptr) {
+        check_result(SPI_result);
+    }
+    return cursor;
+}
+
+uint64 fetch(Portal cursor, int64 row_count_max)
+{
+    SPI_cursor_fetch(cursor, true, static_cast<long>(row_count_max));
+    return SPI_processed;
+}
+
 uint64 run_for_counter(Statement *statement, const core::CounterId &counter, uint64 row_count_max)
 {
     const Datum arguments[] = {account_of(counter), TimestampTzGetDatum(counter.period_start)};

@@ -51,6 +51,13 @@ uint64 run(Statement *statement, const Datum *arguments, const char *nulls = nul
  */
 uint64 run_in_snapshot(Statement *statement, const Datum *arguments, Snapshot snapshot);
 
+/*
+ * Opens a cursor on the rows of a statement, in a snapshot of now. fetch() returns the number of
+ * the next rows that it has read.
+ */
+Portal open_cursor(Statement *statement, const Datum *arguments);
+uint64 fetch(Portal cursor, int64 row_count_max);
+
 /* Runs a statement whose parameters are a counter's account and period start. */
 uint64 run_for_counter(Statement *statement, const core::CounterId &counter,
                        uint64 row_count_max = 0);

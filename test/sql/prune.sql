@@ -67,6 +67,55 @@ SELECT count(close_usage_period(account_id, period_start)) FROM usage_totals WHE
 SELECT prune_usage_events('infinity', 2100);
 SELECT prune_usage_events('infinity');
 
+-- An event that a foreign key refers to is left. All others are pruned, of its period and of later ones.
+CREATE FUNCTION count_and_close(events integer) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM increment_usage(md5('referenced' || i)::uuid, 1, 'key ' || k, p_occurred_at => '2024-01-05') FROM generate_series(1, 3) AS i, generate_series(1, events) AS k;
+    PERFORM close_usage_period(md5('referenced' || i)::uuid, '2024-01-01') FROM generate_series(1, 3) AS i;
+END $$;
+CREATE VIEW referenced_left AS
+SELECT i, p.tokens_used, p.pruned_at IS NOT NULL AS begun, p.pruned_at < 'infinity' AS pruned, (SELECT string_agg(idempotency_key, ' ' ORDER BY idempotency_key) FROM usage_events AS e WHERE e.account_id = p.account_id) AS events
+  FROM generate_series(1, 3) AS i JOIN usage_periods AS p ON p.account_id = md5('referenced' || i)::uuid ORDER BY i;
+SELECT count_and_close(5);
+CREATE TABLE invoice_lines (account_id uuid, idempotency_key text, CONSTRAINT of_event FOREIGN KEY (account_id, idempotency_key) REFERENCES usage_events);
+INSERT INTO invoice_lines VALUES (md5('referenced1')::uuid, 'key 2'), (md5('referenced1')::uuid, 'key 3'), (md5('referenced2')::uuid, 'key 5');
+SELECT prune_usage_events('infinity', 4);
+SELECT * FROM referenced_left;
+SELECT prune_usage_events('infinity', 4);
+SELECT * FROM referenced_left;
+SELECT prune_usage_events('infinity');
+SELECT prune_usage_events('infinity');
+SELECT * FROM referenced_left;
+SELECT * FROM verify_usage();
+-- When nothing refers to them any more, the next call prunes them.
+DELETE FROM invoice_lines WHERE idempotency_key <> 'key 5';
+SELECT prune_usage_events('infinity');
+DROP TABLE invoice_lines;
+SELECT prune_usage_events('infinity');
+SELECT * FROM referenced_left;
+SELECT erase_usage(md5('referenced' || i)::uuid) FROM generate_series(1, 3) AS i;
+
+-- The same for other kinds of foreign keys: checked only at commit, forbidden in any case, and through a table that cascades. A WARNING names ten events.
+SELECT count_and_close(8);
+CREATE TABLE deferred (account_id uuid, idempotency_key text, CONSTRAINT deferred_of_event FOREIGN KEY (account_id, idempotency_key) REFERENCES usage_events DEFERRABLE INITIALLY DEFERRED);
+CREATE TABLE restricted (key text, account uuid, CONSTRAINT restricted_of_event FOREIGN KEY (account, key) REFERENCES usage_events ON DELETE RESTRICT);
+CREATE TABLE cascading (account_id uuid, idempotency_key text, id integer PRIMARY KEY, FOREIGN KEY (account_id, idempotency_key) REFERENCES usage_events ON DELETE CASCADE);
+CREATE TABLE of_cascading (id integer CONSTRAINT of_cascading REFERENCES cascading);
+INSERT INTO deferred SELECT md5('referenced1')::uuid, 'key ' || k FROM generate_series(1, 8) AS k;
+INSERT INTO restricted SELECT 'key ' || k, md5('referenced2')::uuid FROM generate_series(1, 2) AS k;
+INSERT INTO cascading SELECT md5('referenced3')::uuid, 'key ' || k, k FROM generate_series(1, 3) AS k;
+INSERT INTO of_cascading VALUES (1);
+SELECT prune_usage_events('infinity');
+SELECT * FROM referenced_left;
+SELECT id FROM cascading;
+-- Nothing of a period with all of its events is stamped.
+SELECT * FROM verify_usage();
+DROP TABLE deferred, restricted, of_cascading, cascading;
+SELECT prune_usage_events('infinity');
+SELECT * FROM referenced_left;
+DROP VIEW referenced_left;
+DROP FUNCTION count_and_close;
+
 -- Limits.
 SELECT prune_usage_events(NULL);
 SELECT prune_usage_events(now(), NULL);
