@@ -86,7 +86,9 @@ count once.';
 COMMENT ON COLUMN @extschema@.usage_events.period_start IS 'The period that the event is counted in.';
 COMMENT ON COLUMN @extschema@.usage_events.occurred_at IS 'When the event happened, as reported by the first call with its key.';
 COMMENT ON COLUMN @extschema@.usage_events.recorded_at IS 'When the transaction that counted the event began.';
+COMMENT ON COLUMN @extschema@.usage_events.tokens IS 'Negative for a credit.';
 COMMENT ON COLUMN @extschema@.usage_events.voided_at IS 'When the event was voided; NULL while it counts.';
+COMMENT ON COLUMN @extschema@.usage_events.void_reason IS 'The reason of the void, or of the credit that the event is.';
 
 -- A B-tree, although a BRIN index would cost writers less: docs/internals.md says why. The
 -- account comes first, so that it also finds all events of an account.
@@ -414,7 +416,8 @@ The event''s key stays claimed: a late retry of the call that counted it is repl
 Arguments:
   p_account_id       the account
   p_idempotency_key  the key that the event was counted under, 1 to 255 bytes
-  p_reason           kept with the event, up to 1,000 bytes; NULL means none
+  p_reason           kept with the event, up to 1,000 bytes; NULL means none, or that the
+                     reason of a credit stays
 
 Outcomes:
   voided    taken back; tokens_used is the counter without the event, or NULL where the
@@ -427,7 +430,49 @@ Errors (nothing is written):
   UL003  the period of the event is closed
   UL004  no event was counted under this key
   22004  account or key is NULL
-  22023  key or reason is outside its limits';
+  22023  key or reason is outside its limits, or the total of the period would fall below
+         zero, because a credit has taken the event''s tokens off: void the credit first';
+
+CREATE FUNCTION @extschema@.credit_usage(
+    p_account_id uuid,
+    p_tokens bigint,
+    p_idempotency_key text,
+    p_reason text,
+    OUT outcome text,
+    OUT tokens_used bigint,
+    OUT period_start timestamptz,
+    OUT period_end timestamptz)
+LANGUAGE C VOLATILE PARALLEL UNSAFE SECURITY DEFINER
+AS 'MODULE_PATHNAME', 'usage_ledger_credit_usage';
+COMMENT ON FUNCTION @extschema@.credit_usage(uuid, bigint, text, text) IS
+'Takes tokens off the current period of an account, once per account and idempotency key:
+the correction of a period that is closed.
+
+A credit is an event with negative tokens, which counts now. In every settlement mode it
+locks the counter and settles the pending usage of the period, so its total never falls
+below zero. void_usage takes a credit back.
+
+Arguments:
+  p_account_id       the account; registered as by increment_usage
+  p_tokens           tokens to take off, 1 to 10^12
+  p_idempotency_key  names the credit within its account, 1 to 255 bytes; keys of credits
+                     and of other events must differ
+  p_reason           kept in void_reason of the event, up to 1,000 bytes; NULL means none
+
+Outcomes:
+  applied   recorded and taken off; tokens_used is the counter after it
+  replayed  as in increment_usage; the reason stays as it was
+
+Errors (nothing is written):
+  UL001  the key was counted before with another payload
+  UL002  the account is unknown and unknown accounts are rejected, or no period covers
+         the time and none can be opened
+  UL003  the current period is closed
+  22003  the counter would overflow with the pending usage
+  22004  account, tokens or key is NULL
+  22023  tokens, key or reason is outside its limits, or the credit exceeds the total of
+         the period, which is in DETAIL
+  55000  a subscription feeds the ledger, so credits are given on its publisher';
 
 CREATE FUNCTION @extschema@.prune_usage_events(
     p_closed_before timestamptz,
@@ -653,15 +698,19 @@ this database, and the settling worker. A call is counted when it is made, even 
 transaction rolls back. Without usage_ledger in shared_preload_libraries, only
 pending_rows and pending_age are known. Readers need EXECUTE on usage_ledger_stats(), and
 SELECT on usage_pending (recorded_at) with a policy that shows all rows.';
-COMMENT ON COLUMN @extschema@.usage_ledger_stats.applied IS 'Calls of increment_usage and items of batches that were recorded and added.';
+COMMENT ON COLUMN @extschema@.usage_ledger_stats.applied IS
+'Calls of increment_usage and credit_usage and items of batches that were recorded and
+added.';
 COMMENT ON COLUMN @extschema@.usage_ledger_stats.queued IS 'Calls of increment_usage and items of batches that were recorded and left pending.';
-COMMENT ON COLUMN @extschema@.usage_ledger_stats.replayed IS 'Calls of increment_usage and items of batches whose key had been counted before.';
+COMMENT ON COLUMN @extschema@.usage_ledger_stats.replayed IS
+'Calls of increment_usage and credit_usage and items of batches whose key had been counted
+before.';
 COMMENT ON COLUMN @extschema@.usage_ledger_stats.conflicts IS
-'Calls of increment_usage and items of batches whose key had been counted before with
-another payload (UL001).';
+'Calls of increment_usage and credit_usage and items of batches whose key had been counted
+before with another payload (UL001).';
 COMMENT ON COLUMN @extschema@.usage_ledger_stats.refused IS
-'Calls of increment_usage and void_usage and items of batches that were refused with
-UL002, UL003, UL004, UL005, 22003, 22004 or 22023. A batch that is refused as a whole, because
+'Calls of increment_usage, credit_usage and void_usage and items of batches that were
+refused with UL002, UL003, UL004, UL005, 22003, 22004 or 22023. A batch that is refused as a whole, because
 an array is NULL or malformed, counts one. Not counted: errors of other functions, and
 errors that the server raises before the function runs, such as a malformed uuid. A void
 that succeeds counts neither here nor in applied, queued or replayed.';

@@ -35,7 +35,7 @@ constexpr int32_t call_rows_max = 10000000;
 /* Databases that the background worker serves: each has its place in shared memory. */
 constexpr int32_t settle_databases_max = 256;
 
-/* The reason of a void, in bytes. */
+/* The reason of a void or a credit, in bytes. */
 constexpr int64_t void_reason_length_max = 1000;
 
 /* How far a caller's clock may be ahead of the server's. */

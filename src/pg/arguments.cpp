@@ -27,6 +27,15 @@ core::InputError check_event_time(TimestampTz occurred_at)
                : error;
 }
 
+void check_reason(Datum account_id, const NullableDatum &reason)
+{
+    if (!reason.isnull && text_length(reason.value) > core::void_reason_length_max) {
+        raise_invalid_argument(
+            account_id, "reason is too long", psprintf("reason %s", quoted_text(reason.value)),
+            psprintf("Pass " INT64_FORMAT " bytes at most.", core::void_reason_length_max));
+    }
+}
+
 int32 row_count_argument(FunctionCallInfo fcinfo, int number)
 {
     if (PG_ARGISNULL(number)) {

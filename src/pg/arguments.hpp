@@ -22,6 +22,12 @@ void check_no_null(FunctionCallInfo fcinfo, const char *const *names, size_t cou
  */
 core::InputError check_event_time(TimestampTz occurred_at);
 
+/*
+ * Checks the reason of a void or a credit. A retry is answered before: after a dump and restore
+ * into another encoding, the reason may take more bytes.
+ */
+void check_reason(Datum account_id, const NullableDatum &reason);
+
 /* The argument p_max_rows. Raises 22004 and 22023. */
 int32 row_count_argument(FunctionCallInfo fcinfo, int number);
 

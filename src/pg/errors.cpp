@@ -87,6 +87,17 @@ void raise_invalid_argument(Datum account_id, const char *what, const char *valu
                     errhint("%s", hint)));
 }
 
+void raise_below_zero(const EventName &event, const char *what, const core::WideUsage &total,
+                      const char *hint)
+{
+    /* A total that does not fit a counter is too large to be exceeded. */
+    core::Usage totals = {};
+    (void)core::to_usage(total, &totals);
+    ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("%s", what),
+                    errdetail("%s: the total is %s.", event_text(event), usage_text(totals)),
+                    errhint("%s", hint)));
+}
+
 const char *occurred_at_text(TimestampTz occurred_at)
 {
     return psprintf("occurred at %s, the server's clock is at %s", time_text(occurred_at),

@@ -59,6 +59,11 @@ const char *conflict_text(const core::Usage &counted, const core::Usage &given);
 [[noreturn]] void raise_invalid_argument(Datum account_id, const char *what, const char *value,
                                          const char *hint);
 
+/* 22023: what is wanted would take a total, which is the counter with what is pending, below zero
+ */
+[[noreturn]] void raise_below_zero(const EventName &event, const char *what,
+                                   const core::WideUsage &total, const char *hint);
+
 /* "Account ..., idempotency key ...", the start of a DETAIL about an event. */
 const char *event_text(const EventName &event);
 

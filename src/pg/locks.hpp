@@ -19,8 +19,8 @@
  *    the others wait here. Only a call that is the first to write in its transaction takes it,
  *    so its holder has no row yet (compare LockTuple() in PostgreSQL's README.tuplock, which
  *    has the same exception for sessions that hold the row already).
- * 5. Counter: the row of usage_periods. FOR NO KEY UPDATE to add to it, settle, void or prune;
- *    FOR KEY SHARE to hold its period open; FOR UPDATE to close, end or erase it, which no
+ * 5. Counter: the row of usage_periods. FOR NO KEY UPDATE to add to it, settle, void, credit or
+ *    prune; FOR KEY SHARE to hold its period open; FOR UPDATE to close, end or erase it, which no
  *    statement may take (lock_counter_to_close() says why). KEY SHARE waits only for a close, so
  *    sessions that add and sessions that hold do not wait for each other.
  * 6. Event and pending row: changed or deleted only under their counter's row lock, so nobody

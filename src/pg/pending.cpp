@@ -26,6 +26,15 @@ core::Usage usage_of_row(uint64 row, int first_column)
             DatumGetInt32(required_column(first_column + 2, row))};
 }
 
+/* Adds the usage of the rows that a statement has returned to a sum. */
+void add_rows(uint64 row_count, core::WideUsage *sum)
+{
+    for (uint64 row = 0; row < row_count; row++) {
+        core::add(sum, usage_of_row(row, 1));
+    }
+    free_rows();
+}
+
 void read_page_range(BlockNumber first_block, PendingRows *pending)
 {
     static Statement statement = {
@@ -105,21 +114,24 @@ PendingRows read_pending(BlockNumber *block, size_t row_count)
     return pending;
 }
 
-void delete_pending(const ItemPointerData *tids, size_t count)
+bool try_to_delete_pending(const ItemPointerData *tids, size_t count)
 {
     static Statement statement = {"usage_pending",
                                   "DELETE FROM %s WHERE ctid OPERATOR(pg_catalog.=) ANY ($1)",
                                   {TIDARRAYOID}};
     const Datum array = make_tid_array(tids, count);
-    const uint64 deleted_count = run(&statement, &array);
-    if (deleted_count != count) {
-        /* The account was erased and registered again since they were read. */
-        ereport(ERROR, (errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
-                        errmsg("could not serialize access due to concurrently erased usage"),
-                        errdetail("%zu pending rows were read, and " UINT64_FORMAT " are left.",
-                                  count, deleted_count),
-                        errhint("Retry the transaction.")));
+    MemoryContext context = CurrentMemoryContext;
+    ResourceOwner owner = CurrentResourceOwner;
+    BeginInternalSubTransaction(nullptr);
+    const bool are_deleted = run(&statement, &array) == count;
+    if (are_deleted) {
+        ReleaseCurrentSubTransaction();
+    } else {
+        RollbackAndReleaseCurrentSubTransaction();
     }
+    MemoryContextSwitchTo(context);
+    CurrentResourceOwner = owner;
+    return are_deleted;
 }
 
 bool has_pending(const core::CounterId &counter)
@@ -130,6 +142,15 @@ bool has_pending(const core::CounterId &counter)
     return run_in_snapshot(&statement, arguments, GetLatestSnapshot()) > 0;
 }
 
+void add_pending(const core::CounterId &counter, core::WideUsage *sum)
+{
+    static Statement statement = {"usage_pending",
+                                  "SELECT tokens, reports, chats FROM %s" WHERE_COUNTER,
+                                  {UUIDOID, TIMESTAMPTZOID}};
+    const Datum arguments[] = {account_of(counter), TimestampTzGetDatum(counter.period_start)};
+    add_rows(run_in_snapshot(&statement, arguments, GetLatestSnapshot()), sum);
+}
+
 void take_pending(const core::CounterId &counter, core::WideUsage *sum)
 {
     static Statement statement = {"usage_pending",
@@ -137,11 +158,7 @@ void take_pending(const core::CounterId &counter, core::WideUsage *sum)
                                   " RETURNING tokens, reports, chats",
                                   {UUIDOID, TIMESTAMPTZOID}};
     check_not_fed();
-    const uint64 row_count = run_for_counter(&statement, counter);
-    for (uint64 row = 0; row < row_count; row++) {
-        core::add(sum, usage_of_row(row, 1));
-    }
-    free_rows();
+    add_rows(run_for_counter(&statement, counter), sum);
     check_none_is_newer(counter);
 }
 

@@ -35,11 +35,20 @@ struct PendingRows {
  */
 PendingRows read_pending(BlockNumber *block, size_t row_count);
 
-/* Removes rows that were read. */
-void delete_pending(const ItemPointerData *tids, size_t count);
+/*
+ * Removes rows that were read, if all of them are still there. The session that had their
+ * counter's lock since then may have removed some. False: none is removed.
+ *
+ * REQUIRES: their counters are locked, and the caller has a snapshot from before it read them, so
+ * that vacuum has made no room for other rows in their places.
+ */
+bool try_to_delete_pending(const ItemPointerData *tids, size_t count);
 
 /* Whether anything is pending now, also where the transaction's snapshot is older. */
 bool has_pending(const core::CounterId &counter);
+
+/* Adds what is pending now to a sum, also where the transaction's snapshot is older. */
+void add_pending(const core::CounterId &counter, core::WideUsage *sum);
 
 /* Raises 40001 if anything is pending that is too new for the transaction's snapshot. */
 void check_none_is_newer(const core::CounterId &counter);

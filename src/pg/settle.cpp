@@ -6,7 +6,8 @@
  * a row either in the queue or in its counter.
  *
  * Settling never waits, neither for a page range nor for a counter. No row is deleted before
- * its counter is locked, so a session that has a counter locked need not wait for settlers.
+ * its counter is locked, so a session that has a counter locked need not wait for settlers. It
+ * may remove all rows of the counter itself, as a close, a credit and an erase do.
  */
 #include "pg/postgres.hpp"
 
@@ -154,7 +155,7 @@ Settled settle_sums(const Sums &sums, int *attempts_left)
     size_t folded_count = 0;
     Settled settled = {0, false};
     for (size_t i = 0; i < sums.count; i++) {
-        settled.has_left_rows |= !sums.counters[i].is_locked;
+        settled.has_left_rows |= !sums.counters[i].is_locked && !sums.counters[i].is_missing;
         if (!can_settle(sums.sums[i], sums.counters[i])) {
             sums.sums[i].row_count = 0;
             continue;
@@ -175,7 +176,9 @@ Settled settle_sums(const Sums &sums, int *attempts_left)
             row_tids[tid_count++] = sums.sums[i].rows[k].tid;
         }
     }
-    delete_pending(row_tids, tid_count);
+    if (!try_to_delete_pending(row_tids, tid_count)) {
+        return {0, true}; /* they are read again in the next round */
+    }
     add_to_counters(counter_tids, usage, folded_count);
     return settled;
 }

@@ -60,15 +60,6 @@ bool take_counter(const core::CounterId &counter, bool is_first_write)
     return true;
 }
 
-/* outcome: that of an event whose period covers it and is not closed. */
-Settlement settlement_of(const Event &event, const CounterReading &counter, core::Outcome outcome)
-{
-    if (event.occurred_at >= counter.period_end) {
-        return {core::Outcome::undecided, counter};
-    }
-    return {counter.is_closed ? core::Outcome::closed : outcome, counter};
-}
-
 Settlement queue_usage(const Event &event, const core::CounterId &counter)
 {
     hold_periods_open(&counter, 1);
@@ -87,6 +78,14 @@ Settlement queue_usage(const Event &event, const core::CounterId &counter)
 }
 
 } // namespace
+
+Settlement settlement_of(const Event &event, const CounterReading &counter, core::Outcome outcome)
+{
+    if (event.occurred_at >= counter.period_end) {
+        return {core::Outcome::undecided, counter};
+    }
+    return {counter.is_closed ? core::Outcome::closed : outcome, counter};
+}
 
 Settlement add_usage(const Event &event, const core::CounterId &counter, bool is_first_write)
 {

@@ -23,6 +23,9 @@ struct Settlement {
     CounterReading counter; /* after it, if applied */
 };
 
+/* outcome: that of an event whose period covers it and is not closed. */
+Settlement settlement_of(const Event &event, const CounterReading &counter, core::Outcome outcome);
+
 /*
  * Adds or queues the usage of an event. Raises if the counter would overflow. is_first_write:
  * the event was the transaction's first write.

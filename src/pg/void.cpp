@@ -6,7 +6,6 @@
  */
 #include "pg/postgres.hpp"
 
-#include "core/limits.hpp"
 #include "pg/arguments.hpp"
 #include "pg/counters.hpp"
 #include "pg/errors.hpp"
@@ -70,14 +69,27 @@ EventName name_of_arguments(FunctionCallInfo fcinfo)
 {
     ereport(ERROR, (errcode(errcode_period_closed), errmsg("%s", message_period_closed),
                     errdetail("%s: period from %s.", event_text(name), time_text(period_start)),
-                    errhint("Usage in a closed period cannot be voided. Issue a credit "
-                            "instead.")));
+                    errhint("Usage in a closed period cannot be voided. Give a credit with "
+                            "credit_usage instead.")));
 }
 
-/* Subtracts usage from a locked counter, or queues that. Returns the tokens after it. */
-NullableDatum subtract(const CounterState &counter, const core::Usage &payload)
+/*
+ * Subtracts usage from a locked counter, or queues that. Returns the tokens after it. Raises
+ * where a credit stands against the usage. Usage that other sessions have queued and not yet
+ * committed can only raise the total.
+ */
+NullableDatum subtract(const EventName &name, const CounterState &counter,
+                       const core::Usage &payload)
 {
     const core::Usage change = -payload;
+    core::WideUsage total = core::wide(counter.totals);
+    add_pending(counter.id, &total);
+    core::WideUsage rest = total;
+    core::add(&rest, change);
+    if (core::is_below_zero(rest)) {
+        raise_below_zero(name, "void exceeds the total of the billing period", total,
+                         "Void the credit of the period first.");
+    }
     if (core::fit(counter.totals, change) != core::Fit::fits) {
         enqueue(counter.id, change);
         note_queued_rows(1);
@@ -96,26 +108,12 @@ bool mark_voided(const EventName &name, NullableDatum reason)
 {
     static Statement statement = {
         "usage_events",
-        "UPDATE %s SET voided_at = pg_catalog.now(), void_reason = $3"
+        "UPDATE %s SET voided_at = pg_catalog.now(), void_reason = COALESCE($3, void_reason)"
         " WHERE account_id OPERATOR(pg_catalog.=) $1 AND idempotency_key OPERATOR(pg_catalog.=) $2"
         " AND voided_at IS NULL",
         {UUIDOID, TEXTOID, TEXTOID}};
     const Datum arguments[] = {name.account_id.value, name.idempotency_key.value, reason.value};
     return run(&statement, arguments, reason.isnull ? "  n" : nullptr) == 1;
-}
-
-/*
- * A retry answers replayed before its reason is checked: after a dump and restore into another
- * encoding, the reason may take more bytes.
- */
-void check_reason(const EventName &name, NullableDatum reason)
-{
-    if (!reason.isnull && text_length(reason.value) > core::void_reason_length_max) {
-        raise_invalid_argument(
-            name.account_id.value, "reason of a void is too long",
-            psprintf("reason %s", quoted_text(reason.value)),
-            psprintf("Pass " INT64_FORMAT " bytes at most.", core::void_reason_length_max));
-    }
 }
 
 Answer void_counted_event(const EventName &name, NullableDatum reason)
@@ -125,7 +123,7 @@ Answer void_counted_event(const EventName &name, NullableDatum reason)
         CountedEvent counted;
         const bool is_found = find_counted_event(account_id, key, &counted, true);
         if (!is_found || !counted.is_voided) {
-            check_reason(name, reason);
+            check_reason(account_id, reason);
         }
         if (!is_found) {
             raise_unknown_event(name);
@@ -150,7 +148,7 @@ Answer void_counted_event(const EventName &name, NullableDatum reason)
             raise_event_invoiced(name, counted.period_start);
         }
         if (mark_voided(name, reason)) {
-            return {"voided", subtract(counter, counted.payload)};
+            return {"voided", subtract(name, counter, counted.payload)};
         }
         CHECK_FOR_INTERRUPTS(); /* another session has voided or deleted it in the meantime */
     }

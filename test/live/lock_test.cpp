@@ -76,6 +76,7 @@ const std::map<std::string, Call> calls = {
     {"immediate A, key f", {"immediate", count("f")}},
     {"retry e", {"immediate", count("e")}},
     {"void e", {"deferred", "SELECT void_usage(" + a + ", 'e', 'test')"}},
+    {"credit A, key f", {"deferred", "SELECT credit_usage(" + a + ", 1, 'f', 'test')"}},
     {"batch A B, immediate", {"immediate", batch_of("f", "g")}},
     {"batch A B, retry e", {"immediate", batch_of("e", "f")}},
     {"batch A B, adaptive", {"adaptive", batch_of("new", "newer")}},

@@ -94,6 +94,8 @@ const Calls all_calls[] = {
     {"erase_usage", "immediate", "SELECT increment_usage($1, 1, 'k'), erase_usage($1)"},
     {"end_usage_period", "immediate",
      "SELECT increment_usage($1, 1, $2::text), end_usage_period($1)"},
+    {"credit_usage", "deferred",
+     "SELECT increment_usage($1, 1, $2::text), credit_usage($1, 1, 'credit ' || $2, 'memory')"},
     {"void_usage", "immediate",
      "SELECT increment_usage($1, 1, $2::text), void_usage($1, $2::text, 'memory')"},
 };

@@ -156,6 +156,7 @@ def calls(broken=None):
         "close B": close("B"),
         "settle": attempt("row B", "NKU") + attempt("row A", "NKU"),
         "prune A": skip_locked("row A", "NKU", event("e")),
+        "credit A, key f": key("f") + add("A"),
         "end A": account("A") + close("A"),
         "erase A": account("A") + close("A") + event("e"),
         "erase A, two periods": account("A") + close("A", "N") + event("e"),
@@ -189,7 +190,7 @@ def calls(broken=None):
 # What test/live/lock_test.cpp tries on a server: these calls, each next to a session that keeps one
 # of these locks. (A waiter lock is never kept without the row.)
 SINGLE_CALLS = ["immediate A", "adaptive A", "deferred A", "immediate A, key f", "retry e", "void e",
-                "batch A B, immediate", "batch A B, retry e", "batch A B, adaptive", "batch of 33",
+                "credit A, key f", "batch A B, immediate", "batch A B, retry e", "batch A B, adaptive", "batch of 33",
                 "close A", "close B", "end A", "erase A", "settle", "set cycle A"]
 KEPT_LOCKS = [("account A", "X"), ("key f", "X"), ("event e", "X"), ("row A", "KS"),
               ("row A", "NKU"), ("row A", "U"), ("hold A", "S"), ("hold ledger", "S")]

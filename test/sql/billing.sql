@@ -23,6 +23,10 @@ UPDATE usage_events SET recorded_at = '2026-11-02 12:00Z' WHERE idempotency_key 
 -- This period runs for another ten days.
 SELECT tokens_used FROM open_usage_period(:c, date_trunc('second', now()) - interval '5 days', date_trunc('second', now()) + interval '9 days 12 hours', 12345);
 
+-- A credit of October, as credit_usage gives it in the current period.
+INSERT INTO usage_events SELECT :a, '2026-10-01Z', '2026-10-20Z', '2026-10-20Z', -500, 0, 0, 'credit:invoice-1017', NULL, 'counted twice in September';
+UPDATE usage_periods SET tokens_used = tokens_used - 500 WHERE account_id = :a AND period_start = '2026-10-01Z';
+
 CREATE ROLE usage_biller;
 GRANT SELECT ON usage_totals, usage_periods, usage_pending, usage_events TO usage_biller;
 GRANT EXECUTE ON FUNCTION close_usage_period TO usage_biller;

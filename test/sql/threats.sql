@@ -83,6 +83,7 @@ SELECT command
            format('SELECT close_usage_period(%L, ''2020-01-01Z'')', :a),
            format('SELECT end_usage_period(%L)', :a),
            format('SELECT void_usage(%L, ''of a'', ''tried'')', :a),
+           format('SELECT credit_usage(%L, 1, ''credit'', ''tried'')', :a),
            'SELECT verify_usage()',
            'SELECT prune_usage_events(''infinity'')',
            format('SELECT erase_usage(%L)', :a),
@@ -179,6 +180,7 @@ SELECT command, message(command)
            format('SELECT close_usage_period(%L, ''2019-01-01Z'')', :a),
            format('SELECT end_usage_period(%L, ''2020-01-01Z'')', :a),
            format('SELECT void_usage(%L, ''none'', repeat(''r'', 1001))', :a),
+           format('SELECT credit_usage(%L, 1, ''of b'', NULL)', :a),
            format('SELECT void_usage(%L, ''none'', NULL)', :a)]) AS command;
 SELECT split_part(message, ' |', 1) AS sqlstate, length(message) < 800 AS is_short,
        message ~ '987654321|00000000000b' AS tells_of_b
@@ -290,6 +292,7 @@ BEGIN
         'SELECT settle_usage()',
         'SELECT set_config(''usage_ledger.settlement'', ''adaptive'', true)',
         'SELECT string_agg(concat_ws('':'', item, outcome, tokens_used), '','') FROM increment_usage_batch(ARRAY[$1, $1], ''{30,40}'', ''{8,9}'')',
+        'SELECT concat_ws('':'', outcome, tokens_used) FROM credit_usage($1, 5, ''10'', ''scenario'')',
         'SELECT tokens_used FROM end_usage_period($1, ''2020-01-20Z'')',
         'SELECT tokens_used FROM close_usage_period($1, ''2020-01-01Z'')',
         'SELECT prune_usage_events(''infinity'')',

@@ -258,7 +258,7 @@ for my $role (qw(worker biller dba stranger))
 }
 is_deeply(\%callable, {
 		worker => 'increment_usage increment_usage_batch increment_usage_batch_of_shards',
-		biller => 'close_usage_period current_usage usage_totals_of_shards verify_usage void_usage',
+		biller => 'close_usage_period credit_usage current_usage usage_totals_of_shards verify_usage void_usage',
 		dba => 'end_usage_period erase_usage open_usage_period prune_usage_events set_usage_cycle settle_usage verify_usage',
 		stranger => '' },
 	'each role may call the same functions as on a ledger');

@@ -111,6 +111,16 @@ INSERT INTO usage_accounts (account_id, period_anchor, period_length) VALUES ($a
 		[ "$account{open}, $key_too_long, 'reason'", '22023', 'refused 1' ],
 		[ "$account{open}, 'taken', repeat('r', 1001)", '22023', 'refused 1' ]);
 
+	check_calls(
+		$mode, $settings, 'SELECT outcome FROM credit_usage',
+		[ "$account{open}, 1, 'credit', 'reason'", 'applied', 'applied 1' ],
+		[ "$account{open}, 1, 'credit', 'reason'", 'replayed', 'replayed 1' ],
+		[ "$account{open}, 2, 'credit', 'reason'", 'UL001', 'conflicts 1' ],
+		[ "$account{unknown}, 1, 'k', NULL", 'UL002', 'refused 1' ],
+		[ "$account{open}, 1000000, 'k', NULL", '22023', 'refused 1' ],
+		[ "$account{open}, 0, 'k', NULL", '22023', 'refused 1' ],
+		[ "$account{open}, 1, NULL, NULL", '22004', 'refused 1' ]);
+
 	# A batch counts each of its items. Here each outcome, and each reason to be invalid.
 	my @items = (
 		[ $account{open}, 1, "'of a batch'", 'NULL', $counted ],
@@ -162,6 +172,7 @@ INSERT INTO usage_accounts (account_id, period_anchor, period_length) VALUES ($a
 		[ "void_usage('no uuid', 'k', 'reason')", '22P02' ],
 		[ "close_usage_period($account{unknown}, '2024-01-01Z')", 'UL002' ],
 		[ "close_usage_period($account{open}, NULL)", '22004' ],
+		[ "end_usage_period($account{unknown})", 'UL002' ],
 		[ "open_usage_period($account{closed}, '2024-01-15Z', '2024-02-15Z')", '23P01' ],
 		[ "open_usage_period($account{open}, '2024-02-01Z', '2024-01-01Z')", '22023' ],
 		[ "open_usage_period($account{open}, NULL, '2024-01-01Z')", '22004' ],

@@ -42,6 +42,7 @@ BEGIN
         'SELECT tokens_used FROM public.increment_usage($1, $2, $3, $4, NOT $4, $5)',
         'SELECT sum(tokens_used) FROM public.increment_usage_batch(ARRAY[$1, $1], ARRAY[$2, $2 + 1], ARRAY[$3, ''k''], ARRAY[$4, NULL], NULL, ARRAY[$5, NULL])',
         'SELECT tokens_used FROM public.void_usage($1, $3, $3)',
+        'SELECT tokens_used FROM public.credit_usage($1, $2, $3, $3)',
         'SELECT tokens_used FROM public.current_usage($1)',
         'SELECT tokens_used FROM public.close_usage_period($1, $5)',
         'SELECT tokens_used FROM public.end_usage_period($1, $5)',
