@@ -14,6 +14,7 @@ constexpr Wide counter_max = std::numeric_limits<int64_t>::max();
 constexpr Wide opening_count_max = std::numeric_limits<int32_t>::max();
 constexpr int64_t event_tokens_max = 1000000000000;
 constexpr size_t key_length_max = 255;
+constexpr Time millisecond = 1000;
 constexpr Time clock_skew_max = 5 * minute;
 
 bool is_key(const std::string &key)
@@ -138,11 +139,8 @@ std::optional<Span> Cycle::period_covering(Time time) const
     return {};
 }
 
-Answer Model::increment_usage(const Transaction &transaction, const Report &report)
+Answer Model::answer_of(const Outcome &outcome)
 {
-    Queue queue;
-    const Outcome outcome = count(transaction, report, &queue);
-    add_pending(queue);
     if (!outcome.sqlstate.empty()) {
         return error(outcome.sqlstate);
     }
@@ -150,6 +148,52 @@ Answer Model::increment_usage(const Transaction &transaction, const Report &repo
             {{outcome.outcome,
               outcome.tokens_used ? Value(text_of_number(*outcome.tokens_used)) : Value(),
               text_of(outcome.period.start), text_of(outcome.period.end)}}};
+}
+
+Answer Model::increment_usage(const Transaction &transaction, const Report &report)
+{
+    Queue queue;
+    const Outcome outcome = count(transaction, report, &queue);
+    add_pending(queue);
+    return answer_of(outcome);
+}
+
+Answer Model::credit_usage(const Transaction &transaction, const Report &report)
+{
+    if (!report.account || !report.tokens || !report.key) {
+        return error("22004");
+    }
+    if (!has_valid_arguments(report) || *report.tokens == 0) {
+        return error("22023");
+    }
+    const Usage payload = {-Wide(*report.tokens), 0, 0};
+    if (const std::optional<Outcome> replayed = replay(report, payload)) {
+        return answer_of(*replayed);
+    }
+    Account *account = find(*report.account);
+    if (account == nullptr && transaction.rejects_unknown_accounts) {
+        return error("UL002");
+    }
+    const Period *existing =
+        account != nullptr ? period_covering(*account, transaction.now) : nullptr;
+    if (existing == nullptr) {
+        return error("22023");
+    }
+    if (existing->closed_at) {
+        return error("UL003");
+    }
+    const Usage total = existing->counter + sum_of(existing->pending) + payload;
+    if (is_below_zero(total)) {
+        return error("22023");
+    }
+    if (overflows(total)) {
+        return error("22003");
+    }
+    Period &period = account->periods.at(existing->start);
+    period.counter = total;
+    period.pending.clear();
+    account->events[*report.key] = {period.start, transaction.now, payload, false};
+    return answer_of({"", "applied", total.tokens, {period.start, period.end}});
 }
 
 Answer Model::increment_usage_batch(const Transaction &transaction,
@@ -183,6 +227,20 @@ Answer Model::increment_usage_batch(const Transaction &transaction,
     return answer;
 }
 
+std::optional<Model::Outcome> Model::replay(const Report &report, const Usage &payload) const
+{
+    const Account *account = find(*report.account);
+    if (account == nullptr || account->events.count(*report.key) == 0) {
+        return {};
+    }
+    const Event &counted = account->events.at(*report.key);
+    if (!(counted.payload == payload)) {
+        return Outcome{"UL001", "", {}, {}};
+    }
+    const Period &period = account->periods.at(counted.period_start);
+    return Outcome{"", "replayed", period.counter.tokens, {period.start, period.end}};
+}
+
 Model::Outcome Model::count(const Transaction &transaction, const Report &report, Queue *queue)
 {
     const auto refuse = [](const char *sqlstate) { return Outcome{sqlstate, "", {}, {}}; };
@@ -193,18 +251,11 @@ Model::Outcome Model::count(const Transaction &transaction, const Report &report
         return refuse("22023");
     }
     const Usage payload = {*report.tokens, report.is_report ? 1 : 0, report.is_chat ? 1 : 0};
+    if (const std::optional<Outcome> replayed = replay(report, payload)) {
+        return *replayed;
+    }
 
     Account *account = find(*report.account);
-    if (account != nullptr) {
-        const auto counted = account->events.find(*report.key);
-        if (counted != account->events.end()) {
-            if (!(counted->second.payload == payload)) {
-                return refuse("UL001");
-            }
-            const Period &period = account->periods.at(counted->second.period_start);
-            return {"", "replayed", period.counter.tokens, {period.start, period.end}};
-        }
-    }
 
     const Time time = report.occurred_at.value_or(transaction.now);
     if (time < transaction.now - event_age_max || time > transaction.now + clock_skew_max) {
@@ -229,7 +280,7 @@ Model::Outcome Model::count(const Transaction &transaction, const Report &report
     }
     const Period found = existing != nullptr ? *existing : new_period(*account, time);
     Period &period = account->periods.emplace(found.start, found).first->second;
-    account->events[*report.key] = {period.start, payload, false};
+    account->events[*report.key] = {period.start, time, payload, false};
     if (is_queued) {
         Usage &queued = (*queue)[{*report.account, period.start}];
         queued = queued + payload;
@@ -263,11 +314,14 @@ Answer Model::void_usage(const std::string &account_id, const std::string &key)
     if (period.closed_at) {
         return error("UL003");
     }
+    if (is_below_zero(period.counter + sum_of(period.pending) + -event.payload)) {
+        return error("22023");
+    }
     event.is_voided = true;
 
     /* An event that is still pending cannot be subtracted from the counter. */
     const Usage remainder = period.counter + -event.payload;
-    if (is_below_zero(remainder)) {
+    if (is_below_zero(remainder) || overflows(remainder)) {
         period.pending.push_back(-event.payload);
         return {"", {{"voided", {}}}};
     }
@@ -323,9 +377,42 @@ Answer Model::open_usage_period(const std::string &account_id, const Span &span,
     const Period period = {span.start, span.end, opening, {}, {}, {}};
     account->periods.emplace(span.start, period);
     if (has_totals) {
-        account->events[key] = {span.start, opening, false};
+        account->events[key] = {span.start, span.start, opening, false};
     }
     return {"", {row_of(account_id, period, opening)}};
+}
+
+Answer Model::end_usage_period(const Transaction &transaction, const std::string &account_id,
+                               Time at)
+{
+    if (at % millisecond != 0) {
+        return error("22023");
+    }
+    Account *account = find(account_id);
+    Period *period = nullptr;
+    if (account != nullptr) {
+        for (auto &[start, candidate] : account->periods) {
+            if (start < at || (start == at && (period == nullptr || period->end != at))) {
+                period = &candidate;
+            }
+        }
+    }
+    if (period == nullptr) {
+        return error("UL002");
+    }
+    if (at < period->end) {
+        Time last_event = period->start;
+        for (const auto &[key, event] : account->events) {
+            if (event.period_start == period->start) {
+                last_event = std::max(last_event, event.occurred_at);
+            }
+        }
+        if (at <= last_event || at > transaction.now + millisecond) {
+            return error("22023");
+        }
+        period->end = at;
+    }
+    return {"", {row_of(account_id, *period, period->counter)}};
 }
 
 Answer Model::close_usage_period(const Transaction &transaction, const std::string &account_id,

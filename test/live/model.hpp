@@ -89,10 +89,13 @@ public:
     Answer increment_usage(const Transaction &transaction, const Report &report);
     Answer increment_usage_batch(const Transaction &transaction,
                                  const std::vector<Report> &reports);
+    Answer credit_usage(const Transaction &transaction, const Report &report);
     Answer void_usage(const std::string &account, const std::string &key);
     Answer erase_usage(const std::string &account);
     Answer set_usage_cycle(const std::string &account, const Cycle &cycle);
     Answer open_usage_period(const std::string &account, const Span &span, const Usage &opening);
+
+    Answer end_usage_period(const Transaction &transaction, const std::string &account, Time at);
 
     /* Takes the server's answer too, because the server chooses the time of closing. */
     Answer close_usage_period(const Transaction &transaction, const std::string &account,
@@ -128,7 +131,7 @@ private:
         Value pruned_at;
     };
     struct Event {
-        Time period_start;
+        Time period_start, occurred_at;
         Usage payload;
         bool is_voided;
     };
@@ -145,7 +148,10 @@ private:
     /* The pending rows that a call adds, one for each counter. */
     using Queue = std::map<std::pair<std::string, Time>, Usage>;
 
+    /* None: the key is new. */
+    std::optional<Outcome> replay(const Report &report, const Usage &payload) const;
     Outcome count(const Transaction &transaction, const Report &report, Queue *queue);
+    static Answer answer_of(const Outcome &outcome);
     void add_pending(const Queue &queue);
     Account *find(const std::string &account);
     const Account *find(const std::string &account) const;

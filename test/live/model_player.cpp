@@ -260,8 +260,17 @@ private:
                  array_of(reports, [](const Report &r) { return text_of_time(r.occurred_at); })}};
             break;
         }
+        case Function::credit: {
+            const Report &report = call.reports[0];
+            call.query = {"credit_usage", {report.account, tokens_of(report), report.key, "owed"}};
+            break;
+        }
         case Function::void_event:
             call.query = {"void_usage", {call.accounts[0], key_of(step.items[0]), "mistaken"}};
+            break;
+        case Function::end_period:
+            call.end = time_of_when(call.accounts[0], step.items[0].when).value_or(now_);
+            call.query = {"end_usage_period", {call.accounts[0], text_of_time(call.end)}};
             break;
         case Function::close:
             call.start = time_of_when(call.accounts[0], step.items[0].when).value_or(now_);
@@ -324,6 +333,10 @@ private:
             return model_.increment_usage(transaction, call.reports[0]);
         case Function::batch:
             return model_.increment_usage_batch(transaction, call.reports);
+        case Function::credit:
+            return model_.credit_usage(transaction, call.reports[0]);
+        case Function::end_period:
+            return model_.end_usage_period(transaction, call.accounts[0], *call.end);
         case Function::void_event: {
             const Value &key = call.query.parameters[1];
             return key ? model_.void_usage(call.accounts[0], *key) : Answer{"22004", {}};
@@ -509,7 +522,7 @@ private:
                 player_.outcome_counts_["item " + *row.at(1)]++;
             }
         } else if (call.query.statement == "increment_usage" ||
-                   call.query.statement == "void_usage") {
+                   call.query.statement == "credit_usage" || call.query.statement == "void_usage") {
             player_.outcome_counts_[call.query.statement + " " + *given.rows.at(0).at(0)]++;
         } else {
             player_.outcome_counts_[call.query.statement]++;
@@ -544,6 +557,8 @@ Player::Player(uint64_t seed) : seed_(seed)
     prepare("increment_usage_batch",
             "SELECT item, outcome, tokens_used, period_start, period_end, detail IS NOT NULL"
             " FROM increment_usage_batch($1, $2, $3, $4, $5, $6)");
+    prepare("credit_usage", "SELECT * FROM credit_usage($1, $2, $3, $4)");
+    prepare("end_usage_period", "SELECT * FROM end_usage_period($1, $2)");
     prepare("void_usage", "SELECT * FROM void_usage($1, $2, $3)");
     prepare("close_usage_period", "SELECT * FROM close_usage_period($1, $2)");
     prepare("open_usage_period", "SELECT * FROM open_usage_period($1, $2, $3, $4, $5, $6)");

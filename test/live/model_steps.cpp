@@ -9,6 +9,7 @@ namespace
 {
 
 constexpr int key_count = 50, batch_size_max = 12;
+constexpr int credit_keys_begin = 1000; /* the keys of credits */
 
 using Random = std::mt19937_64;
 
@@ -126,10 +127,11 @@ Function random_function(Random &random)
         unsigned percent;
     };
     static constexpr Share shares[] = {
-        {Function::increment, 40}, {Function::batch, 12}, {Function::void_event, 14},
-        {Function::close, 4},      {Function::open, 5},   {Function::set_cycle, 3},
-        {Function::settle, 4},     {Function::prune, 3},  {Function::current, 2},
-        {Function::erase, 1},      {Function::begin, 3},  {Function::end, 9},
+        {Function::increment, 34}, {Function::batch, 12},     {Function::void_event, 14},
+        {Function::close, 4},      {Function::open, 5},       {Function::set_cycle, 3},
+        {Function::settle, 4},     {Function::prune, 3},      {Function::current, 2},
+        {Function::credit, 4},     {Function::end_period, 2}, {Function::erase, 1},
+        {Function::begin, 3},      {Function::end, 9},
     };
     unsigned left = random() % 100;
     for (const Share &share : shares) {
@@ -166,6 +168,10 @@ Step random_step(Random &random)
                                                   : std::vector<Item>{random_item(random)};
     if (step.function == Function::close && happens(random, 85)) {
         step.items[0].when = {When::Near::start_of_period, static_cast<unsigned>(random()), 0};
+    }
+    if (step.function == Function::credit ||
+        (step.function == Function::void_event && happens(random, 10))) {
+        step.items[0].key += step.items[0].key < 0 ? 0 : credit_keys_begin;
     }
     if (step.function == Function::void_event && happens(random, 5)) {
         step.items[0].key = -2;

@@ -62,7 +62,9 @@ struct Item {
 enum class Function {
     increment,
     batch,
+    credit,
     void_event,
+    end_period,
     close,
     open,
     set_cycle,
