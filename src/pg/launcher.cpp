@@ -158,7 +158,7 @@ void end_visit(int32 database)
     const DatabaseStatus status = read_database_status(database);
     core::end_visit(&visits[database], status.result, settle_pace(), now_ms());
     if (status.result == core::VisitResult::failed) {
-        if (!status.has_reason) {
+        if (!status.has_reason && !settlers[database].is_reported) {
             set_database_error(database, "no settler could start");
         }
         ereport(LOG, (errmsg("could not settle database \"%s\"; next try in " INT64_FORMAT " ms",

@@ -211,6 +211,12 @@ Provokers refused_states()
         {"40P01", deadlock},
         {"42501", statements({"BEGIN", "SET ROLE pg_read_all_stats", count})},
         {"53300", refused_connection},
+        {"55000", statements({"BEGIN",
+                              "CREATE SUBSCRIPTION feed CONNECTION '' PUBLICATION ledger"
+                              " WITH (connect = false)",
+                              "INSERT INTO pg_subscription_rel SELECT oid,"
+                              " 'usage_events'::regclass, 'r' FROM pg_subscription",
+                              "SELECT settle_usage()"})},
         {"55P03", call_that_waits("lock_timeout")},
         {"57014", call_that_waits("statement_timeout")},
         {"57P01", terminated},

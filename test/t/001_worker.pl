@@ -151,6 +151,22 @@ ok( $node->poll_query_until('postgres',
 $node->safe_psql('postgres', 'DROP FUNCTION fail CASCADE');
 is_settled($node, 'postgres', 'after an error');
 
+# A row whose period was deleted by hand stays pending. The worker does not come back for it at
+# every interval: two seconds have 20 of them.
+my $orphan = qr/pending usage cannot be settled: billing period does not exist/;
+$node->safe_psql('postgres', qq{
+INSERT INTO usage_pending (account_id, period_start, tokens, reports, chats)
+SELECT account_id, '2020-01-01Z', 1, 0, 0 FROM usage_accounts});
+queue($node, 'postgres');
+log_says($orphan, 'a row without its period is logged');
+ok($node->poll_query_until('postgres', 'SELECT count(*) = 1 FROM usage_pending'),
+	'a row without its period does not keep others pending');
+my $log_size = -s $node->logfile;
+sleep 2;
+my @warnings = substr(slurp_file($node->logfile), $log_size) =~ /$orphan/g;
+cmp_ok(scalar @warnings, '<=', 2, 'and is no reason to come back');
+$node->safe_psql('postgres', 'DELETE FROM usage_pending');
+
 # DROP EXTENSION while the worker runs. Each round visits this database before the second one.
 $node->safe_psql('postgres', 'DROP EXTENSION usage_ledger');
 is_settled($node, 'served_too', 'the extension dropped in another database');

@@ -43,11 +43,13 @@ const waysOn: ReadonlyMap<string, WayOn> = new Map<string, WayOn>([
   ['22P02', 'fix the caller'], // an argument cannot be read, such as a malformed uuid
   ['22P05', 'fix the caller'], // a character of the key is not in the database's encoding
   ['23P01', 'fix the caller'], // open_usage_period: the period overlaps
+  ['23503', 'fix the caller'], // erase_usage: a foreign key refers to the account
   ['42501', 'fix the caller'], // a right is missing
   ['42725', 'fix the caller'], // there are several such functions
   ['42883', 'fix the caller'], // there is no such function
   ['PGRST202', 'fix the caller'], // the same, as PostgREST says it
   ['PGRST203', 'fix the caller'], // as 42725
+  ['55000', 'fix the caller'], // settle_usage: a subscription feeds the ledger
   ['XX001', 'fix the caller'], // close_usage_period: the counter is not the sum of its events
 ]);
 
