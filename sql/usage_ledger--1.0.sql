@@ -384,9 +384,10 @@ verify_usage does, and stamps closed_at. A period that is already closed is retu
 unchanged.
 
 A close waits for every transaction that has counted usage of the period and has not yet
-ended. Later calls for the period wait until the closing transaction ends, and then fail
-with UL003. So close each period in a transaction of its own: a close that waits for one
-account then holds up no other account.
+ended, and for every one that has queued usage for more than 32 periods. Later calls for
+the period wait until the closing transaction ends, and then fail with UL003. So close
+each period in a transaction of its own: a close that waits for one account then holds up
+no other account.
 
 Arguments:
   p_account_id    the account
