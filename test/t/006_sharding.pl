@@ -205,10 +205,10 @@ for my $account (@accounts)
 		'700|3|', 'open_usage_period');
 	is(call('biller', "SELECT tokens_used, closed_at IS NOT NULL FROM close_usage_period($account, '2026-01-01Z')"),
 		'700|t', 'close_usage_period');
-	like(call('dba', "SELECT erase_usage($account)"), qr/^[1-9]/, 'erase_usage');
 }
 is(call('dba', "SELECT prune_usage_events(now() + interval '1 hour')"),
 	"1\n1", 'prune_usage_events prunes on both shards');
+is(call('dba', "SELECT erase_usage($_) > 0"), 't', 'erase_usage') for @accounts;
 is(call('worker', "SELECT increment_usage(NULL, 1, 'no account')"),
 	'22004', 'a NULL account is the same error as on a ledger');
 is(call('biller', "SELECT account_id IS NULL FROM current_usage(gen_random_uuid())"),
