@@ -117,15 +117,60 @@ COMMENT ON TABLE @extschema@.usage_pending IS
 'Usage that is recorded in usage_events but not yet added to its counter in
 usage_periods. The row of a void is negative.';
 
+-- Both tables hold what is in flight: rows are updated and deleted all the time, and
+-- vacuum runs as often as it can.
+--
+-- A limit's row is locked while holds of its account change, so that they fit together. It
+-- has no foreign key to usage_accounts: a limit may be set before the account is used, and
+-- a key check would lock the account's row after it.
+CREATE TABLE @extschema@.usage_limits (
+    account_id   uuid   NOT NULL,
+    token_limit  bigint,
+    tokens_held  bigint NOT NULL DEFAULT 0,
+    scope        text   COLLATE pg_catalog."C" NOT NULL DEFAULT '',
+    PRIMARY KEY (account_id, scope)
+) WITH (
+    fillfactor = 50,
+    autovacuum_vacuum_scale_factor = 0,
+    autovacuum_vacuum_threshold = 1000,
+    autovacuum_vacuum_cost_delay = 0
+);
+COMMENT ON TABLE @extschema@.usage_limits IS
+'Limits: how many tokens an account may use in a billing period. Read usage_balances for
+what is left.';
+COMMENT ON COLUMN @extschema@.usage_limits.token_limit IS 'Tokens per period; NULL: no limit.';
+COMMENT ON COLUMN @extschema@.usage_limits.tokens_held IS 'The sum of the account''s holds, dead ones included.';
+COMMENT ON COLUMN @extschema@.usage_limits.scope IS 'The part of the account that is limited; empty: the whole account.';
+
+CREATE TABLE @extschema@.usage_holds (
+    account_id       uuid        NOT NULL,
+    expires_at       timestamptz NOT NULL,
+    tokens           bigint      NOT NULL,
+    idempotency_key  text        COLLATE pg_catalog."C" NOT NULL,
+    PRIMARY KEY (account_id, idempotency_key)
+) WITH (
+    fillfactor = 70,
+    autovacuum_vacuum_scale_factor = 0,
+    autovacuum_vacuum_threshold = 1000,
+    autovacuum_vacuum_cost_delay = 0
+);
+COMMENT ON TABLE @extschema@.usage_holds IS
+'Holds: tokens reserved for a key until it is counted. A hold is dead, and counts no
+longer, once it has expired or once its key has an event. Dead holds are deleted later.';
+
 ALTER TABLE @extschema@.usage_accounts ENABLE ROW LEVEL SECURITY;
 ALTER TABLE @extschema@.usage_periods ENABLE ROW LEVEL SECURITY;
 ALTER TABLE @extschema@.usage_events ENABLE ROW LEVEL SECURITY;
 ALTER TABLE @extschema@.usage_pending ENABLE ROW LEVEL SECURITY;
+ALTER TABLE @extschema@.usage_limits ENABLE ROW LEVEL SECURITY;
+ALTER TABLE @extschema@.usage_holds ENABLE ROW LEVEL SECURITY;
 
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.usage_accounts', '');
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.usage_periods', '');
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.usage_events', '');
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.usage_pending', '');
+SELECT pg_catalog.pg_extension_config_dump('@extschema@.usage_limits', '');
+SELECT pg_catalog.pg_extension_config_dump('@extschema@.usage_holds', '');
 
 ------------------------------------------------------------------------------
 -- Totals
@@ -159,6 +204,43 @@ COMMENT ON VIEW @extschema@.usage_totals IS
 'Usage per account and period: the counter plus pending usage, exact at the reader''s
 snapshot. Readers need SELECT on usage_periods and usage_pending too, and see the
 accounts that the policies on both show them.';
+
+-- now() is never later than the reader's snapshot. A hold that seems to live by now() and
+-- has expired since is still part of the limit, or it is deleted in the snapshot.
+CREATE VIEW @extschema@.usage_balances WITH (security_invoker = true) AS
+SELECT l.account_id,
+       l.token_limit,
+       COALESCE(t.tokens_used, 0) AS tokens_used,
+       h.tokens AS tokens_held,
+       CASE WHEN l.token_limit IS NOT NULL
+            THEN GREATEST(l.token_limit OPERATOR(pg_catalog.-) COALESCE(t.tokens_used, 0)
+                                        OPERATOR(pg_catalog.-) h.tokens, 0) END AS tokens_remaining,
+       t.period_start,
+       t.period_end
+  FROM @extschema@.usage_limits AS l
+  LEFT JOIN @extschema@.usage_totals AS t
+    ON t.account_id OPERATOR(pg_catalog.=) l.account_id
+   AND t.period_start OPERATOR(pg_catalog.<=) pg_catalog.now()
+   AND t.period_end OPERATOR(pg_catalog.>) pg_catalog.now()
+ CROSS JOIN LATERAL (
+       SELECT COALESCE(pg_catalog.sum(held.tokens), 0) AS tokens
+         FROM @extschema@.usage_holds AS held
+        WHERE held.account_id OPERATOR(pg_catalog.=) l.account_id
+          AND held.expires_at OPERATOR(pg_catalog.>) pg_catalog.now()
+          AND NOT EXISTS (SELECT
+                            FROM @extschema@.usage_events AS e
+                           WHERE e.account_id OPERATOR(pg_catalog.=) held.account_id
+                             AND e.idempotency_key OPERATOR(pg_catalog.=) held.idempotency_key)
+       ) AS h;
+COMMENT ON VIEW @extschema@.usage_balances IS
+'What is left: one row per account that has a row in usage_limits, for the period that
+covers now(), exact at the reader''s snapshot. Readers need SELECT on usage_limits,
+usage_holds, usage_totals, usage_periods, usage_pending and usage_events (account_id,
+idempotency_key) too, and policies on these tables that show them the account''s rows.';
+COMMENT ON COLUMN @extschema@.usage_balances.token_limit IS 'Tokens per period; NULL: no limit.';
+COMMENT ON COLUMN @extschema@.usage_balances.tokens_used IS 'Tokens counted in the period, pending usage included; 0 if there is no such period yet.';
+COMMENT ON COLUMN @extschema@.usage_balances.tokens_held IS 'Tokens of holds that have not expired and whose key is not counted.';
+COMMENT ON COLUMN @extschema@.usage_balances.tokens_remaining IS 'The limit without both, never below 0; NULL: no limit.';
 
 ------------------------------------------------------------------------------
 -- Functions
@@ -322,6 +404,127 @@ Errors (nothing is written):
   22023  the end is not after the start, a bound is infinite or finer than a
          millisecond, or a total is outside its limits
   23P01  the period overlaps one that exists';
+
+CREATE FUNCTION @extschema@.set_usage_limit(p_account_id uuid, p_token_limit bigint)
+RETURNS @extschema@.usage_limits
+LANGUAGE C VOLATILE PARALLEL UNSAFE SECURITY DEFINER
+AS 'MODULE_PATHNAME', 'usage_ledger_set_usage_limit';
+COMMENT ON FUNCTION @extschema@.set_usage_limit(uuid, bigint) IS
+'Sets how many tokens an account may use in each of its periods, and returns the limit''s
+row.
+
+The limit decides what reserve_usage and spend_usage answer. increment_usage counts
+whatever was used. A limit below what is used and held refuses new reservations; holds
+that exist stay.
+
+Arguments:
+  p_account_id   the account, known or not
+  p_token_limit  tokens per period, 0 to 2^63 - 1; NULL means no limit, whatever
+                 usage_ledger.default_token_limit is
+
+Errors (nothing is written):
+  22004  account is NULL
+  22023  the limit is negative';
+
+CREATE FUNCTION @extschema@.reserve_usage(
+    p_account_id uuid,
+    p_tokens bigint,
+    p_idempotency_key text,
+    p_expires_in interval DEFAULT '15 minutes',
+    OUT outcome text,
+    OUT tokens_remaining bigint,
+    OUT expires_at timestamptz)
+LANGUAGE C VOLATILE PARALLEL UNSAFE SECURITY DEFINER
+AS 'MODULE_PATHNAME', 'usage_ledger_reserve_usage';
+COMMENT ON FUNCTION @extschema@.reserve_usage(uuid, bigint, text, interval) IS
+'Holds tokens of an account''s limit for a key, before the work that will use them.
+
+Count the work under the same key, by any function that counts: that ends the hold. If
+nobody counts the key, the hold ends when it expires. Called again with the same key, it
+replaces the key''s hold and its expiry: so a retry holds nothing twice, and longer work
+raises its hold.
+
+An account without a limit gets usage_ledger.default_token_limit with its first
+reservation, if that is set. A hold counts against every period that its life touches.
+In a transaction that does both, reserve before you count.
+
+Arguments:
+  p_account_id       the account
+  p_tokens           the most that the work will use, 0 to 10^12
+  p_idempotency_key  the key that the work will be counted under, 1 to 255 bytes
+  p_expires_in       how long the hold lives, above 0 and up to 24 hours
+
+Outcomes:
+  reserved       held until expires_at; at least tokens_remaining are left after it (holds
+                 that are dead but not yet deleted may make it less than usage_balances
+                 shows)
+  limit_reached  refused: a new hold, or a raised one, does not fit. tokens_remaining is
+                 the most that this key could hold. A smaller hold of the key stays, and
+                 expires_at is its expiry (otherwise NULL). The next try may fit
+  replayed       the key was counted already: do not work again. The others are NULL
+  unlimited      the account has no limit, and nothing was written. The others are NULL
+
+Errors (nothing is written):
+  UL002  the account is unknown and unknown accounts are rejected, or no period covers
+         the time and none can be opened
+  UL003  the current period is closed
+  22004  an argument is NULL
+  22023  key, tokens or expiry is outside its limits';
+
+CREATE FUNCTION @extschema@.release_usage(
+    p_account_id uuid,
+    p_idempotency_key text,
+    OUT outcome text,
+    OUT tokens_remaining bigint)
+LANGUAGE C VOLATILE PARALLEL UNSAFE SECURITY DEFINER
+AS 'MODULE_PATHNAME', 'usage_ledger_release_usage';
+COMMENT ON FUNCTION @extschema@.release_usage(uuid, text) IS
+'Gives back what a key holds, for work that will not be counted.
+
+Arguments:
+  p_account_id       the account
+  p_idempotency_key  the key of the reservation, 1 to 255 bytes
+
+Outcomes:
+  released  given back; tokens_remaining as in reserve_usage, NULL if the account has no
+            limit
+  replayed  the key holds nothing: its hold was released, has expired or was counted, or it
+            had none; tokens_remaining is NULL
+
+Errors (nothing is written):
+  22004  account or key is NULL
+  22023  key is outside its limits';
+
+CREATE FUNCTION @extschema@.spend_usage(
+    p_account_id uuid,
+    p_tokens bigint,
+    p_idempotency_key text,
+    p_is_report boolean DEFAULT false,
+    p_is_chat boolean DEFAULT false,
+    p_occurred_at timestamptz DEFAULT NULL,
+    OUT outcome text,
+    OUT tokens_used bigint,
+    OUT period_start timestamptz,
+    OUT period_end timestamptz,
+    OUT tokens_remaining bigint)
+LANGUAGE C VOLATILE PARALLEL UNSAFE SECURITY DEFINER
+AS 'MODULE_PATHNAME', 'usage_ledger_spend_usage';
+COMMENT ON FUNCTION @extschema@.spend_usage(uuid, bigint, text, boolean, boolean, timestamptz) IS
+'Counts one event as increment_usage does, but only if all of it fits the account''s limit.
+
+The holds of other keys take room, that of its own key does not. In a transaction that
+does both, spend before you count other events.
+
+Arguments: as increment_usage
+
+Outcomes:
+  applied, queued, replayed  as increment_usage
+  limit_reached              nothing is counted; all but tokens_remaining are NULL
+
+tokens_remaining is as in reserve_usage. It is NULL if the account has no limit, and with
+replayed.
+
+Errors (nothing is written): as increment_usage';
 
 CREATE FUNCTION @extschema@.settle_usage(p_max_rows integer DEFAULT 100000)
 RETURNS bigint

@@ -24,6 +24,12 @@ constexpr int64_t restored_key_length_max = 3 * key_length_max;
 /* Tokens in one event: more than any real request; 9 million such events fit a counter. */
 constexpr int64_t event_tokens_max = 1000000000000;
 
+/* How long a hold lives, unless its key is counted first. */
+constexpr int64_t hold_length_max_us = microseconds_per_day;
+
+/* Dead holds that one statement deletes. */
+constexpr int32_t dead_holds_max = 1000;
+
 /* Items in one batch. */
 constexpr int64_t batch_items_max = 1000000;
 static_assert(event_tokens_max <= INT64_MAX / batch_items_max && batch_items_max <= INT32_MAX,

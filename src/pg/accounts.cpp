@@ -136,6 +136,18 @@ void register_and_lock_accounts(const Datum *account_ids, Cycle *cycles, size_t 
     }
 }
 
+void read_cycle(Datum account_id, Cycle *cycle)
+{
+    static Statement statement = {"usage_accounts",
+                                  "SELECT period_length, period_anchor, time_zone FROM %s"
+                                  " WHERE account_id OPERATOR(pg_catalog.=) $1",
+                                  {UUIDOID}};
+    cycle->is_known = false;
+    if (run(&statement, &account_id) == 1) {
+        *cycle = cycle_of_row(0, 1);
+    }
+}
+
 bool cycle_is_valid(const Cycle &cycle)
 {
     return core::period_length_is_valid(cycle.period_length) &&

@@ -29,6 +29,9 @@ void lock_accounts(const Datum *account_ids, Cycle *cycles, size_t count,
 /* Locks accounts in the same way, and registers the unknown ones, with calendar months in UTC. */
 void register_and_lock_accounts(const Datum *account_ids, Cycle *cycles, size_t count);
 
+/* Reads the cycle of an account, without a lock. */
+void read_cycle(Datum account_id, Cycle *cycle);
+
 /* Whether periods can be computed: the length and anchor are valid, the time zone is known. */
 bool cycle_is_valid(const Cycle &cycle);
 

@@ -3,7 +3,6 @@
 #include "pg/arguments.hpp"
 
 #include "core/limits.hpp"
-#include "pg/errors.hpp"
 #include "pg/settings.hpp"
 
 namespace usage_ledger
@@ -16,6 +15,23 @@ void check_no_null(FunctionCallInfo fcinfo, const char *const *names, size_t cou
             raise_null(names[i], psprintf("Account %s", account_text(fcinfo->args[0])));
         }
     }
+}
+
+EventName key_arguments(FunctionCallInfo fcinfo)
+{
+    const EventName name = {fcinfo->args[0], fcinfo->args[1]};
+    if (PG_ARGISNULL(0)) {
+        raise_input_error(core::InputError::account_null, name, 0, 0);
+    }
+    if (PG_ARGISNULL(1)) {
+        raise_input_error(core::InputError::key_null, name, 0, 0);
+    }
+    const int64 key_length = text_length(PG_GETARG_DATUM(1));
+    const core::InputError error = core::check_key(key_length);
+    if (error != core::InputError::none && !core::may_be_restored(error, key_length)) {
+        raise_input_error(error, name, 0, 0);
+    }
+    return {name.account_id, {PointerGetDatum(PG_GETARG_TEXT_PP(1)), false}};
 }
 
 core::InputError check_event_time(TimestampTz occurred_at)

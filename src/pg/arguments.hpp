@@ -6,6 +6,7 @@
 #include "pg/postgres.hpp"
 
 #include "core/event.hpp"
+#include "pg/errors.hpp"
 
 namespace usage_ledger
 {
@@ -15,6 +16,12 @@ namespace usage_ledger
  * account. A null pointer among the names stands for an argument that may be NULL.
  */
 void check_no_null(FunctionCallInfo fcinfo, const char *const *names, size_t count);
+
+/*
+ * The leading arguments account and key. Raises 22004 and 22023, but not for a key that may have
+ * been restored: look it up, and check it afterwards.
+ */
+EventName key_arguments(FunctionCallInfo fcinfo);
 
 /*
  * Checks the time of an event. The oldest one counts back from the start of the transaction,

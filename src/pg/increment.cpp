@@ -3,8 +3,9 @@
  */
 #include "pg/postgres.hpp"
 
+#include "pg/increment.hpp"
+
 #include "pg/arguments.hpp"
-#include "pg/counting.hpp"
 #include "pg/errors.hpp"
 #include "pg/settlement.hpp"
 #include "pg/spi.hpp"
@@ -13,32 +14,33 @@
 namespace usage_ledger
 {
 
-namespace
-{
-
-/*
- * Reads the arguments, and raises if one is outside its limits, unless only a lookup of the
- * key can tell.
- */
-Event event_of_arguments(FunctionCallInfo fcinfo, core::InputError *key_error)
+EventName check_leading_arguments(FunctionCallInfo fcinfo, core::InputError *key_error)
 {
     const EventName name = name_of_arguments(fcinfo);
     const int64 tokens = PG_GETARG_INT64(1);
+    const int64 key_length = text_length(PG_GETARG_DATUM(2));
+    *key_error = core::check_arguments(tokens, key_length);
+    if (*key_error != core::InputError::none && !core::may_be_restored(*key_error, key_length)) {
+        raise_input_error(*key_error, name, tokens, 0);
+    }
+    return {name.account_id, {PointerGetDatum(PG_GETARG_TEXT_PP(2)), false}};
+}
+
+Event event_of_arguments(FunctionCallInfo fcinfo, core::InputError *key_error)
+{
+    const EventName name = check_leading_arguments(fcinfo, key_error);
     const bool is_report = !PG_ARGISNULL(3) && PG_GETARG_BOOL(3);
     const bool is_chat = !PG_ARGISNULL(4) && PG_GETARG_BOOL(4);
     const TimestampTz occurred_at =
         PG_ARGISNULL(5) ? GetCurrentTransactionStartTimestamp() : PG_GETARG_TIMESTAMPTZ(5);
-
-    const int64 key_length = text_length(PG_GETARG_DATUM(2));
-    *key_error = core::check_arguments(tokens, key_length);
-    if (*key_error != core::InputError::none && !core::may_be_restored(*key_error, key_length)) {
-        raise_input_error(*key_error, name, tokens, occurred_at);
-    }
-    return {PG_GETARG_DATUM(0),
-            PointerGetDatum(PG_GETARG_TEXT_PP(2)),
-            {tokens, is_report ? 1 : 0, is_chat ? 1 : 0},
+    return {name.account_id.value,
+            name.idempotency_key.value,
+            {PG_GETARG_INT64(1), is_report ? 1 : 0, is_chat ? 1 : 0},
             occurred_at};
 }
+
+namespace
+{
 
 Answer increment(FunctionCallInfo fcinfo)
 {

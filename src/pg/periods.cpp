@@ -312,6 +312,18 @@ Period open_period_covering(const EventName &event, TimestampTz time, LockWaitPo
     return lookup.period;
 }
 
+void check_can_open(const EventName &event, TimestampTz time)
+{
+    Cycle cycle;
+    read_cycle(event.account_id.value, &cycle);
+    if (!cycle.is_known && unknown_account == unknown_account_reject) {
+        raise_unknown_account(event);
+    }
+    if (cycle.is_known && !cycle_is_valid(cycle)) {
+        raise_no_period(event, time);
+    }
+}
+
 Datum row_of_period(const core::CounterId &counter)
 {
     static Statement statement = {"usage_periods",

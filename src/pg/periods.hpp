@@ -55,6 +55,12 @@ Period open_period_covering(const EventName &event, TimestampTz time,
                             LockWaitPolicy wait_policy = LockWaitBlock);
 
 /*
+ * Raises UL002 if no event could be counted now, because no period covers a time and none could
+ * be opened. Takes no lock.
+ */
+void check_can_open(const EventName &event, TimestampTz time);
+
+/*
  * The second lookup, for events that were recorded in a period that then turned out to have been
  * ended before them. Their sessions hold keys and counters, so they must not wait for an account.
  *

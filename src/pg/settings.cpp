@@ -9,6 +9,7 @@ namespace usage_ledger
 
 int unknown_account = unknown_account_register;
 int settlement_mode = settlement_immediate;
+int64_t default_token_limit = -1;
 char *settle_databases;
 int settle_row_count;
 
@@ -17,6 +18,7 @@ namespace
 
 int max_event_age_s;
 int settle_interval_ms;
+char *default_token_limit_text;
 
 const config_enum_entry unknown_account_options[] = {
     {"register", unknown_account_register, false},
@@ -67,6 +69,36 @@ bool check_settle_databases(char **value, void **, GucSource)
     return fault == nullptr;
 }
 
+/* The number of a text, or -1 if the text is empty. An integer setting has 32 bits only. */
+bool parse_token_limit(const char *text, int64 *limit)
+{
+    *limit = -1;
+    if (*text == '\0') {
+        return true;
+    }
+    char *end;
+    errno = 0;
+    *limit = strtoll(text, &end, 10);
+    return errno == 0 && *end == '\0' && *limit >= 0;
+}
+
+bool check_default_token_limit(char **value, void **, GucSource)
+{
+    int64 limit;
+    const bool is_good = parse_token_limit(*value, &limit);
+    if (!is_good) {
+        GUC_check_errdetail("It is not a number of tokens.");
+        GUC_check_errhint("Set 0 to " INT64_FORMAT " tokens, or an empty text for no limit.",
+                          PG_INT64_MAX);
+    }
+    return is_good;
+}
+
+void assign_default_token_limit(const char *value, void *)
+{
+    (void)parse_token_limit(value, &default_token_limit);
+}
+
 } // namespace
 
 int64_t event_age_max_us()
@@ -99,6 +131,13 @@ void define_settings()
                              "deferred: by a pending row, to be settled later.",
                              &settlement_mode, settlement_immediate, settlement_options,
                              PGC_USERSET, 0, nullptr, nullptr, nullptr);
+
+    DefineCustomStringVariable(
+        "usage_ledger.default_token_limit",
+        "Tokens that an account may use in a period until set_usage_limit sets its limit.",
+        "An account gets it with its first reservation. Empty: no limit.",
+        &default_token_limit_text, "", PGC_SUSET, 0, check_default_token_limit,
+        assign_default_token_limit, nullptr);
 
     DefineCustomStringVariable("usage_ledger.settle_databases",
                                "Databases that the background worker settles, separated by commas.",

@@ -17,6 +17,9 @@ enum SettlementMode : int { settlement_immediate, settlement_adaptive, settlemen
 extern int unknown_account;
 extern int settlement_mode;
 
+/* What an account may use in a period if nothing else is set. Negative: as much as it likes. */
+extern int64_t default_token_limit;
+
 /* The background worker's. */
 extern char *settle_databases;
 extern int settle_row_count;

@@ -72,7 +72,12 @@ SPIPlanPtr prepare(const Statement &statement)
            OidIsValid(statement.argument_types[argument_count])) {
         argument_count++;
     }
-    char *sql = psprintf(statement.sql, qualified_name(statement.table));
+    const char *names[statement_table_count_max] = {qualified_name(statement.table)};
+    for (int i = 0; i < statement_table_count_max - 1 && statement.other_tables[i] != nullptr;
+         i++) {
+        names[i + 1] = qualified_name(statement.other_tables[i]);
+    }
+    char *sql = psprintf(statement.sql, names[0], names[1], names[2], names[3]);
     SPIPlanPtr plan = SPI_prepare_cursor(
         sql, argument_count, const_cast<Oid *>(statement.argument_types), CURSOR_OPT_GENERIC_PLAN);
     if (plan == nullptr) {
@@ -108,11 +113,11 @@ bool has_valid_plan(const Statement &statement)
     return statement.plan != nullptr && SPI_plan_is_valid(statement.plan);
 }
 
-Oid table_of(SPIPlanPtr plan)
+List *tables_of(SPIPlanPtr plan)
 {
     const auto *source =
         static_cast<const CachedPlanSource *>(linitial(SPI_plan_get_plan_sources(plan)));
-    return linitial_oid(source->relationOids);
+    return source->relationOids;
 }
 
 /*
@@ -180,9 +185,19 @@ uint64 run_for_counter(Statement *statement, const core::CounterId &counter, uin
 void lock_for_write(Statement *statement)
 {
     /* Before the statement is planned: the planner locks the indexes too. */
-    LockRelationOid(has_valid_plan(*statement) ? table_of(statement->plan)
-                                               : extension_table(statement->table),
-                    RowExclusiveLock);
+    if (!has_valid_plan(*statement)) {
+        LockRelationOid(extension_table(statement->table), RowExclusiveLock);
+        for (const char *table : statement->other_tables) {
+            if (table != nullptr) {
+                LockRelationOid(extension_table(table), RowExclusiveLock);
+            }
+        }
+        return;
+    }
+    ListCell *cell;
+    foreach (cell, tables_of(statement->plan)) {
+        LockRelationOid(lfirst_oid(cell), RowExclusiveLock);
+    }
 }
 
 uint64 run_in_snapshot(Statement *statement, const Datum *arguments, Snapshot snapshot)

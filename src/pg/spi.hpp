@@ -15,11 +15,12 @@ namespace usage_ledger
 {
 
 constexpr int statement_argument_count_max = 7;
+constexpr int statement_table_count_max = 4;
 
 /*
  * Names of tables and operators are qualified, so the caller's search path decides nothing
  * (unnest of several arrays is the server's own, whatever the path). A statement reads one
- * table: simple enough for a sharding planner to route.
+ * table, or several for one account: simple enough for a sharding planner to route.
  *
  * A statement on arrays does for each element what its singular does, in their order. The
  * subquery of a SELECT on arrays locks, limits or offsets, so the planner does not pull it up:
@@ -28,9 +29,10 @@ constexpr int statement_argument_count_max = 7;
  */
 struct Statement {
     const char *table;
-    const char *sql;                                  /* %s stands for the table's qualified name */
-    Oid argument_types[statement_argument_count_max]; /* the rest is InvalidOid */
-    SPIPlanPtr plan = nullptr;                        /* spi.cpp's */
+    const char *sql; /* %s stands for the table's qualified name; %1$s and so on for several */
+    Oid argument_types[statement_argument_count_max];             /* the rest is InvalidOid */
+    const char *other_tables[statement_table_count_max - 1] = {}; /* the rest is null */
+    SPIPlanPtr plan = nullptr;                                    /* spi.cpp's */
 };
 
 /* The condition of statements on one counter. */
@@ -63,8 +65,8 @@ uint64 run_for_counter(Statement *statement, const core::CounterId &counter,
                        uint64 row_count_max = 0);
 
 /*
- * To be called before a statement that only reads or locks rows of a table, where the caller
- * goes on to write to that table. It takes the table lock of the write first. A REINDEX that
+ * To be called before a statement that only reads or locks rows of its tables, where the caller
+ * goes on to write to them. It takes the table locks of the write first. A REINDEX that
  * came between the two locks would wait for the first one, and the write for the REINDEX.
  */
 void lock_for_write(Statement *statement);

@@ -26,24 +26,6 @@ struct Answer {
     NullableDatum tokens_used;
 };
 
-/* Reads the arguments, and raises if one is outside its limits. */
-EventName name_of_arguments(FunctionCallInfo fcinfo)
-{
-    const EventName name = {fcinfo->args[0], fcinfo->args[1]};
-    if (PG_ARGISNULL(0)) {
-        raise_input_error(core::InputError::account_null, name, 0, 0);
-    }
-    if (PG_ARGISNULL(1)) {
-        raise_input_error(core::InputError::key_null, name, 0, 0);
-    }
-    const int64 key_length = text_length(PG_GETARG_DATUM(1));
-    const core::InputError error = core::check_key(key_length);
-    if (error != core::InputError::none && !core::may_be_restored(error, key_length)) {
-        raise_input_error(error, name, 0, 0);
-    }
-    return {name.account_id, {PointerGetDatum(PG_GETARG_TEXT_PP(1)), false}};
-}
-
 [[noreturn]] void raise_unknown_event(const EventName &name)
 {
     const core::InputError error = core::check_key(text_length(name.idempotency_key.value));
@@ -156,7 +138,7 @@ Answer void_counted_event(const EventName &name, NullableDatum reason)
 
 Answer void_usage(FunctionCallInfo fcinfo)
 {
-    const EventName name = name_of_arguments(fcinfo);
+    const EventName name = key_arguments(fcinfo);
 
     SPI_connect();
     const Answer answer = void_counted_event(name, fcinfo->args[2]);

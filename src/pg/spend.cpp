@@ -1,0 +1,102 @@
+/*
+ * spend.cpp: spend_usage, which counts an event if the limit of its account has room for it.
+ *
+ * It needs no hold: from the decision to the end of the transaction it has the lock of the limit,
+ * and afterwards the event is counted.
+ */
+#include "pg/postgres.hpp"
+
+#include "pg/arguments.hpp"
+#include "pg/increment.hpp"
+#include "pg/limits.hpp"
+#include "pg/settlement.hpp"
+#include "pg/spi.hpp"
+#include "pg/stats.hpp"
+
+namespace usage_ledger
+{
+
+namespace
+{
+
+struct Spending {
+    bool is_refused;
+    Answer counted; /* unless it is refused */
+    NullableDatum tokens_remaining;
+};
+
+/* Whether an event can be counted at all: else counting it says why, before any limit does. */
+bool can_be_counted(const Event &event, const Standing &standing)
+{
+    if (!standing.has_period) {
+        check_can_open(name_of(event), event.occurred_at);
+    }
+    return !standing.is_counted && !(standing.has_period && standing.period.is_closed);
+}
+
+Spending spend(const Event &event, core::InputError key_error)
+{
+    Spending spending = {false, {}, {0, true}};
+    Limit limit;
+    if (key_error == core::InputError::none &&
+        check_event_time(event.occurred_at) == core::InputError::none &&
+        lock_limit(event.account_id, event.idempotency_key, &limit) == LimitAccess::locked) {
+        const Claim claim = {event.account_id,      event.idempotency_key, event.payload.tokens,
+                             GetCurrentTimestamp(), event.occurred_at,     event.occurred_at};
+        Standing standing;
+        const bool has_room = make_room(claim, &limit, &standing);
+        store_tokens_held(event.account_id, limit);
+        if (can_be_counted(event, standing)) {
+            core::Balance balance = balance_of(limit, standing);
+            balance.tokens_used += has_room ? event.payload.tokens : 0;
+            spending.is_refused = !has_room;
+            spending.tokens_remaining = {Int64GetDatum(core::tokens_remaining(balance)), false};
+        }
+    }
+    if (!spending.is_refused) {
+        spending.counted = count_event(event, key_error, add_usage);
+    }
+    return spending;
+}
+
+Spending spend_with_arguments(FunctionCallInfo fcinfo)
+{
+    core::InputError key_error;
+    const Event event = event_of_arguments(fcinfo, &key_error);
+
+    SPI_connect();
+    const Spending spending = spend(event, key_error);
+    SPI_finish();
+    return spending;
+}
+
+} // namespace
+
+} // namespace usage_ledger
+
+extern "C" {
+
+PG_FUNCTION_INFO_V1(usage_ledger_spend_usage);
+
+Datum usage_ledger_spend_usage(PG_FUNCTION_ARGS)
+{
+    using namespace usage_ledger;
+
+    Spending spending;
+    run_counting_refusals([&] { spending = spend_with_arguments(fcinfo); });
+    const Answer &counted = spending.counted;
+    const bool is_refused = spending.is_refused;
+    if (!is_refused) {
+        count_outcome(counted.outcome);
+    }
+    const Datum values[] = {
+        CStringGetTextDatum(is_refused ? "limit_reached" : core::name_of(counted.outcome)),
+        Int64GetDatum(counted.tokens_used), TimestampTzGetDatum(counted.period_start),
+        TimestampTzGetDatum(counted.period_end), spending.tokens_remaining.value};
+    const bool nulls[] = {
+        false, is_refused || counted.outcome == core::Outcome::queued || counted.is_counter_missing,
+        is_refused, is_refused || counted.is_counter_missing, spending.tokens_remaining.isnull};
+    PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(
+        result_type(fcinfo), const_cast<Datum *>(values), const_cast<bool *>(nulls))));
+}
+}
