@@ -819,7 +819,21 @@ BEGIN
                ) AS c (ordinal, counter, recorded, expected)
          WHERE t.pruned_at IS NULL
            AND (c.recorded IS NULL OR c.recorded OPERATOR(pg_catalog.<>) c.expected)
-         ORDER BY 1, 2, c.ordinal
+         UNION ALL
+        SELECT COALESCE(l.account_id, h.account_id), NULL, 'tokens_held', l.tokens_held,
+               COALESCE(h.tokens, 0)::bigint
+          FROM (SELECT *
+                  FROM %1$s.usage_limits
+                 WHERE scope OPERATOR(pg_catalog.=) ''
+                   AND ($1 IS NULL OR account_id OPERATOR(pg_catalog.=) $1)) AS l
+          FULL JOIN (SELECT account_id, pg_catalog.sum(tokens) AS tokens
+                       FROM %1$s.usage_holds
+                      WHERE $1 IS NULL OR account_id OPERATOR(pg_catalog.=) $1
+                      GROUP BY account_id) AS h
+            ON h.account_id OPERATOR(pg_catalog.=) l.account_id
+         WHERE l.tokens_held IS NULL
+            OR l.tokens_held OPERATOR(pg_catalog.<>) COALESCE(h.tokens, 0)
+         ORDER BY 1, 2, 3 DESC
         $query$, (SELECT extnamespace::pg_catalog.regnamespace
                     FROM pg_catalog.pg_extension
                    WHERE extname OPERATOR(pg_catalog.=) 'usage_ledger'))
@@ -827,7 +841,8 @@ BEGIN
 END
 $function$;
 COMMENT ON FUNCTION @extschema@.verify_usage(uuid) IS
-'Lists every counter that differs from the sum of its events.
+'Lists every counter that differs from the sum of its events, and every limit whose
+tokens_held differs from the sum of its holds.
 
 A sound ledger has no such row, even while other sessions write, because the whole check
 reads one snapshot. A period is left out once its pruning has begun.
@@ -836,10 +851,12 @@ Arguments:
   p_account_id  the account to check; NULL means all accounts
 
 Returns:
-  counter   tokens, reports or chats
+  counter   tokens, reports or chats; or tokens_held, of no period
   recorded  the counter plus pending usage; NULL for events and pending usage whose period
-            does not exist, and for more than 2^63 - 1, which usage_totals shows
-  expected  the sum of the events that are not voided; NULL for more than 2^63 - 1';
+            does not exist, and for more than 2^63 - 1, which usage_totals shows. Of
+            tokens_held, what usage_limits has; NULL for holds without a limit
+  expected  the sum of the events that are not voided; NULL for more than 2^63 - 1. Of
+            tokens_held, the sum of the holds';
 
 ------------------------------------------------------------------------------
 -- Statistics
@@ -854,6 +871,9 @@ CREATE FUNCTION @extschema@.usage_ledger_stats(
     OUT lock_waits bigint,
     OUT settle_rounds bigint,
     OUT settled_rows bigint,
+    OUT reserved bigint,
+    OUT limit_reached bigint,
+    OUT expired_holds bigint,
     OUT worker_pid integer,
     OUT worker_error text,
     OUT worker_error_at timestamptz,
@@ -886,6 +906,9 @@ SELECT s.applied,
        s.lock_waits,
        s.settle_rounds,
        s.settled_rows,
+       s.reserved,
+       s.limit_reached,
+       s.expired_holds,
        q.pending_rows,
        q.pending_age,
        s.worker_pid,
@@ -921,6 +944,12 @@ that succeeds counts neither here nor in applied, queued or replayed.';
 COMMENT ON COLUMN @extschema@.usage_ledger_stats.lock_waits IS 'Calls that had to wait in line for a counter.';
 COMMENT ON COLUMN @extschema@.usage_ledger_stats.settle_rounds IS 'How often a worker or settle_usage has looked for pending rows.';
 COMMENT ON COLUMN @extschema@.usage_ledger_stats.settled_rows IS 'Pending rows added to their counters.';
+COMMENT ON COLUMN @extschema@.usage_ledger_stats.reserved IS 'Calls of reserve_usage that were answered with reserved.';
+COMMENT ON COLUMN @extschema@.usage_ledger_stats.limit_reached IS
+'Calls of reserve_usage and spend_usage that were answered with limit_reached.';
+COMMENT ON COLUMN @extschema@.usage_ledger_stats.expired_holds IS
+'Holds that expired before their key was counted, of those that were deleted by a worker or a
+reservation.';
 COMMENT ON COLUMN @extschema@.usage_ledger_stats.pending_rows IS 'Rows in usage_pending of this database.';
 COMMENT ON COLUMN @extschema@.usage_ledger_stats.pending_age IS 'How long the oldest pending row has been pending; NULL when there is none.';
 COMMENT ON COLUMN @extschema@.usage_ledger_stats.worker_pid IS 'Process of the settling worker''s launcher; NULL when it does not run.';

@@ -30,6 +30,16 @@ int compare_counters(const CounterId &a, const CounterId &b)
     return a.period_start < b.period_start ? -1 : 1;
 }
 
+bool next_account(CounterId *counter)
+{
+    for (size_t i = account_id_size; i-- > 0;) {
+        if (++counter->account_id[i] != 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 bool add(Usage *sum, const Usage &usage)
 {
     if (!sum_fits(sum->tokens, usage.tokens) || !sum_fits(sum->reports, usage.reports) ||

@@ -26,6 +26,9 @@ struct CounterId {
  */
 int compare_counters(const CounterId &a, const CounterId &b);
 
+/* Makes the account the next one in that order. False: it was the last. */
+bool next_account(CounterId *counter);
+
 inline bool operator<(const CounterId &a, const CounterId &b)
 {
     return compare_counters(a, b) < 0;

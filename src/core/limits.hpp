@@ -27,7 +27,7 @@ constexpr int64_t event_tokens_max = 1000000000000;
 /* How long a hold lives, unless its key is counted first. */
 constexpr int64_t hold_length_max_us = microseconds_per_day;
 
-/* Dead holds that one statement deletes. */
+/* Dead holds that are deleted by one statement. */
 constexpr int32_t dead_holds_max = 1000;
 
 /* Items in one batch. */

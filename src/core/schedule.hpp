@@ -26,6 +26,9 @@ struct Pace {
  */
 constexpr int64_t idle_interval_ms = 10000;
 
+/* How often a visit deletes dead holds too. */
+constexpr int64_t sweep_interval_ms = 10000;
+
 /* After a failure, a database is visited after twice the interval, doubled each time, up to this.
  */
 constexpr int64_t backoff_max_ms = 300000;

@@ -1,15 +1,17 @@
 /*
  * erase.cpp: erase_usage, which deletes all rows of an account.
  *
- * It locks the account, so that no session opens a period of it, and then each period as a close
- * does, so that no session has recorded usage of it and not ended yet. Calls that have found a
- * period before, and come to its counter only afterwards, find no counter and fail with 40001.
+ * It locks the limit, so that no session reserves, and the account, so that no session opens a
+ * period of it. Then it locks each period as a close does, so that no session has recorded usage
+ * of it and not ended yet. Calls that have found a period before, and come to its counter only
+ * afterwards, find no counter and fail with 40001.
  */
 #include "pg/postgres.hpp"
 
 #include "pg/accounts.hpp"
 #include "pg/arguments.hpp"
 #include "pg/counters.hpp"
+#include "pg/limits.hpp"
 #include "pg/locks.hpp"
 #include "pg/pending.hpp"
 #include "pg/period_cache.hpp"
@@ -58,10 +60,14 @@ void lock_to_delete(const Counters &counters)
 /* Deletes the rows of a locked account, and returns the number of its events. */
 int64 delete_rows(Datum account_id)
 {
+    static Statement holds = {"usage_holds", "DELETE FROM %s" WHERE_ACCOUNT, {UUIDOID}};
+    static Statement limits = {"usage_limits", "DELETE FROM %s" WHERE_ACCOUNT, {UUIDOID}};
     static Statement pending = {"usage_pending", "DELETE FROM %s" WHERE_ACCOUNT, {UUIDOID}};
     static Statement events = {"usage_events", "DELETE FROM %s" WHERE_ACCOUNT, {UUIDOID}};
     static Statement periods = {"usage_periods", "DELETE FROM %s" WHERE_ACCOUNT, {UUIDOID}};
     static Statement account = {"usage_accounts", "DELETE FROM %s" WHERE_ACCOUNT, {UUIDOID}};
+    run(&holds, &account_id);
+    run(&limits, &account_id);
     run(&pending, &account_id);
     const uint64 event_count = run(&events, &account_id);
     run(&periods, &account_id);
@@ -71,7 +77,10 @@ int64 delete_rows(Datum account_id)
 
 int64 erase(Datum account_id)
 {
-    /* An unknown account too has a row to lock, so that it has none when this commits. */
+    /* An unknown account too has rows to lock, so that it has none when this commits. */
+    Limit limit;
+    create_limit(account_id, 0);
+    (void)lock_existing_limit(account_id, &limit);
     Cycle cycle;
     register_and_lock_accounts(&account_id, &cycle, 1);
     const Counters counters = counters_of_account(account_id);

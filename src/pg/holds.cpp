@@ -38,45 +38,147 @@ void delete_hold(Datum account_id, Datum idempotency_key)
     run(&statement, arguments);
 }
 
-uint64 delete_dead_holds(Datum account_id, Datum kept_key, TimestampTz now, int64 *tokens)
+namespace
 {
-    /* The subquery is not pulled up: it looks each key up by the index of usage_events. */
-    static Statement find = {
-        "usage_holds",
-        "SELECT h.ctid, h.tokens, e.account_id FROM %1$s AS h"
-        " LEFT JOIN LATERAL"
-        " (SELECT e.account_id FROM %2$s AS e"
-        " WHERE e.account_id OPERATOR(pg_catalog.=) h.account_id"
-        " AND e.idempotency_key OPERATOR(pg_catalog.=) h.idempotency_key OFFSET 0) AS e ON true"
-        " WHERE h.account_id OPERATOR(pg_catalog.=) $1"
-        " AND h.idempotency_key OPERATOR(pg_catalog.<>) $2"
-        " AND (h.expires_at OPERATOR(pg_catalog.<=) $3 OR e.account_id IS NOT NULL)"
-        " ORDER BY h.idempotency_key LIMIT $4",
-        {UUIDOID, TEXTOID, TIMESTAMPTZOID, INT8OID},
-        {"usage_events"}};
-    static Statement remove = {
-        "usage_holds", "DELETE FROM %s WHERE ctid OPERATOR(pg_catalog.=) ANY ($1)", {TIDARRAYOID}};
-    const Datum arguments[] = {account_id, kept_key, TimestampTzGetDatum(now),
-                               Int64GetDatum(core::dead_holds_max)};
-    const uint64 count = run_in_snapshot(&find, arguments, GetLatestSnapshot());
-    if (count == 0) {
-        return 0;
-    }
-    uint64 expired_count = 0;
+
+struct DeadHold {
+    core::CounterId account; /* without a period */
+    ItemPointerData tid;
+    bool is_expired; /* or its key has an event */
+};
+
+/*
+ * Finds dead holds. The subquery is not pulled up: it looks each key up by the index of
+ * usage_events.
+ */
+#define SELECT_DEAD_HOLDS(condition)                                                               \
+    "SELECT h.account_id, h.ctid, e.account_id FROM %1$s AS h"                                     \
+    " LEFT JOIN LATERAL"                                                                           \
+    " (SELECT e.account_id FROM %2$s AS e"                                                         \
+    " WHERE e.account_id OPERATOR(pg_catalog.=) h.account_id"                                      \
+    " AND e.idempotency_key OPERATOR(pg_catalog.=) h.idempotency_key OFFSET 0) AS e ON true"       \
+    " WHERE " condition                                                                            \
+    " AND (h.expires_at OPERATOR(pg_catalog.<=) $2 OR e.account_id IS NOT NULL)"                   \
+    " ORDER BY h.account_id, h.idempotency_key LIMIT $3"
+
+struct DeadHolds {
+    DeadHold *holds;
+    size_t count;
+};
+
+DeadHolds find_dead_holds(Statement *statement, const Datum *arguments)
+{
+    const uint64 count = run_in_snapshot(statement, arguments, GetLatestSnapshot());
+    const DeadHolds dead = {static_cast<DeadHold *>(palloc(count * sizeof(DeadHold))), count};
     for (uint64 row = 0; row < count; row++) {
-        *tokens += DatumGetInt64(required_column(2, row));
-        expired_count += column_is_null(3, row) ? 1 : 0;
+        dead.holds[row] = {counter_id(required_column(1, row), 0), tid_column(2, row),
+                           column_is_null(3, row)};
     }
-    const Datum tids = make_array(
-        count, TIDOID, [](size_t row) { return required_column(1, static_cast<uint64>(row)); });
     free_rows();
-    const uint64 deleted_count = run(&remove, &tids);
-    if (deleted_count != count) {
-        elog(ERROR, "deleted " UINT64_FORMAT " holds instead of " UINT64_FORMAT, deleted_count,
-             count);
+    return dead;
+}
+
+/*
+ * Deletes holds of accounts whose limits are locked. The returned rows are theirs. A hold that
+ * has been renewed since it was found is in another place, and is left.
+ */
+uint64 delete_holds(const DeadHolds &dead)
+{
+    static Statement statement = {
+        "usage_holds",
+        "DELETE FROM %s WHERE ctid OPERATOR(pg_catalog.=) ANY ($1) RETURNING account_id, tokens",
+        {TIDARRAYOID}};
+    uint64 expired_count = 0;
+    const Datum tids = make_array(dead.count, TIDOID, [&](size_t i) {
+        expired_count += dead.holds[i].is_expired ? 1 : 0;
+        return PointerGetDatum(&dead.holds[i].tid);
+    });
+    count_stat(Stat::expired_holds, expired_count);
+    return run(&statement, &tids);
+}
+
+/* Keeps those holds whose account's limit it can lock. */
+void try_lock_limits(DeadHolds *dead)
+{
+    static Statement statement = {
+        "usage_limits",
+        "SELECT k.ordinal FROM pg_catalog.unnest($1) WITH ORDINALITY AS k (account_id, ordinal)"
+        " CROSS JOIN LATERAL"
+        " (SELECT l.account_id FROM %s AS l WHERE l.account_id OPERATOR(pg_catalog.=) k.account_id"
+        " AND l.scope OPERATOR(pg_catalog.=) '' FOR NO KEY UPDATE SKIP LOCKED) AS l",
+        {UUIDARRAYOID}};
+    const Datum accounts = make_array(dead->count, UUIDOID,
+                                      [&](size_t i) { return account_of(dead->holds[i].account); });
+    lock_for_write(&statement);
+    const uint64 locked_count = run(&statement, &accounts);
+    for (uint64 row = 0; row < locked_count; row++) {
+        /* The rows come in the order of the holds, without those that are left. */
+        dead->holds[row] = dead->holds[DatumGetInt64(required_column(1, row)) - 1];
     }
-    (void)expired_count;
-    return count;
+    dead->count = locked_count;
+    free_rows();
+}
+
+/* Subtracts the tokens of returned holds from what their accounts hold. */
+void subtract_from_limits(uint64 hold_count)
+{
+    static Statement statement = {
+        "usage_limits",
+        "UPDATE %s AS l SET tokens_held = l.tokens_held OPERATOR(pg_catalog.-) k.tokens"
+        " FROM (SELECT k.account_id, pg_catalog.sum(k.tokens)::pg_catalog.int8 AS tokens"
+        " FROM unnest($1, $2) AS k (account_id, tokens) GROUP BY k.account_id) AS k"
+        " WHERE l.account_id OPERATOR(pg_catalog.=) k.account_id"
+        " AND l.scope OPERATOR(pg_catalog.=) ''",
+        {UUIDARRAYOID, INT8ARRAYOID}};
+    const Datum arguments[] = {
+        make_array(hold_count, UUIDOID, [](size_t row) { return required_column(1, row); }),
+        make_array(hold_count, INT8OID, [](size_t row) { return required_column(2, row); }),
+    };
+    run(&statement, arguments);
+}
+
+} // namespace
+
+size_t delete_dead_holds(Datum account_id, Datum kept_key, TimestampTz now, int64 *tokens)
+{
+    static Statement statement = {
+        "usage_holds",
+        SELECT_DEAD_HOLDS("h.account_id OPERATOR(pg_catalog.=) $1"
+                          " AND h.idempotency_key OPERATOR(pg_catalog.<>) $4"),
+        {UUIDOID, TIMESTAMPTZOID, INT8OID, TEXTOID},
+        {"usage_events"}};
+    const Datum arguments[] = {account_id, TimestampTzGetDatum(now),
+                               Int64GetDatum(core::dead_holds_max), kept_key};
+    const DeadHolds dead = find_dead_holds(&statement, arguments);
+    const uint64 deleted_count = dead.count > 0 ? delete_holds(dead) : 0;
+    for (uint64 row = 0; row < deleted_count; row++) {
+        *tokens += DatumGetInt64(required_column(2, row));
+    }
+    return deleted_count;
+}
+
+bool sweep_dead_holds(core::CounterId *from)
+{
+    static Statement statement = {"usage_holds",
+                                  SELECT_DEAD_HOLDS("h.account_id OPERATOR(pg_catalog.>=) $1"),
+                                  {UUIDOID, TIMESTAMPTZOID, INT8OID},
+                                  {"usage_events"}};
+    const Datum arguments[] = {account_of(*from), TimestampTzGetDatum(GetCurrentTimestamp()),
+                               Int64GetDatum(core::dead_holds_max)};
+    lock_for_write(&statement);
+    DeadHolds dead = find_dead_holds(&statement, arguments);
+    const bool has_more = dead.count == core::dead_holds_max;
+    if (dead.count == 0) {
+        return false;
+    }
+    const core::CounterId last = dead.holds[dead.count - 1].account;
+    try_lock_limits(&dead);
+    const bool is_last_locked = dead.count > 0 && dead.holds[dead.count - 1].account == last;
+    if (dead.count > 0) {
+        subtract_from_limits(delete_holds(dead));
+    }
+    *from = last;
+    return has_more && (is_last_locked || core::next_account(from));
 }
 
 } // namespace usage_ledger

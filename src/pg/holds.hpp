@@ -18,12 +18,19 @@ void write_hold(Datum account_id, Datum idempotency_key, int64 tokens, Timestamp
 void delete_hold(Datum account_id, Datum idempotency_key);
 
 /*
- * Deletes dead holds of an account, but not that of a key: at most dead_holds_max of them.
+ * Deletes dead holds of an account, but not that of a key: at most core::dead_holds_max of them.
  * Returns how many, and adds up their tokens.
  *
- * now: older than what the caller has read and will read again. A hold that expired before that
- * was not counted in time.
+ * now: from before the usage is read that the caller judges by. So what was counted before a hold
+ * expired is part of that usage.
  */
-uint64 delete_dead_holds(Datum account_id, Datum kept_key, TimestampTz now, int64 *tokens);
+size_t delete_dead_holds(Datum account_id, Datum kept_key, TimestampTz now, int64 *tokens);
+
+/*
+ * Deletes dead holds of all accounts, from an account on: at most core::dead_holds_max of them.
+ * Never waits: those of an account whose limit another session has locked are left. Returns
+ * whether there are more, and sets the account to go on with.
+ */
+bool sweep_dead_holds(core::CounterId *from);
 
 } // namespace usage_ledger

@@ -15,16 +15,6 @@ namespace
 #define WHERE_LIMIT                                                                                \
     " WHERE account_id OPERATOR(pg_catalog.=) $1 AND scope OPERATOR(pg_catalog.=) ''"
 
-void create_limit(Datum account_id, int64 token_limit)
-{
-    static Statement statement = {"usage_limits",
-                                  "INSERT INTO %s (account_id, token_limit) VALUES ($1, $2)"
-                                  " ON CONFLICT (account_id, scope) DO NOTHING",
-                                  {UUIDOID, INT8OID}};
-    const Datum arguments[] = {account_id, Int64GetDatum(token_limit)};
-    run(&statement, arguments);
-}
-
 /* What is known of a limit before it is locked. */
 struct LimitGlance {
     bool is_counted; /* the key has an event */
@@ -67,6 +57,16 @@ bool lock_existing_limit(Datum account_id, Limit *limit)
     *limit = {is_unlimited, is_unlimited ? 0 : DatumGetInt64(required_column(2)), tokens_held,
               tokens_held};
     return true;
+}
+
+void create_limit(Datum account_id, int64 token_limit)
+{
+    static Statement statement = {"usage_limits",
+                                  "INSERT INTO %s (account_id, token_limit) VALUES ($1, $2)"
+                                  " ON CONFLICT (account_id, scope) DO NOTHING",
+                                  {UUIDOID, INT8OID}};
+    const Datum arguments[] = {account_id, Int64GetDatum(token_limit)};
+    run(&statement, arguments);
 }
 
 LimitAccess lock_limit(Datum account_id, Datum idempotency_key, Limit *limit)

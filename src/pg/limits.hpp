@@ -36,6 +36,9 @@ enum class LimitAccess {
  */
 LimitAccess lock_limit(Datum account_id, Datum idempotency_key, Limit *limit);
 
+/* Gives an account a limit, if it has no row of usage_limits yet. */
+void create_limit(Datum account_id, int64 token_limit);
+
 /* Locks the limit of an account if it has a row. False: it has none, and so no holds. */
 bool lock_existing_limit(Datum account_id, Limit *limit);
 

@@ -55,6 +55,7 @@ Reservation hold_tokens(const Claim &claim, Limit *limit, const Standing &standi
     core::Balance balance = balance_of(*limit, standing);
     if (!has_room) {
         store_tokens_held(claim.account_id, *limit);
+        count_stat(Stat::limit_reached);
         return {"limit_reached",
                 {Int64GetDatum(core::tokens_remaining(balance)), false},
                 {TimestampTzGetDatum(standing.expires_at), !has_live_hold(standing, claim.now)}};
@@ -63,6 +64,7 @@ Reservation hold_tokens(const Claim &claim, Limit *limit, const Standing &standi
     balance.tokens_held += claim.tokens;
     write_hold(claim.account_id, claim.idempotency_key, claim.tokens, expires_at,
                balance.tokens_held);
+    count_stat(Stat::reserved);
     return {"reserved",
             {Int64GetDatum(core::tokens_remaining(balance)), false},
             {TimestampTzGetDatum(expires_at), false}};

@@ -8,6 +8,7 @@
 #include "pg/worker.hpp"
 
 #include "core/schedule.hpp"
+#include "pg/holds.hpp"
 #include "pg/settings.hpp"
 #include "pg/settle.hpp"
 #include "pg/subscriber.hpp"
@@ -133,8 +134,8 @@ void pass_over(const char *reason)
     }
 }
 
-/* Settles the rows of a round in one transaction. False: nothing may be settled here. */
-bool settle_round(Settled *settled)
+/* Does a step of the settler's work in one transaction. False: nothing may be done here. */
+template <typename Step> bool run_step(Step step)
 {
     SetCurrentStatementStartTimestamp();
     StartTransactionCommand();
@@ -149,7 +150,7 @@ bool settle_round(Settled *settled)
         pass_over(reason);
     } else {
         SPI_connect();
-        *settled = settle(settle_row_count);
+        step();
         SPI_finish();
     }
 
@@ -159,16 +160,46 @@ bool settle_round(Settled *settled)
     return reason == nullptr;
 }
 
+/* Dead holds do no harm but to take space, so not every visit looks for them. */
+bool sweep_is_due()
+{
+    bool is_due = false;
+    const TimestampTz now = GetCurrentTimestamp();
+    with_my_status([&](DatabaseStatus *status) {
+        const int64 since_us = now - status->swept_at;
+        is_due = since_us < 0 || since_us >= core::sweep_interval_ms * 1000;
+    });
+    return is_due;
+}
+
+void sweep()
+{
+    core::CounterId account = {};
+    bool has_more = true;
+    while (has_more) {
+        CHECK_FOR_INTERRUPTS();
+        if (!run_step([&] { has_more = sweep_dead_holds(&account); })) {
+            return;
+        }
+        note_round();
+    }
+    const TimestampTz now = GetCurrentTimestamp();
+    with_my_status([now](DatabaseStatus *status) { status->swept_at = now; });
+}
+
 core::VisitResult settle_all()
 {
     Settled settled;
     do {
         CHECK_FOR_INTERRUPTS();
-        if (!settle_round(&settled)) {
+        if (!run_step([&] { settled = settle(settle_row_count); })) {
             return core::VisitResult::done;
         }
         note_round();
     } while (settled.row_count == settle_row_count);
+    if (sweep_is_due()) {
+        sweep();
+    }
     return settled.has_left_rows ? core::VisitResult::rows_left : core::VisitResult::done;
 }
 

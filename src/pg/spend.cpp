@@ -86,7 +86,9 @@ Datum usage_ledger_spend_usage(PG_FUNCTION_ARGS)
     run_counting_refusals([&] { spending = spend_with_arguments(fcinfo); });
     const Answer &counted = spending.counted;
     const bool is_refused = spending.is_refused;
-    if (!is_refused) {
+    if (is_refused) {
+        count_stat(Stat::limit_reached);
+    } else {
         count_outcome(counted.outcome);
     }
     const Datum values[] = {

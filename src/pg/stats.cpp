@@ -25,7 +25,7 @@ struct Saved {
     uint64 stats[stat_count];
     uint64 stats_reset_at;
 };
-constexpr uint32 saved_version = 0x554C0003;
+constexpr uint32 saved_version = 0x554C0004;
 
 void load()
 {

@@ -26,8 +26,11 @@ enum class Stat {
     lock_waits,
     settle_rounds,
     settled_rows,
+    reserved,
+    limit_reached,
+    expired_holds,
 };
-constexpr int stat_count = 8;
+constexpr int stat_count = 11;
 
 struct Shared {
     /* The mailbox: rows that sessions have announced, in all databases. It only grows. */

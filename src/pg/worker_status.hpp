@@ -26,6 +26,7 @@ struct DatabaseStatus {
     bool has_reason;          /* if it has failed: error says why */
 
     TimestampTz settled_at; /* 0: never */
+    TimestampTz swept_at;   /* 0: never */
     TimestampTz error_at;   /* 0: there is no error */
     char error[worker_error_length_max + 1];
 };
