@@ -78,9 +78,8 @@ int64 delete_rows(Datum account_id)
 int64 erase(Datum account_id)
 {
     /* An unknown account too has rows to lock, so that it has none when this commits. */
-    Limit limit;
     create_limit(account_id, 0);
-    (void)lock_existing_limit(account_id, &limit);
+    (void)lock_limit(account_id);
     Cycle cycle;
     register_and_lock_accounts(&account_id, &cycle, 1);
     const Counters counters = counters_of_account(account_id);

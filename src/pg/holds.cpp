@@ -9,35 +9,6 @@
 namespace usage_ledger
 {
 
-void write_hold(Datum account_id, Datum idempotency_key, int64 tokens, TimestampTz expires_at,
-                int64 tokens_held)
-{
-    static Statement statement = {
-        "usage_limits",
-        "WITH hold AS (INSERT INTO %2$s (account_id, idempotency_key, tokens, expires_at)"
-        " VALUES ($1, $2, $3, $4)"
-        " ON CONFLICT (account_id, idempotency_key)"
-        " DO UPDATE SET tokens = excluded.tokens, expires_at = excluded.expires_at)"
-        " UPDATE %1$s SET tokens_held = $5"
-        " WHERE account_id OPERATOR(pg_catalog.=) $1 AND scope OPERATOR(pg_catalog.=) ''",
-        {UUIDOID, TEXTOID, INT8OID, TIMESTAMPTZOID, INT8OID},
-        {"usage_holds"}};
-    const Datum arguments[] = {account_id, idempotency_key, Int64GetDatum(tokens),
-                               TimestampTzGetDatum(expires_at), Int64GetDatum(tokens_held)};
-    run(&statement, arguments);
-}
-
-void delete_hold(Datum account_id, Datum idempotency_key)
-{
-    static Statement statement = {
-        "usage_holds",
-        "DELETE FROM %s"
-        " WHERE account_id OPERATOR(pg_catalog.=) $1 AND idempotency_key OPERATOR(pg_catalog.=) $2",
-        {UUIDOID, TEXTOID}};
-    const Datum arguments[] = {account_id, idempotency_key};
-    run(&statement, arguments);
-}
-
 namespace
 {
 
@@ -88,6 +59,9 @@ uint64 delete_holds(const DeadHolds &dead)
         "usage_holds",
         "DELETE FROM %s WHERE ctid OPERATOR(pg_catalog.=) ANY ($1) RETURNING account_id, tokens",
         {TIDARRAYOID}};
+    if (dead.count == 0) {
+        return 0;
+    }
     uint64 expired_count = 0;
     const Datum tids = make_array(dead.count, TIDOID, [&](size_t i) {
         expired_count += dead.holds[i].is_expired ? 1 : 0;
@@ -122,6 +96,9 @@ void try_lock_limits(DeadHolds *dead)
 /* Subtracts the tokens of returned holds from what their accounts hold. */
 void subtract_from_limits(uint64 hold_count)
 {
+    if (hold_count == 0) {
+        return;
+    }
     static Statement statement = {
         "usage_limits",
         "UPDATE %s AS l SET tokens_held = l.tokens_held OPERATOR(pg_catalog.-) k.tokens"
@@ -139,7 +116,41 @@ void subtract_from_limits(uint64 hold_count)
 
 } // namespace
 
-size_t delete_dead_holds(Datum account_id, Datum kept_key, TimestampTz now, int64 *tokens)
+bool write_hold(const Claim &claim, TimestampTz expires_at, int64 change, TransactionId version)
+{
+    static Statement statement = {
+        "usage_limits",
+        "WITH l AS (UPDATE %1$s SET tokens_held = tokens_held OPERATOR(pg_catalog.+) $5"
+        " WHERE account_id OPERATOR(pg_catalog.=) $1 AND scope OPERATOR(pg_catalog.=) ''"
+        " AND xmin OPERATOR(pg_catalog.=) $6 RETURNING account_id)"
+        " INSERT INTO %2$s (account_id, idempotency_key, tokens, expires_at)"
+        " SELECT l.account_id, $2, $3, $4 FROM l"
+        " ON CONFLICT (account_id, idempotency_key)"
+        " DO UPDATE SET tokens = excluded.tokens, expires_at = excluded.expires_at",
+        {UUIDOID, TEXTOID, INT8OID, TIMESTAMPTZOID, INT8OID, XIDOID},
+        {"usage_holds"}};
+    const Datum arguments[] = {claim.account_id,
+                               claim.idempotency_key,
+                               Int64GetDatum(claim.tokens),
+                               TimestampTzGetDatum(expires_at),
+                               Int64GetDatum(change),
+                               TransactionIdGetDatum(version)};
+    return run(&statement, arguments) == 1;
+}
+
+void delete_hold(Datum account_id, Datum idempotency_key)
+{
+    static Statement statement = {
+        "usage_holds",
+        "DELETE FROM %s"
+        " WHERE account_id OPERATOR(pg_catalog.=) $1 AND idempotency_key OPERATOR(pg_catalog.=) $2"
+        " RETURNING account_id, tokens",
+        {UUIDOID, TEXTOID}};
+    const Datum arguments[] = {account_id, idempotency_key};
+    subtract_from_limits(run(&statement, arguments));
+}
+
+bool delete_dead_holds(Datum account_id, Datum kept_key, TimestampTz now)
 {
     static Statement statement = {
         "usage_holds",
@@ -150,11 +161,9 @@ size_t delete_dead_holds(Datum account_id, Datum kept_key, TimestampTz now, int6
     const Datum arguments[] = {account_id, TimestampTzGetDatum(now),
                                Int64GetDatum(core::dead_holds_max), kept_key};
     const DeadHolds dead = find_dead_holds(&statement, arguments);
-    const uint64 deleted_count = dead.count > 0 ? delete_holds(dead) : 0;
-    for (uint64 row = 0; row < deleted_count; row++) {
-        *tokens += DatumGetInt64(required_column(2, row));
-    }
-    return deleted_count;
+    const uint64 deleted_count = delete_holds(dead);
+    subtract_from_limits(deleted_count);
+    return deleted_count > 0;
 }
 
 bool sweep_dead_holds(core::CounterId *from)
@@ -167,17 +176,14 @@ bool sweep_dead_holds(core::CounterId *from)
                                Int64GetDatum(core::dead_holds_max)};
     lock_for_write(&statement);
     DeadHolds dead = find_dead_holds(&statement, arguments);
-    const bool has_more = dead.count == core::dead_holds_max;
     if (dead.count == 0) {
         return false;
     }
-    const core::CounterId last = dead.holds[dead.count - 1].account;
+    const bool has_more = dead.count == core::dead_holds_max;
+    *from = dead.holds[dead.count - 1].account;
     try_lock_limits(&dead);
-    const bool is_last_locked = dead.count > 0 && dead.holds[dead.count - 1].account == last;
-    if (dead.count > 0) {
-        subtract_from_limits(delete_holds(dead));
-    }
-    *from = last;
+    const bool is_last_locked = dead.count > 0 && dead.holds[dead.count - 1].account == *from;
+    subtract_from_limits(delete_holds(dead));
     return has_more && (is_last_locked || core::next_account(from));
 }
 

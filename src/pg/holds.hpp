@@ -7,24 +7,30 @@
 #include "pg/postgres.hpp"
 
 #include "core/counter.hpp"
+#include "pg/limits.hpp"
 
 namespace usage_ledger
 {
 
-/* Sets the hold of a key, and what its account holds. */
-void write_hold(Datum account_id, Datum idempotency_key, int64 tokens, TimestampTz expires_at,
-                int64 tokens_held);
+/*
+ * Sets the hold of a key, and adds a change to what its account holds. False: the limit's row is
+ * no longer in this version, and nothing was written.
+ */
+bool write_hold(const Claim &claim, TimestampTz expires_at, int64 change, TransactionId version);
 
+/* Deletes the hold of a key. REQUIRES: the limit is locked. */
 void delete_hold(Datum account_id, Datum idempotency_key);
 
 /*
  * Deletes dead holds of an account, but not that of a key: at most core::dead_holds_max of them.
- * Returns how many, and adds up their tokens.
+ * False: there are none.
  *
  * now: from before the usage is read that the caller judges by. So what was counted before a hold
  * expired is part of that usage.
+ *
+ * REQUIRES: the limit is locked.
  */
-size_t delete_dead_holds(Datum account_id, Datum kept_key, TimestampTz now, int64 *tokens);
+bool delete_dead_holds(Datum account_id, Datum kept_key, TimestampTz now);
 
 /*
  * Deletes dead holds of all accounts, from an account on: at most core::dead_holds_max of them.

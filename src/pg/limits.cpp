@@ -2,7 +2,10 @@
 
 #include "pg/limits.hpp"
 
+#include "pg/counters.hpp"
+#include "pg/events.hpp"
 #include "pg/holds.hpp"
+#include "pg/locks.hpp"
 #include "pg/settings.hpp"
 #include "pg/spi.hpp"
 
@@ -12,51 +15,156 @@ namespace usage_ledger
 namespace
 {
 
-#define WHERE_LIMIT                                                                                \
-    " WHERE account_id OPERATOR(pg_catalog.=) $1 AND scope OPERATOR(pg_catalog.=) ''"
+/* Sessions queue for a limit as for a counter: on a waiter lock rather than on its row. */
+core::CounterId waiter_id(Datum account_id)
+{
+    return counter_id(account_id, DT_NOBEGIN);
+}
 
-/* What is known of a limit before it is locked. */
-struct LimitGlance {
-    bool is_counted; /* the key has an event */
-    bool has_row;
-    bool is_unlimited; /* the row says so */
-};
+void read_period(const Claim &claim, uint64 row, Standing *standing)
+{
+    const Period period = {DatumGetTimestampTz(required_column(7, row)),
+                           DatumGetTimestampTz(required_column(8, row)), !column_is_null(9, row)};
+    if (period.end <= claim.earliest) {
+        return; /* it has been ended since it was found */
+    }
+    standing->tokens_used = Max(standing->tokens_used, DatumGetInt64(required_column(10, row)));
+    if (period.start <= claim.earliest) {
+        standing->has_period = true;
+        standing->period = period;
+    }
+}
 
-LimitGlance glance_at_limit(Datum account_id, Datum idempotency_key)
+} // namespace
+
+bool find_standing(const Claim &claim, Standing *standing)
 {
     static Statement statement = {
         "usage_limits",
         "SELECT EXISTS (SELECT FROM %2$s AS e"
         " WHERE e.account_id OPERATOR(pg_catalog.=) $1"
         " AND e.idempotency_key OPERATOR(pg_catalog.=) $2),"
-        " l.account_id, l.token_limit"
-        " FROM (VALUES (1)) AS one LEFT JOIN %1$s AS l"
-        " ON l.account_id OPERATOR(pg_catalog.=) $1 AND l.scope OPERATOR(pg_catalog.=) ''",
-        {UUIDOID, TEXTOID},
-        {"usage_events"}};
-    const Datum arguments[] = {account_id, idempotency_key};
+        " l.xmin, l.tokens_held, l.token_limit, h.tokens, h.expires_at,"
+        " p.period_start, p.period_end, p.closed_at,"
+        " LEAST(p.tokens_used OPERATOR(pg_catalog.+) COALESCE("
+        "(SELECT pg_catalog.sum(q.tokens) FROM %5$s AS q"
+        " WHERE q.account_id OPERATOR(pg_catalog.=) $1"
+        " AND q.period_start OPERATOR(pg_catalog.=) p.period_start), 0),"
+        " 9223372036854775807)::pg_catalog.int8"
+        " FROM %1$s AS l"
+        " LEFT JOIN %3$s AS h ON h.account_id OPERATOR(pg_catalog.=) $1"
+        " AND h.idempotency_key OPERATOR(pg_catalog.=) $2"
+        " LEFT JOIN %4$s AS p ON p.account_id OPERATOR(pg_catalog.=) $1"
+        " AND p.period_start OPERATOR(pg_catalog.>=) $3"
+        " AND p.period_start OPERATOR(pg_catalog.<=) $4"
+        " WHERE l.account_id OPERATOR(pg_catalog.=) $1 AND l.scope OPERATOR(pg_catalog.=) ''",
+        {UUIDOID, TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID},
+        {"usage_events", "usage_holds", "usage_periods", "usage_pending"}};
+    Period first = {claim.earliest, claim.earliest, false};
+    (void)find_period(claim.account_id, claim.earliest, &first);
+    *standing = {};
+    standing->now = GetCurrentTimestamp();
+    const TimestampTz latest =
+        claim.length_us > 0 ? standing->now + claim.length_us - 1 : claim.earliest;
+    const Datum arguments[] = {claim.account_id, claim.idempotency_key,
+                               TimestampTzGetDatum(first.start), TimestampTzGetDatum(latest)};
     lock_for_write(&statement);
-    run_in_snapshot(&statement, arguments, GetLatestSnapshot());
-    return {DatumGetBool(required_column(1)), !column_is_null(2), column_is_null(3)};
+    const uint64 row_count = run_in_snapshot(&statement, arguments, GetLatestSnapshot());
+    if (row_count == 0) {
+        return false;
+    }
+    standing->is_counted = DatumGetBool(required_column(1));
+    standing->version = DatumGetTransactionId(required_column(2));
+    standing->tokens_held = DatumGetInt64(required_column(3));
+    standing->is_unlimited = column_is_null(4);
+    standing->token_limit = standing->is_unlimited ? 0 : DatumGetInt64(required_column(4));
+    standing->has_hold = !column_is_null(5);
+    if (standing->has_hold) {
+        standing->hold_tokens = DatumGetInt64(required_column(5));
+        standing->hold_expires_at = DatumGetTimestampTz(required_column(6));
+    }
+    for (uint64 row = 0; row < row_count && !column_is_null(7, row); row++) {
+        read_period(claim, row, standing);
+    }
+    return true;
+}
+
+namespace
+{
+
+/* Gives an account without a limit the default one, if that is set. */
+Standing read_standing(const Claim &claim)
+{
+    Standing standing;
+    while (!find_standing(claim, &standing)) {
+        CountedEvent counted;
+        standing.is_counted =
+            find_counted_event(claim.account_id, claim.idempotency_key, &counted, true);
+        standing.is_unlimited = default_token_limit < 0;
+        if (standing.is_counted || standing.is_unlimited) {
+            break;
+        }
+        create_limit(claim.account_id, default_token_limit);
+        CHECK_FOR_INTERRUPTS(); /* if an erase has deleted it in the meantime */
+    }
+    return standing;
 }
 
 } // namespace
 
-bool lock_existing_limit(Datum account_id, Limit *limit)
+bool has_live_hold(const Standing &standing)
+{
+    return standing.has_hold && standing.hold_expires_at > standing.now && !standing.is_counted;
+}
+
+core::Balance balance_of(const Standing &standing)
+{
+    return {standing.token_limit, standing.tokens_used,
+            standing.tokens_held - standing.hold_tokens};
+}
+
+Room take_room(const Claim &claim, Take take, Standing *standing)
+{
+    const core::CounterId waiter = waiter_id(claim.account_id);
+    const bool is_first_write = !TransactionIdIsValid(GetTopTransactionIdIfAny());
+    bool is_in_line = is_first_write && try_lock_waiter(waiter);
+    bool is_locked = false;
+    for (;;) {
+        CHECK_FOR_INTERRUPTS();
+        *standing = read_standing(claim);
+        if (standing->is_counted || standing->is_unlimited) {
+            if (is_in_line) {
+                unlock_waiter(waiter);
+            }
+            return standing->is_counted ? Room::counted : Room::unlimited;
+        }
+        const int64 own_tokens = has_live_hold(*standing) ? standing->hold_tokens : 0;
+        const bool fits = core::fits(balance_of(*standing), claim.tokens, own_tokens);
+        if (is_first_write && !is_in_line) {
+            lock_waiter(waiter);
+            is_in_line = true;
+        } else if (fits && take(claim, *standing)) {
+            return Room::taken;
+        } else if (!is_locked) {
+            is_locked = lock_limit(claim.account_id);
+        } else if (!fits &&
+                   !delete_dead_holds(claim.account_id, claim.idempotency_key, standing->now)) {
+            return Room::refused;
+        }
+    }
+}
+
+#define WHERE_LIMIT                                                                                \
+    " WHERE account_id OPERATOR(pg_catalog.=) $1 AND scope OPERATOR(pg_catalog.=) ''"
+
+bool touch_limit(Datum account_id, TransactionId version)
 {
     static Statement statement = {"usage_limits",
-                                  "SELECT tokens_held, token_limit FROM %s" WHERE_LIMIT
-                                  " FOR NO KEY UPDATE",
-                                  {UUIDOID}};
-    lock_for_write(&statement);
-    if (run(&statement, &account_id) == 0) {
-        return false;
-    }
-    const int64 tokens_held = DatumGetInt64(required_column(1));
-    const bool is_unlimited = column_is_null(2);
-    *limit = {is_unlimited, is_unlimited ? 0 : DatumGetInt64(required_column(2)), tokens_held,
-              tokens_held};
-    return true;
+                                  "UPDATE %s SET tokens_held = tokens_held" WHERE_LIMIT
+                                  " AND xmin OPERATOR(pg_catalog.=) $2",
+                                  {UUIDOID, XIDOID}};
+    const Datum arguments[] = {account_id, TransactionIdGetDatum(version)};
+    return run(&statement, arguments) == 1;
 }
 
 void create_limit(Datum account_id, int64 token_limit)
@@ -69,128 +177,22 @@ void create_limit(Datum account_id, int64 token_limit)
     run(&statement, arguments);
 }
 
-LimitAccess lock_limit(Datum account_id, Datum idempotency_key, Limit *limit)
-{
-    for (;;) {
-        const LimitGlance glance = glance_at_limit(account_id, idempotency_key);
-        if (glance.is_counted) {
-            return LimitAccess::counted;
-        }
-        if (glance.has_row ? glance.is_unlimited : default_token_limit < 0) {
-            return LimitAccess::unlimited;
-        }
-        if (!glance.has_row) {
-            create_limit(account_id, default_token_limit);
-        }
-        if (lock_existing_limit(account_id, limit)) {
-            return limit->is_unlimited ? LimitAccess::unlimited : LimitAccess::locked;
-        }
-        if (IsolationUsesXactSnapshot()) {
-            ereport(ERROR,
-                    (errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
-                     errmsg("could not serialize access due to a concurrently set limit"),
-                     errdetail("Account %s: the limit is newer than the transaction's snapshot.",
-                               account_text({account_id, false})),
-                     errhint("Retry the transaction.")));
-        }
-        CHECK_FOR_INTERRUPTS(); /* another session has deleted it in the meantime */
-    }
-}
-
-void store_tokens_held(Datum account_id, const Limit &limit)
+bool lock_limit(Datum account_id)
 {
     static Statement statement = {
-        "usage_limits", "UPDATE %s SET tokens_held = $2" WHERE_LIMIT, {UUIDOID, INT8OID}};
-    const Datum arguments[] = {account_id, Int64GetDatum(limit.tokens_held)};
-    if (limit.tokens_held != limit.stored_tokens_held) {
-        run(&statement, arguments);
-    }
-}
-
-/*
- * One statement, so that no usage is missed that a settler moves from the queue to its counter in
- * the meantime. It shows what is committed when it starts, also to a transaction whose own
- * snapshot is older: what others have counted and spent since takes room too.
- */
-Standing read_standing(const Claim &claim)
-{
-    static Statement statement = {
-        "usage_holds",
-        "SELECT EXISTS (SELECT FROM %2$s AS e"
-        " WHERE e.account_id OPERATOR(pg_catalog.=) $1"
-        " AND e.idempotency_key OPERATOR(pg_catalog.=) $2),"
-        " h.tokens, h.expires_at, p.period_start, p.period_end, p.closed_at,"
-        " LEAST(p.tokens_used OPERATOR(pg_catalog.+) COALESCE("
-        "(SELECT pg_catalog.sum(q.tokens) FROM %4$s AS q"
-        " WHERE q.account_id OPERATOR(pg_catalog.=) $1"
-        " AND q.period_start OPERATOR(pg_catalog.=) p.period_start), 0),"
-        " 9223372036854775807)::pg_catalog.int8"
-        " FROM (VALUES (1)) AS one"
-        " LEFT JOIN %1$s AS h ON h.account_id OPERATOR(pg_catalog.=) $1"
-        " AND h.idempotency_key OPERATOR(pg_catalog.=) $2"
-        " LEFT JOIN %3$s AS p ON p.account_id OPERATOR(pg_catalog.=) $1"
-        " AND p.period_start OPERATOR(pg_catalog.>=) $3"
-        " AND p.period_start OPERATOR(pg_catalog.<=) $4",
-        {UUIDOID, TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID},
-        {"usage_events", "usage_periods", "usage_pending"}};
-    Period first = {claim.earliest, claim.earliest, false};
-    (void)find_period(claim.account_id, claim.earliest, &first);
-    const Datum arguments[] = {claim.account_id, claim.idempotency_key,
-                               TimestampTzGetDatum(first.start), TimestampTzGetDatum(claim.latest)};
+        "usage_limits", "SELECT FROM %s" WHERE_LIMIT " FOR NO KEY UPDATE", {UUIDOID}};
     lock_for_write(&statement);
-    const uint64 row_count = run_in_snapshot(&statement, arguments, GetLatestSnapshot());
-
-    Standing standing = {};
-    standing.is_counted = DatumGetBool(required_column(1));
-    standing.has_hold = !column_is_null(2);
-    if (standing.has_hold) {
-        standing.tokens_held = DatumGetInt64(required_column(2));
-        standing.expires_at = DatumGetTimestampTz(required_column(3));
+    if (run(&statement, &account_id) == 1) {
+        return true;
     }
-    for (uint64 row = 0; row < row_count && !column_is_null(4, row); row++) {
-        const Period period = {DatumGetTimestampTz(required_column(4, row)),
-                               DatumGetTimestampTz(required_column(5, row)),
-                               !column_is_null(6, row)};
-        if (period.end <= claim.earliest) {
-            continue; /* it has been ended since it was found */
-        }
-        standing.tokens_used = Max(standing.tokens_used, DatumGetInt64(required_column(7, row)));
-        if (period.start <= claim.now && claim.now < period.end) {
-            standing.has_period = true;
-            standing.period = period;
-        }
+    if (IsolationUsesXactSnapshot()) {
+        ereport(ERROR, (errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+                        errmsg("could not serialize access due to a concurrently set limit"),
+                        errdetail("Account %s: its limit is newer than the transaction's snapshot.",
+                                  account_text({account_id, false})),
+                        errhint("Retry the transaction.")));
     }
-    return standing;
-}
-
-bool has_live_hold(const Standing &standing, TimestampTz now)
-{
-    return standing.has_hold && standing.expires_at > now && !standing.is_counted;
-}
-
-core::Balance balance_of(const Limit &limit, const Standing &standing)
-{
-    return {limit.token_limit, standing.tokens_used, limit.tokens_held - standing.tokens_held};
-}
-
-bool make_room(const Claim &claim, Limit *limit, Standing *standing)
-{
-    for (;;) {
-        CHECK_FOR_INTERRUPTS();
-        /* After holds were deleted, the usage that has killed them is read with the rest. */
-        *standing = read_standing(claim);
-        const int64 own_tokens = has_live_hold(*standing, claim.now) ? standing->tokens_held : 0;
-        if (standing->is_counted ||
-            core::fits(balance_of(*limit, *standing), claim.tokens, own_tokens)) {
-            return true;
-        }
-        int64 dead_tokens = 0;
-        if (delete_dead_holds(claim.account_id, claim.idempotency_key, claim.now, &dead_tokens) ==
-            0) {
-            return false;
-        }
-        limit->tokens_held -= dead_tokens;
-    }
+    return false;
 }
 
 } // namespace usage_ledger

@@ -5,6 +5,7 @@
 
 #include "pg/arguments.hpp"
 #include "pg/errors.hpp"
+#include "pg/events.hpp"
 #include "pg/holds.hpp"
 #include "pg/limits.hpp"
 #include "pg/spi.hpp"
@@ -27,27 +28,25 @@ struct Release {
  */
 Release release(const EventName &name)
 {
-    const Datum account_id = name.account_id.value, key = name.idempotency_key.value;
-    Release release = {false, {0, true}};
-    Limit limit;
-    if (!lock_existing_limit(account_id, &limit)) {
-        return release;
+    const Claim claim = {name.account_id.value, name.idempotency_key.value, 0,
+                         GetCurrentTransactionStartTimestamp(), 0};
+    Standing standing;
+    bool is_locked = false;
+    for (;;) {
+        const bool has_limit = find_standing(claim, &standing);
+        if (!has_limit || standing.is_counted || !standing.has_hold) {
+            return {false, {0, true}};
+        }
+        if (is_locked) {
+            break;
+        }
+        is_locked = lock_limit(claim.account_id);
     }
-    const TimestampTz now = GetCurrentTimestamp();
-    Standing standing = read_standing({account_id, key, 0, now, now, now});
-    if (standing.is_counted || !standing.has_hold) {
-        return release;
-    }
-    release.is_released = has_live_hold(standing, now);
-    delete_hold(account_id, key);
-    limit.tokens_held -= standing.tokens_held;
-    standing.tokens_held = 0;
-    store_tokens_held(account_id, limit);
-    if (!limit.is_unlimited) {
-        release.tokens_remaining = {
-            Int64GetDatum(core::tokens_remaining(balance_of(limit, standing))), false};
-    }
-    return release;
+    const bool is_released = has_live_hold(standing);
+    delete_hold(claim.account_id, claim.idempotency_key);
+    return {is_released,
+            {Int64GetDatum(core::tokens_remaining(balance_of(standing))),
+             !is_released || standing.is_unlimited}};
 }
 
 Release release_with_arguments(FunctionCallInfo fcinfo)
@@ -56,6 +55,12 @@ Release release_with_arguments(FunctionCallInfo fcinfo)
 
     SPI_connect();
     const Release answer = release(name);
+    const core::InputError error = core::check_key(text_length(name.idempotency_key.value));
+    CountedEvent counted;
+    if (!answer.is_released && error != core::InputError::none &&
+        !find_counted_event(name.account_id.value, name.idempotency_key.value, &counted)) {
+        raise_input_error(error, name, 0, 0);
+    }
     SPI_finish();
     return answer;
 }

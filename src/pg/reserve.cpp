@@ -10,6 +10,7 @@
 
 #include "pg/accounts.hpp"
 #include "pg/arguments.hpp"
+#include "pg/counters.hpp"
 #include "pg/errors.hpp"
 #include "pg/holds.hpp"
 #include "pg/increment.hpp"
@@ -41,69 +42,68 @@ constexpr NullableDatum no_value = {0, true};
 }
 
 /* Work that cannot be counted must not begin. */
-void check_can_be_counted(const EventName &name, const Claim &claim, const Standing &standing)
+void check_can_be_counted(const Claim &claim, const Standing &standing)
 {
+    const EventName name = {{claim.account_id, false}, {claim.idempotency_key, false}};
     if (!standing.has_period) {
-        check_can_open(name, claim.now);
+        check_can_open(name, claim.earliest);
     } else if (standing.period.is_closed) {
         raise_period_closed(name, standing.period);
     }
 }
 
-Reservation hold_tokens(const Claim &claim, Limit *limit, const Standing &standing, bool has_room)
+/* Finds the period of an account without a limit, as the standing of others has it. */
+void find_current_period(const Claim &claim, Standing *standing)
 {
-    core::Balance balance = balance_of(*limit, standing);
-    if (!has_room) {
-        store_tokens_held(claim.account_id, *limit);
+    Period period;
+    CounterReading reading;
+    standing->has_period =
+        find_period(claim.account_id, claim.earliest, &period) &&
+        read_counter(counter_id(claim.account_id, period.start), &reading, GetLatestSnapshot()) &&
+        claim.earliest < reading.period_end;
+    if (standing->has_period) {
+        standing->period = {period.start, reading.period_end, reading.is_closed};
+    }
+}
+
+TimestampTz expiry_of(const Claim &claim, const Standing &standing)
+{
+    return standing.now + claim.length_us;
+}
+
+/* A Take of limits.hpp. */
+bool hold_tokens(const Claim &claim, const Standing &standing)
+{
+    check_can_be_counted(claim, standing);
+    return write_hold(claim, expiry_of(claim, standing), claim.tokens - standing.hold_tokens,
+                      standing.version);
+}
+
+Reservation reserve(const Claim &claim)
+{
+    Standing standing;
+    switch (take_room(claim, hold_tokens, &standing)) {
+    case Room::counted:
+        return {"replayed", no_value, no_value};
+    case Room::unlimited:
+        find_current_period(claim, &standing);
+        check_can_be_counted(claim, standing);
+        return {"unlimited", no_value, no_value};
+    case Room::refused:
+        check_can_be_counted(claim, standing);
         count_stat(Stat::limit_reached);
         return {"limit_reached",
-                {Int64GetDatum(core::tokens_remaining(balance)), false},
-                {TimestampTzGetDatum(standing.expires_at), !has_live_hold(standing, claim.now)}};
+                {Int64GetDatum(core::tokens_remaining(balance_of(standing))), false},
+                {TimestampTzGetDatum(standing.hold_expires_at), !has_live_hold(standing)}};
+    case Room::taken:
+        break;
     }
-    const TimestampTz expires_at = claim.latest + 1;
-    balance.tokens_held += claim.tokens;
-    write_hold(claim.account_id, claim.idempotency_key, claim.tokens, expires_at,
-               balance.tokens_held);
     count_stat(Stat::reserved);
+    core::Balance balance = balance_of(standing);
+    balance.tokens_held += claim.tokens;
     return {"reserved",
             {Int64GetDatum(core::tokens_remaining(balance)), false},
-            {TimestampTzGetDatum(expires_at), false}};
-}
-
-/* The claim of a call, at the time that it is called. */
-Claim claim_now(const EventName &name, int64 tokens, int64 length_us)
-{
-    const TimestampTz now = GetCurrentTimestamp();
-    return {name.account_id.value,
-            name.idempotency_key.value,
-            tokens,
-            now,
-            GetCurrentTransactionStartTimestamp(),
-            now + length_us - 1};
-}
-
-Reservation reserve(const EventName &name, int64 tokens, int64 length_us)
-{
-    Limit limit;
-    const LimitAccess access =
-        lock_limit(name.account_id.value, name.idempotency_key.value, &limit);
-    if (access == LimitAccess::counted) {
-        return {"replayed", no_value, no_value};
-    }
-    const Claim claim = claim_now(name, tokens, length_us);
-    Standing standing;
-    if (access == LimitAccess::unlimited) {
-        standing = read_standing(claim);
-        check_can_be_counted(name, claim, standing);
-        return {"unlimited", no_value, no_value};
-    }
-    const bool has_room = make_room(claim, &limit, &standing);
-    if (standing.is_counted) {
-        store_tokens_held(claim.account_id, limit);
-        return {"replayed", no_value, no_value};
-    }
-    check_can_be_counted(name, claim, standing);
-    return hold_tokens(claim, &limit, standing, has_room);
+            {TimestampTzGetDatum(expiry_of(claim, standing)), false}};
 }
 
 /* Returns 0 for NULL and for an interval that is outside its limits. */
@@ -136,7 +136,8 @@ Reservation reserve_with_arguments(FunctionCallInfo fcinfo)
         !find_counted_event(name.account_id.value, name.idempotency_key.value, &counted)) {
         raise_input_error(key_error, name, tokens, 0);
     }
-    const Reservation answer = reserve(name, tokens, length_us);
+    const Reservation answer = reserve({name.account_id.value, name.idempotency_key.value, tokens,
+                                        GetCurrentTransactionStartTimestamp(), length_us});
     SPI_finish();
     return answer;
 }

@@ -25,32 +25,35 @@ struct Spending {
     NullableDatum tokens_remaining;
 };
 
-/* Whether an event can be counted at all: else counting it says why, before any limit does. */
-bool can_be_counted(const Event &event, const Standing &standing)
+/* A Take of limits.hpp. The event takes the room, but the limit must show that it is taken. */
+bool note_in_limit(const Claim &claim, const Standing &standing)
+{
+    return touch_limit(claim.account_id, standing.version);
+}
+
+/* Whether the limit is why an event is refused, or else counting it says why. */
+bool is_refused_by_limit(const Event &event, const Standing &standing)
 {
     if (!standing.has_period) {
         check_can_open(name_of(event), event.occurred_at);
     }
-    return !standing.is_counted && !(standing.has_period && standing.period.is_closed);
+    return !(standing.has_period && standing.period.is_closed);
 }
 
 Spending spend(const Event &event, core::InputError key_error)
 {
     Spending spending = {false, {}, {0, true}};
-    Limit limit;
     if (key_error == core::InputError::none &&
-        check_event_time(event.occurred_at) == core::InputError::none &&
-        lock_limit(event.account_id, event.idempotency_key, &limit) == LimitAccess::locked) {
-        const Claim claim = {event.account_id,      event.idempotency_key, event.payload.tokens,
-                             GetCurrentTimestamp(), event.occurred_at,     event.occurred_at};
+        check_event_time(event.occurred_at) == core::InputError::none) {
+        const Claim claim = {event.account_id, event.idempotency_key, event.payload.tokens,
+                             event.occurred_at, 0};
         Standing standing;
-        const bool has_room = make_room(claim, &limit, &standing);
-        store_tokens_held(event.account_id, limit);
-        if (can_be_counted(event, standing)) {
-            core::Balance balance = balance_of(limit, standing);
-            balance.tokens_used += has_room ? event.payload.tokens : 0;
-            spending.is_refused = !has_room;
+        const Room room = take_room(claim, note_in_limit, &standing);
+        if (room == Room::taken || room == Room::refused) {
+            core::Balance balance = balance_of(standing);
+            balance.tokens_used += room == Room::taken ? event.payload.tokens : 0;
             spending.tokens_remaining = {Int64GetDatum(core::tokens_remaining(balance)), false};
+            spending.is_refused = room == Room::refused && is_refused_by_limit(event, standing);
         }
     }
     if (!spending.is_refused) {

@@ -77,7 +77,7 @@ SPIPlanPtr prepare(const Statement &statement)
          i++) {
         names[i + 1] = qualified_name(statement.other_tables[i]);
     }
-    char *sql = psprintf(statement.sql, names[0], names[1], names[2], names[3]);
+    char *sql = psprintf(statement.sql, names[0], names[1], names[2], names[3], names[4]);
     SPIPlanPtr plan = SPI_prepare_cursor(
         sql, argument_count, const_cast<Oid *>(statement.argument_types), CURSOR_OPT_GENERIC_PLAN);
     if (plan == nullptr) {

@@ -15,7 +15,7 @@ namespace usage_ledger
 {
 
 constexpr int statement_argument_count_max = 7;
-constexpr int statement_table_count_max = 4;
+constexpr int statement_table_count_max = 5;
 
 /*
  * Names of tables and operators are qualified, so the caller's search path decides nothing
