@@ -334,6 +334,7 @@ Answer Model::erase_usage(const std::string &account_id)
     const Account *account = find(account_id);
     const size_t event_count = account != nullptr ? account->events.size() : 0;
     accounts_.erase(account_id);
+    limits_.erase(account_id);
     return value(std::to_string(event_count));
 }
 
@@ -536,6 +537,242 @@ Answer Model::prune_usage_events(const Transaction &transaction, std::optional<T
         return violation("events of other periods were deleted");
     }
     return value(std::to_string(row_count_max - rows_wanted));
+}
+
+bool Model::is_counted(const std::string &account_id, const std::string &key) const
+{
+    const Account *account = find(account_id);
+    return account != nullptr && account->events.count(key) != 0;
+}
+
+/* A hold is dead once it has expired, or once its key has an event. */
+bool Model::is_live(const std::string &account_id, const Holds::value_type &hold) const
+{
+    return !hold.second.has_expired && !is_counted(account_id, hold.first);
+}
+
+/* Why an event cannot be counted, apart from its arguments. */
+std::optional<Answer> Model::refuse(const Transaction &transaction, const Report &report,
+                                    Time time) const
+{
+    const Account *account = find(*report.account);
+    if (account == nullptr && transaction.rejects_unknown_accounts) {
+        return error("UL002");
+    }
+    const Period *period = account != nullptr ? period_covering(*account, time) : nullptr;
+    if (period != nullptr && period->closed_at) {
+        return error("UL003");
+    }
+    return {};
+}
+
+/* None: there is no limit. The most that is used in a period between the times. */
+std::optional<Model::Standing> Model::standing(const std::string &account_id,
+                                               const std::string &key, Time earliest,
+                                               Time latest) const
+{
+    const auto limit = limits_.find(account_id);
+    if (limit == limits_.end() || !limit->second.tokens) {
+        return {};
+    }
+    Standing standing = {*limit->second.tokens, 0, 0, 0, 0};
+    for (const Holds::value_type &hold : limit->second.holds) {
+        const Wide live_tokens = is_live(account_id, hold) ? hold.second.tokens : 0;
+        if (hold.first == key) {
+            standing.own_tokens = live_tokens;
+        } else {
+            standing.live_tokens += live_tokens;
+            standing.stored_tokens += hold.second.tokens;
+        }
+    }
+    const Account *account = find(account_id);
+    if (account != nullptr) {
+        for (const auto &[start, period] : account->periods) {
+            if (start <= latest && period.end > earliest) {
+                standing.tokens_used = std::max(standing.tokens_used,
+                                                (period.counter + sum_of(period.pending)).tokens);
+            }
+        }
+    }
+    standing.tokens_used = std::min(standing.tokens_used, counter_max);
+    return standing;
+}
+
+/* Takes over which dead holds were deleted. The answer is a violation. */
+std::optional<Answer> Model::adopt_holds(const std::string &account_id, const Answer &left)
+{
+    Holds rows_left;
+    Holds &holds = limits_[account_id].holds;
+    for (const Row &row : left.rows) {
+        const auto hold = holds.find(*row.at(0));
+        if (hold == holds.end() || text_of_number(hold->second.tokens) != row.at(1) ||
+            hold->second.expires_at != time_of(*row.at(2))) {
+            return violation("a hold that should not be there");
+        }
+        rows_left.insert(*hold);
+    }
+    for (const Holds::value_type &hold : holds) {
+        if (is_live(account_id, hold) && rows_left.count(hold.first) == 0) {
+            return violation("a hold was deleted that is not dead");
+        }
+    }
+    holds = rows_left;
+    return {};
+}
+
+namespace
+{
+
+Wide positive(Wide tokens)
+{
+    return std::max<Wide>(tokens, 0);
+}
+
+/* Dead holds that have not been deleted may make what remains less than it is. */
+Value remaining(const Value &given, Wide least, Wide most)
+{
+    const bool is_legal =
+        given && std::stoll(*given) >= positive(least) && std::stoll(*given) <= positive(most);
+    return is_legal ? given : Value(text_of_number(positive(most)));
+}
+
+Value value_of(const Answer &answer, size_t column)
+{
+    return answer.rows.empty() ? Value() : answer.rows[0].at(column);
+}
+
+} // namespace
+
+Answer Model::reserve_usage(const Transaction &transaction, const Report &report, Time length,
+                            const Answer &given, const Answer &left)
+{
+    if (!report.account || !report.tokens || !report.key) {
+        return error("22004");
+    }
+    if (!has_valid_arguments(report) || length <= 0 || length > day) {
+        return error("22023");
+    }
+    if (is_counted(*report.account, *report.key)) {
+        return {"", {{"replayed", {}, {}}}};
+    }
+    if (const std::optional<Answer> refusal = refuse(transaction, report, transaction.now)) {
+        return *refusal;
+    }
+    const std::optional<Standing> before =
+        standing(*report.account, *report.key, transaction.now, transaction.now + length - 1);
+    if (!before) {
+        return {"", {{"unlimited", {}, {}}}};
+    }
+    const Wide room = before->token_limit - before->tokens_used - before->live_tokens;
+    Holds &holds = limits_[*report.account].holds;
+    Answer answer;
+    if (*report.tokens > std::max(positive(room), before->own_tokens)) {
+        const auto own = holds.find(*report.key);
+        const bool has_hold = own != holds.end() && is_live(*report.account, *own);
+        answer.rows = {{"limit_reached", text_of_number(positive(room)),
+                        has_hold ? Value(text_of(own->second.expires_at)) : Value()}};
+    } else {
+        const Value expires_at = value_of(given, 2);
+        if (!expires_at || time_of(*expires_at) < transaction.now + length) {
+            return violation("the hold is too short");
+        }
+        holds[*report.key] = {*report.tokens, time_of(*expires_at), length <= momentary_length};
+        answer.rows = {
+            {"reserved",
+             remaining(value_of(given, 1),
+                       room + before->live_tokens - before->stored_tokens - *report.tokens,
+                       room - *report.tokens),
+             expires_at}};
+    }
+    return adopt_holds(*report.account, left).value_or(answer);
+}
+
+Answer Model::spend_usage(const Transaction &transaction, const Report &report, const Answer &given,
+                          const Answer &left)
+{
+    const Time time = report.occurred_at.value_or(transaction.now);
+    const bool is_limited =
+        has_valid_arguments(report) && time >= transaction.now - event_age_max &&
+        time <= transaction.now + clock_skew_max && !is_counted(*report.account, *report.key) &&
+        !refuse(transaction, report, time);
+    const std::optional<Standing> before =
+        is_limited ? standing(*report.account, *report.key, time, time) : std::nullopt;
+    Wide room = 0;
+    if (before) {
+        room = before->token_limit - before->tokens_used - before->live_tokens;
+        if (*report.tokens > std::max(positive(room), before->own_tokens)) {
+            const Answer answer = {"",
+                                   {{"limit_reached", {}, {}, {}, text_of_number(positive(room))}}};
+            return adopt_holds(*report.account, left).value_or(answer);
+        }
+    }
+    Answer answer = increment_usage(transaction, report);
+    if (!answer.sqlstate.empty()) {
+        return answer;
+    }
+    answer.rows[0].push_back(
+        before ? remaining(value_of(given, 4),
+                           room + before->live_tokens - before->stored_tokens - *report.tokens,
+                           room - *report.tokens)
+               : Value());
+    return before ? adopt_holds(*report.account, left).value_or(answer) : answer;
+}
+
+Answer Model::release_usage(const Transaction &transaction, const std::string &account,
+                            const std::string &key, const Answer &given, const Answer &left)
+{
+    if (!is_key(key)) {
+        return error("22023");
+    }
+    const auto limit = limits_.find(account);
+    if (limit == limits_.end()) {
+        return {"", {{"replayed", {}}}};
+    }
+    Holds &holds = limit->second.holds;
+    const auto hold = holds.find(key);
+    Answer answer = {"", {{"replayed", {}}}};
+    if (hold != holds.end() && is_live(account, *hold)) {
+        holds.erase(hold);
+        const std::optional<Standing> after =
+            standing(account, key, transaction.now, transaction.now);
+        const Wide unused = after ? after->token_limit - after->tokens_used : 0;
+        answer.rows = {
+            {"released", after ? remaining(value_of(given, 1), unused - after->stored_tokens,
+                                           unused - after->live_tokens)
+                               : Value()}};
+    }
+    return adopt_holds(account, left).value_or(answer);
+}
+
+Answer Model::set_usage_limit(const std::string &account, std::optional<int64_t> token_limit)
+{
+    if (token_limit && *token_limit < 0) {
+        return error("22023");
+    }
+    limits_[account].tokens = token_limit;
+    return {"", {{account, token_limit ? Value(text_of_number(*token_limit)) : Value()}}};
+}
+
+Answer Model::balance(const Transaction &transaction, const std::string &account_id) const
+{
+    const auto limit = limits_.find(account_id);
+    if (limit == limits_.end()) {
+        return {};
+    }
+    const Account *account = find(account_id);
+    const Period *period =
+        account != nullptr ? period_covering(*account, transaction.now) : nullptr;
+    const Wide used =
+        period != nullptr ? (period->counter + sum_of(period->pending)).tokens : Wide(0);
+    Wide held = 0;
+    for (const Holds::value_type &hold : limit->second.holds) {
+        held += is_live(account_id, hold) ? hold.second.tokens : 0;
+    }
+    const std::optional<int64_t> tokens = limit->second.tokens;
+    return {"",
+            {{tokens ? Value(text_of_number(*tokens)) : Value(), text_of_number(used),
+              text_of_number(held),
+              tokens ? Value(text_of_number(positive(*tokens - used - held))) : Value()}}};
 }
 
 Answer Model::current_usage(const Transaction &transaction, const std::string &account_id) const

@@ -81,6 +81,9 @@ public:
     /* The age of the oldest event that is accepted: usage_ledger.max_event_age. */
     static constexpr Time event_age_max = 24000 * day;
 
+    /* A hold that is not longer has expired before the next call. */
+    static constexpr Time momentary_length = 1;
+
     /* Takes the cycle of accounts that are registered on first use. */
     explicit Model(Cycle default_cycle) : default_cycle_(std::move(default_cycle))
     {
@@ -111,7 +114,22 @@ public:
                               size_t row_count_max,
                               const std::set<std::pair<std::string, std::string>> &left);
 
+    /*
+     * The server chooses the clock of a hold, and may delete dead holds. So these take its answer
+     * too, and the account's rows of usage_holds that are left.
+     */
+    Answer reserve_usage(const Transaction &transaction, const Report &report, Time length,
+                         const Answer &given, const Answer &left);
+    Answer spend_usage(const Transaction &transaction, const Report &report, const Answer &given,
+                       const Answer &left);
+    Answer release_usage(const Transaction &transaction, const std::string &account,
+                         const std::string &key, const Answer &given, const Answer &left);
+    Answer set_usage_limit(const std::string &account, std::optional<int64_t> token_limit);
+
     Answer current_usage(const Transaction &transaction, const std::string &account) const;
+
+    /* The account's row of usage_balances. */
+    Answer balance(const Transaction &transaction, const std::string &account) const;
 
     /* The account's rows of usage_totals, and of usage_events. */
     Answer totals(const std::string &account) const;
@@ -140,6 +158,20 @@ private:
         std::map<Time, Period> periods;      /* by start */
         std::map<std::string, Event> events; /* by key */
     };
+    struct Hold {
+        Wide tokens;
+        Time expires_at;
+        bool has_expired; /* before the next call, or not during the test */
+    };
+    using Holds = std::map<std::string, Hold>; /* by key */
+    struct Limit {
+        std::optional<int64_t> tokens;
+        Holds holds;
+    };
+    /* What decides a call under a limit, and the tokens that other keys hold. */
+    struct Standing {
+        Wide token_limit, tokens_used, live_tokens, stored_tokens, own_tokens;
+    };
     struct Outcome {
         std::string sqlstate, outcome;
         std::optional<Wide> tokens_used;
@@ -150,6 +182,13 @@ private:
 
     /* None: the key is new. */
     std::optional<Outcome> replay(const Report &report, const Usage &payload) const;
+    bool is_counted(const std::string &account, const std::string &key) const;
+    bool is_live(const std::string &account, const Holds::value_type &hold) const;
+    std::optional<Answer> refuse(const Transaction &transaction, const Report &report,
+                                 Time time) const;
+    std::optional<Standing> standing(const std::string &account, const std::string &key,
+                                     Time earliest, Time latest) const;
+    std::optional<Answer> adopt_holds(const std::string &account, const Answer &left);
     Outcome count(const Transaction &transaction, const Report &report, Queue *queue);
     static Answer answer_of(const Outcome &outcome);
     void add_pending(const Queue &queue);
@@ -161,6 +200,7 @@ private:
 
     Cycle default_cycle_;
     std::map<std::string, Account> accounts_;
+    std::map<std::string, Limit> limits_;
 };
 
 } // namespace usage_ledger::live

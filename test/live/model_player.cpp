@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <iterator>
+#include <set>
 #include <stdexcept>
 
 namespace usage_ledger::live
@@ -113,14 +114,14 @@ public:
         if (before_transaction_) {
             player_.connection_.run("ROLLBACK");
         }
-        for (const char *table :
-             {"usage_pending", "usage_events", "usage_periods", "usage_accounts"}) {
+        for (const char *table : {"usage_pending", "usage_events", "usage_periods",
+                                  "usage_accounts", "usage_limits", "usage_holds"}) {
             player_.connection_.run(std::string("DELETE FROM ") + table +
                                         " WHERE account_id = ANY ($1::uuid[])",
                                     {all_accounts_});
         }
-        player_.connection_.run(
-            "VACUUM usage_pending, usage_events, usage_periods, usage_accounts");
+        player_.connection_.run("VACUUM usage_pending, usage_events, usage_periods, usage_accounts,"
+                                " usage_limits, usage_holds");
     }
 
     Game(const Game &) = delete;
@@ -157,6 +158,7 @@ private:
         std::vector<Report> reports;
         std::optional<Time> start, end;
         std::optional<Cycle> cycle;
+        Time hold_length;
     };
 
     std::string account_of(const Item &item) const
@@ -231,7 +233,7 @@ private:
 
     Call call_of(const Step &step)
     {
-        Call call;
+        Call call = {};
         for (const Item &item : step.items) {
             call.reports.push_back(report_of(item));
             if (std::find(call.accounts.begin(), call.accounts.end(), account_of(item)) ==
@@ -240,12 +242,17 @@ private:
             }
         }
         switch (step.function) {
-        case Function::increment: {
+        case Function::increment:
+        case Function::spend: {
+            const bool spends = step.function == Function::spend;
             const Report &report = call.reports[0];
-            call.query = {"increment_usage",
+            call.query = {spends ? "spend_usage" : "increment_usage",
                           {report.account, tokens_of(report), report.key,
                            report.is_report ? "t" : "f", report.is_chat ? "t" : "f",
                            text_of_time(report.occurred_at)}};
+            if (spends) {
+                call.choice = {"holds", {call.accounts[0]}};
+            }
             break;
         }
         case Function::batch: {
@@ -267,6 +274,30 @@ private:
         }
         case Function::void_event:
             call.query = {"void_usage", {call.accounts[0], key_of(step.items[0]), "mistaken"}};
+            break;
+        case Function::reserve: {
+            const Report &report = call.reports[0];
+            /* In a transaction of several calls, usage_balances stays at one time. */
+            call.hold_length = before_transaction_ && step.hold_length == Model::momentary_length
+                                   ? 17 * minute
+                                   : step.hold_length;
+            call.query = {"reserve_usage",
+                          {report.account, tokens_of(report), report.key,
+                           std::to_string(call.hold_length) + " microseconds"}};
+            call.choice = {"holds", {call.accounts[0]}};
+            break;
+        }
+        case Function::release:
+            call.query = {"release_usage", {call.accounts[0], key_of(step.items[0])}};
+            call.choice = {"holds", {call.accounts[0]}};
+            break;
+        case Function::set_limit:
+            call.query = {"set_usage_limit",
+                          {call.accounts[0],
+                           step.token_limit < -1 ? Value() : std::to_string(step.token_limit)}};
+            break;
+        case Function::balance:
+            call.query = {"balance", {call.accounts[0]}};
             break;
         case Function::end_period:
             call.end = time_of_when(call.accounts[0], step.items[0].when).value_or(now_);
@@ -370,6 +401,22 @@ private:
             return model_.erase_usage(call.accounts[0]);
         case Function::current:
             return model_.current_usage(transaction, call.accounts[0]);
+        case Function::reserve:
+            return model_.reserve_usage(transaction, call.reports[0], call.hold_length, given,
+                                        left);
+        case Function::spend:
+            return model_.spend_usage(transaction, call.reports[0], given, left);
+        case Function::release: {
+            const Value &key = call.query.parameters[1];
+            return key ? model_.release_usage(transaction, call.accounts[0], *key, given, left)
+                       : Answer{"22004", {}};
+        }
+        case Function::set_limit:
+            return model_.set_usage_limit(
+                call.accounts[0],
+                step.token_limit < -1 ? std::nullopt : std::optional<int64_t>(step.token_limit));
+        case Function::balance:
+            return model_.balance(transaction, call.accounts[0]);
         case Function::begin:
         case Function::end:
             break;
@@ -513,6 +560,14 @@ private:
                ": " + sql;
     }
 
+    static bool has_outcome(const std::string &statement)
+    {
+        static const std::set<std::string> statements = {"increment_usage", "credit_usage",
+                                                         "void_usage",      "reserve_usage",
+                                                         "spend_usage",     "release_usage"};
+        return statements.count(statement) != 0;
+    }
+
     void count_outcome(const Call &call, const Answer &given)
     {
         if (!given.sqlstate.empty()) {
@@ -521,8 +576,7 @@ private:
             for (const Row &row : given.rows) {
                 player_.outcome_counts_["item " + *row.at(1)]++;
             }
-        } else if (call.query.statement == "increment_usage" ||
-                   call.query.statement == "credit_usage" || call.query.statement == "void_usage") {
+        } else if (has_outcome(call.query.statement)) {
             player_.outcome_counts_[call.query.statement + " " + *given.rows.at(0).at(0)]++;
         } else {
             player_.outcome_counts_[call.query.statement]++;
@@ -568,6 +622,14 @@ Player::Player(uint64_t seed) : seed_(seed)
     prepare("prune_usage_events", "SELECT prune_usage_events($1, $2)");
     prepare("erase_usage", "SELECT erase_usage($1)");
     prepare("current_usage", "SELECT * FROM current_usage($1)");
+    prepare("reserve_usage", "SELECT * FROM reserve_usage($1, $2, $3, $4)");
+    prepare("spend_usage", "SELECT * FROM spend_usage($1, $2, $3, $4, $5, $6)");
+    prepare("release_usage", "SELECT * FROM release_usage($1, $2)");
+    prepare("set_usage_limit", "SELECT account_id, token_limit FROM set_usage_limit($1, $2)");
+    prepare("balance", "SELECT token_limit, tokens_used, tokens_held, tokens_remaining"
+                       " FROM usage_balances WHERE account_id = $1");
+    prepare("holds", "SELECT idempotency_key, tokens, expires_at FROM usage_holds"
+                     " WHERE account_id = $1");
     prepare("totals", "SELECT * FROM usage_totals WHERE account_id = $1 ORDER BY period_start");
     prepare("pending", "SELECT * FROM usage_pending WHERE account_id = ANY ($1)");
     prepare("closed_keys", "SELECT account_id, idempotency_key"

@@ -9,7 +9,8 @@ namespace
 {
 
 constexpr int key_count = 50, batch_size_max = 12;
-constexpr int credit_keys_begin = 1000; /* the keys of credits */
+constexpr int held_keys_begin = 100, held_key_count = 8; /* keys that meet in calls under limits */
+constexpr int credit_keys_begin = 1000;                  /* the keys of credits */
 
 using Random = std::mt19937_64;
 
@@ -127,11 +128,13 @@ Function random_function(Random &random)
         unsigned percent;
     };
     static constexpr Share shares[] = {
-        {Function::increment, 34}, {Function::batch, 12},     {Function::void_event, 14},
+        {Function::increment, 24}, {Function::batch, 10},     {Function::void_event, 10},
         {Function::close, 4},      {Function::open, 5},       {Function::set_cycle, 3},
         {Function::settle, 4},     {Function::prune, 3},      {Function::current, 2},
         {Function::credit, 4},     {Function::end_period, 2}, {Function::erase, 1},
-        {Function::begin, 3},      {Function::end, 9},
+        {Function::reserve, 7},    {Function::spend, 3},      {Function::release, 2},
+        {Function::set_limit, 3},  {Function::balance, 1},    {Function::begin, 3},
+        {Function::end, 9},
     };
     unsigned left = random() % 100;
     for (const Share &share : shares) {
@@ -154,6 +157,42 @@ Usage random_opening(Random &random)
                                      tokens_max - 1000000000000, tokens_max}),
             any_of<int64_t>(random, {0, 1, 12, count_max}),
             any_of<int64_t>(random, {0, 1, 3, count_max})};
+}
+
+bool is_of_limits(Function function)
+{
+    return function == Function::reserve || function == Function::spend ||
+           function == Function::release;
+}
+
+/* Calls under limits meet in few keys, and half of them in the current period. */
+void choose_held_key(Random &random, Function function, Item *item)
+{
+    if (item->key < 0 || !happens(random, function == Function::increment ? 12 : 80)) {
+        return;
+    }
+    item->key = held_keys_begin + item->key % held_key_count;
+    set_payload_of_key(item);
+    if (happens(random, 50)) {
+        item->when = {When::Near::now, 0, 0};
+    }
+    if (function == Function::reserve && happens(random, 30)) {
+        item->tokens = any_of<int64_t>(random, {0, 1, 100, 2 * item->tokens});
+    }
+}
+
+void set_limit_arguments(Random &random, Step *step)
+{
+    if (is_of_limits(step->function) || step->function == Function::increment) {
+        choose_held_key(random, step->function, &step->items[0]);
+    }
+    step->hold_length = happens(random, 3)
+                            ? any_of<Time>(random, {-hour, 0, day + 1})
+                            : any_of<Time>(random, {17 * minute, 17 * minute, 90 * minute,
+                                                    Model::momentary_length});
+    step->token_limit =
+        any_of<int64_t>(random, {-2, -1, 0, 500, 1000, 1000, 2000, 2000, 4000, 1000000002000,
+                                 std::numeric_limits<int64_t>::max()});
 }
 
 Step random_step(Random &random)
@@ -186,6 +225,7 @@ Step random_step(Random &random)
     step.anchor = static_cast<unsigned>(random());
     step.time_zone = static_cast<unsigned>(random());
     step.row_count = any_of(random, {1, 2, 5, 20, 100, 1000000});
+    set_limit_arguments(random, &step);
     return step;
 }
 

@@ -65,6 +65,11 @@ enum class Function {
     credit,
     void_event,
     end_period,
+    reserve,
+    spend,
+    release,
+    set_limit,
+    balance,
     close,
     open,
     set_cycle,
@@ -86,6 +91,8 @@ struct Step {
     Usage opening;
     unsigned length, anchor, time_zone;
     int row_count;
+    Time hold_length;
+    int64_t token_limit; /* below -1: none */
 };
 
 const std::vector<Scene> &scenes();
