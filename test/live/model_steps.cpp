@@ -9,8 +9,8 @@ namespace
 {
 
 constexpr int key_count = 50, batch_size_max = 12;
-constexpr int held_keys_begin = 100, held_key_count = 8; /* keys that meet in calls under limits */
-constexpr int credit_keys_begin = 1000;                  /* the keys of credits */
+constexpr int held_keys_begin = 100, held_key_count = 16; /* keys that meet in calls under limits */
+constexpr int credit_keys_begin = 1000;                   /* the keys of credits */
 
 using Random = std::mt19937_64;
 
@@ -128,12 +128,12 @@ Function random_function(Random &random)
         unsigned percent;
     };
     static constexpr Share shares[] = {
-        {Function::increment, 24}, {Function::batch, 10},     {Function::void_event, 10},
+        {Function::increment, 22}, {Function::batch, 10},     {Function::void_event, 10},
         {Function::close, 4},      {Function::open, 5},       {Function::set_cycle, 3},
         {Function::settle, 4},     {Function::prune, 3},      {Function::current, 2},
         {Function::credit, 4},     {Function::end_period, 2}, {Function::erase, 1},
         {Function::reserve, 7},    {Function::spend, 3},      {Function::release, 2},
-        {Function::set_limit, 3},  {Function::balance, 1},    {Function::begin, 3},
+        {Function::set_limit, 5},  {Function::balance, 1},    {Function::begin, 3},
         {Function::end, 9},
     };
     unsigned left = random() % 100;
@@ -229,6 +229,20 @@ Step random_step(Random &random)
     return step;
 }
 
+/* Takes the account and the key of a reservation that came shortly before. */
+void follow_reservation(const std::vector<Step> &steps, Step *step)
+{
+    constexpr size_t reach = 20;
+    for (size_t i = steps.size(); i > 0 && i + reach > steps.size(); i--) {
+        if (steps[i - 1].function == Function::reserve) {
+            const Item &reserved = steps[i - 1].items[0];
+            step->items[0].account = reserved.account;
+            step->items[0].key = reserved.key;
+            return;
+        }
+    }
+}
+
 } // namespace
 
 const std::vector<Scene> &scenes()
@@ -277,7 +291,12 @@ std::vector<Step> random_steps(std::mt19937_64 &random, size_t count)
 {
     std::vector<Step> steps;
     for (size_t i = 0; i < count; i++) {
-        steps.push_back(random_step(random));
+        Step step = random_step(random);
+        if (step.function == Function::release ||
+            (step.function == Function::increment && happens(random, 5))) {
+            follow_reservation(steps, &step);
+        }
+        steps.push_back(step);
     }
     return steps;
 }
