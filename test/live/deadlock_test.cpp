@@ -74,9 +74,10 @@ private:
 class Caller
 {
 public:
-    Caller(Connection &connection, int session, KnownEvents &events, OutcomeCounts &counts)
-        : connection_(connection), session_(session), events_(events), counts_(counts),
-          random_(static_cast<unsigned>(session)), totals_(account_count)
+    Caller(Connection &connection, int session, KnownEvents &events, KnownEvents &reserved,
+           OutcomeCounts &counts)
+        : connection_(connection), session_(session), events_(events), reserved_(reserved),
+          counts_(counts), random_(static_cast<unsigned>(session)), totals_(account_count)
     {
         /* A deadlock holds up the others no longer than it must. */
         connection_.value("SET deadlock_timeout = '20ms'");
@@ -215,10 +216,16 @@ private:
         return outcome == "reserved" || outcome == "unlimited";
     }
 
-    /* Or releases the hold, or leaves it to expire. */
+    /*
+     * Or releases the hold, or leaves it to expire. Half of the keys are those that other
+     * sessions are reserving or counting.
+     */
     void reserve_and_count()
     {
-        const Event event = new_event(any_account());
+        Event event = new_event(any_account());
+        if (random_() % 2 == 0 || !reserved_.pick(random_() % 4, &event)) {
+            reserved_.add(event);
+        }
         const bool is_reserved = may_count(reserve("reserve", event));
         const unsigned die = random_() % 4;
         if (die == 0) {
@@ -347,7 +354,7 @@ private:
 
     Connection &connection_;
     const int session_;
-    KnownEvents &events_;
+    KnownEvents &events_, &reserved_;
     OutcomeCounts &counts_;
     std::mt19937 random_;
     std::vector<long> totals_;
@@ -399,10 +406,10 @@ protected:
                          std::chrono::seconds(seconds != nullptr ? std::stoi(seconds) : 3);
         const std::string deadlocks_before = deadlock_count();
         OutcomeCounts counts;
-        KnownEvents events;
+        KnownEvents events, reserved;
         std::mutex mutex;
         in_sessions(session_count, [&](Connection &connection, int session) {
-            Caller caller(connection, session, events, counts);
+            Caller caller(connection, session, events, reserved, counts);
             while (std::chrono::steady_clock::now() < end) {
                 act(caller);
             }

@@ -301,6 +301,22 @@ TEST_F(Limits, ARolledBackReservationHoldsNothing)
     EXPECT_EQ(reserved(100, "second"), "reserved 0");
 }
 
+TEST_F(Limits, SpendingIsJudgedByThePeriodOfItsEvent)
+{
+    const std::string spend =
+        "SELECT outcome FROM spend_usage($1, $2, $3, p_occurred_at => now() - $4::interval)";
+    const auto spent = [&](long tokens, const std::string &key, const std::string &age) {
+        return observer.value(spend, {account, std::to_string(tokens), key, age});
+    };
+    observer.value("SELECT open_usage_period($1, date_trunc('day', now()) - interval '9 days',"
+                   " date_trunc('day', now()) - interval '2 days')",
+                   {account});
+    EXPECT_EQ(spent(100, "earlier", "5 days"), "applied");
+    EXPECT_EQ(spent(1, "earlier too", "5 days"), "limit_reached");
+    EXPECT_EQ(spent(100, "now", "0"), "applied");
+    EXPECT_EQ(spent(1, "now too", "0"), "limit_reached");
+}
+
 /*
  * A hold is counted after a snapshot is taken, and expires. Its usage is not in that snapshot,
  * perhaps not even its period. It takes room nevertheless.
