@@ -76,6 +76,7 @@ private:
     std::vector<Account> accounts_;
     std::vector<Job> jobs_;
     std::atomic<bool> is_over_{false};
+    std::atomic<int> call_count_{0};
     long snapshot_count_ = 0;
 };
 
