@@ -15,7 +15,7 @@ namespace usage_ledger
 namespace
 {
 
-/* Sessions queue for a limit as for a counter: on a waiter lock rather than on its row. */
+/* The waiter lock of a limit is that of a counter which no account has. */
 core::CounterId waiter_id(Datum account_id)
 {
     return counter_id(account_id, DT_NOBEGIN);

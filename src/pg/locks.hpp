@@ -5,6 +5,9 @@
  * core::compare_counters or core::compare_keys. All are held until the end of the transaction,
  * unless said otherwise.
  *
+ * 0. Limit: the row of usage_limits, FOR NO KEY UPDATE to reserve, release, spend, set or erase
+ *    it; before it, its waiter lock, as 4 is for 5. It comes first, because a call that spends
+ *    has it before it counts. So in one transaction one reserves before one counts.
  * 1. Account: the row of usage_accounts, FOR UPDATE or as an upsert, to open periods, end one, set
  *    a cycle, or erase the account. Sessions that do so for the same account wait for each other.
  * 2. Key: the unique index entry of usage_events. The second session that inserts a key waits
@@ -23,12 +26,13 @@
  *    prune; FOR KEY SHARE to hold its period open; FOR UPDATE to close, end or erase it, which no
  *    statement may take (lock_counter_to_close() says why). KEY SHARE waits only for a close, so
  *    sessions that add and sessions that hold do not wait for each other.
- * 6. Event and pending row: changed or deleted only under their counter's row lock, so nobody
- *    waits for one, except for the key of an event (2).
+ * 6. Hold: changed or deleted only under the lock of its account's limit, so nobody waits for one.
+ *    Event and pending row: changed or deleted only under their counter's row lock, so nobody waits
+ *    for one, except for the key of an event (2).
  * 7. Page range of usage_pending: the lock of its first page, by settlers.
  *
- * What is only tried, out of this order, cannot be part of a circle: settlers try counters and
- * page ranges, adaptive calls try the waiter lock and the counter, a prune tries counters. A
+ * What is only tried, out of this order, cannot be part of a circle: settlers try limits, counters
+ * and page ranges, adaptive calls try the waiter lock and the counter, a prune tries counters. A
  * call whose event turns out to come after the end of its period has that counter, and goes on
  * to the next period: it tries the account if it must open that, and waits for the counter,
  * which is later in order. A batch that has a still later counter only tries it.
@@ -69,7 +73,7 @@ bool try_hold_all_periods();
 /* For a close, before it locks the counter: announces it and waits for the holders. */
 void wait_for_holders(const core::CounterId &counter);
 
-/* Takes a counter's waiter lock. REQUIRES: this call is the first to write in its transaction. */
+/* Takes a counter's or limit's waiter lock. REQUIRES: this call is the first to write in its transaction. */
 void lock_waiter(const core::CounterId &counter);
 bool try_lock_waiter(const core::CounterId &counter);
 void unlock_waiter(const core::CounterId &counter);

@@ -88,10 +88,14 @@ const std::map<std::string, Call> calls = {
     {"erase A", {"immediate", "SELECT erase_usage(" + a + ")"}},
     {"settle", {"immediate", "SELECT settle_usage()"}},
     {"set cycle A", {"immediate", "SELECT set_usage_cycle(" + a + ", '1 month')"}},
+    {"reserve A", {"immediate", "SELECT reserve_usage(" + a + ", 1, 'new')"}},
+    {"release A", {"immediate", "SELECT release_usage(" + a + ", 'held')"}},
+    {"spend A, key f", {"immediate", "SELECT spend_usage(" + a + ", 1, 'f')"}},
 };
 
 /* What a session does to keep a lock of the model. */
 const std::map<std::string, Call> keepers = {
+    {"limit A X", {"immediate", "SELECT FROM usage_limits" + of_account(a) + " FOR NO KEY UPDATE"}},
     {"account A X", {"immediate", "SELECT FROM usage_accounts" + of_account(a) + " FOR UPDATE"}},
     {"key f X",
      {"immediate",
@@ -149,6 +153,8 @@ TEST(Locks, CallsWaitAsTheModelSays)
     keeper.value(batch_of_33(others + "33) AS n UNION ALL SELECT " + a +
                                  "::uuid UNION ALL SELECT " + b + "::uuid",
                              "e"));
+    keeper.value("SELECT set_usage_limit(" + a + ", 1000)");
+    keeper.value("SELECT reserve_usage(" + a + ", 1, 'held')");
     caller.value("SELECT set_config('lock_timeout', '100ms', false)");
     for (const auto &[call, lock, waits] : expectations) {
         begin(keeper, keepers.at(lock));

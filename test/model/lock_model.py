@@ -14,7 +14,7 @@ the rule prevents.
 import itertools
 import sys
 
-# S and X are an advisory lock's modes; account rows and keys have X alone. KS, NKU and U are a
+# S and X are an advisory lock's modes; the rows of limits and accounts, and keys, have X alone. KS, NKU and U are a
 # counter's row FOR KEY SHARE, FOR NO KEY UPDATE and FOR UPDATE.
 CONFLICTS = {frozenset(modes) for modes in
              (("S", "X"), ("X",), ("KS", "U"), ("NKU",), ("NKU", "U"), ("U",))}
@@ -61,13 +61,14 @@ RULES = {
     "keys are taken in order": [("batch A B, immediate", "batch A B, immediate")],
     "an event is changed only under its counter's lock": [("prune A", "void e")],
     "a close locks no version of a row while it waits for an older one": [("deferred A", "close A")],
+    "a limit comes before what is counted": [("spend A, key f", "erase A")],
 }
 
 
 def calls(broken=None):
     """All calls, and the transactions of several calls that keep the order, with a rule broken."""
-    holds_wait, keeps_ledger, is_silent, queues_again, is_unsorted, event_first, goes_back = (
-        rule == broken for rule in RULES)
+    (holds_wait, keeps_ledger, is_silent, queues_again, is_unsorted, event_first, goes_back,
+     limit_last) = (rule == broken for rule in RULES)
 
     def hold_row(*periods):  # from the version that the statement sees to the last one
         return sum((lock("row before " + period, "KS") + lock("row " + period, "KS")
@@ -131,6 +132,15 @@ def calls(broken=None):
     def retry(name):  # finds the key of an event taken, after a session that changes the event
         return lock("event " + name, "S") + unlock("event " + name, "S")
 
+    def limit(name):
+        return lock("limit " + name, "X")
+
+    def take_room(name):  # the transaction has written nothing
+        return lock("limit waiter " + name, "X") + limit(name)
+
+    def spend(count):
+        return count + limit("A") if limit_last else take_room("A") + count
+
     void = event("e") + add("A") if event_first else add("A") + event("e")
 
     # A and B are accounts with an open period each, e an event of A, f and g new keys of A. Other
@@ -158,8 +168,8 @@ def calls(broken=None):
         "prune A": skip_locked("row A", "NKU", event("e")),
         "credit A, key f": key("f") + add("A"),
         "end A": account("A") + close("A"),
-        "erase A": account("A") + close("A") + event("e"),
-        "erase A, two periods": account("A") + close("A", "N") + event("e"),
+        "erase A": limit("A") + account("A") + close("A") + event("e"),
+        "erase A, two periods": limit("A") + account("A") + close("A", "N") + event("e"),
         # N is the next period of A. The period was ended before the event that was recorded in it.
         "immediate A, ended": key("f") + add_first("A") + attempt("account A", "X") + add("N"),
         "deferred A, ended": key("f") + hold("A") + add("A") + attempt("account A", "X") + hold("N"),
@@ -167,6 +177,14 @@ def calls(broken=None):
                             attempt("row N", "NKU"),
         "close N": close("N"),
         "set cycle A": account("A"),
+        "reserve A": take_room("A"),
+        "reserve B": take_room("B"),
+        "release A": limit("A"),
+        "spend A, key f": spend(key("f") + add("A")),
+        "spend A, opening": spend(account("A") + key("f") + add("A")),
+        "spend A, deferred": spend(key("f") + hold("A")),
+        "spend A, ended": spend(key("f") + add("A") + attempt("account A", "X") + add("N")),
+        "sweep": attempt("limit B", "X") + attempt("limit A", "X"),
         "open period A": account("A") + key("f"),
 
         "close A, close B": close("A") + close("B"),
@@ -176,7 +194,13 @@ def calls(broken=None):
         "void e, immediate A": void + add_later("A"),
         "immediate A undone, immediate A": add_first("A") + unlock("row A", "NKU") +
                                            unlock("waiter A", "X") + add_later("A"),
+        "reserve A, immediate A": take_room("A") + add_later("A"),
+        "reserve A, reserve B": take_room("A") + limit("B"),
+        "reserve A undone, reserve A": take_room("A") + unlock("limit A", "X") +
+                                       unlock("limit waiter A", "X") + limit("A"),
         # Those that do not keep it.
+        "! immediate A, reserve A": add_first("A") + limit("A"),
+        "! reserve B, reserve A": take_room("B") + limit("A"),
         "! immediate B, immediate A": add_first("B") + add_later("A"),
         "! close B, close A": close("B") + close("A"),
         "! immediate A, key f": add_first("A") + key("f"),
@@ -191,14 +215,17 @@ def calls(broken=None):
 # of these locks. (A waiter lock is never kept without the row.)
 SINGLE_CALLS = ["immediate A", "adaptive A", "deferred A", "immediate A, key f", "retry e", "void e",
                 "credit A, key f", "batch A B, immediate", "batch A B, retry e", "batch A B, adaptive", "batch of 33",
-                "close A", "close B", "end A", "erase A", "settle", "set cycle A"]
-KEPT_LOCKS = [("account A", "X"), ("key f", "X"), ("event e", "X"), ("row A", "KS"),
+                "close A", "close B", "end A", "erase A", "settle", "set cycle A", "reserve A",
+                "release A", "spend A, key f"]
+KEPT_LOCKS = [("limit A", "X"), ("account A", "X"), ("key f", "X"), ("event e", "X"), ("row A", "KS"),
               ("row A", "NKU"), ("row A", "U"), ("hold A", "S"), ("hold ledger", "S")]
 
 # Transactions that do not keep the order (!) with others, all of which deadlock.
 DEADLOCKS = [
     ("! immediate B, immediate A", "batch A B, immediate"),
     ("! close B, close A", "close A, close B"),
+    ("! immediate A, reserve A", "spend A, key f"),
+    ("! reserve B, reserve A", "reserve A, reserve B"),
     ("! immediate A, key f", "immediate A, key f"),
     ("! immediate A, opening", "immediate A, opening"),
     ("! deferred A, close A", "! deferred A, close A"),
