@@ -28,6 +28,7 @@ void read_period(const Claim &claim, uint64 row, Standing *standing)
     if (period.end <= claim.earliest) {
         return; /* it has been ended since it was found */
     }
+    standing->last_period_start = Max(standing->last_period_start, period.start);
     standing->tokens_used = Max(standing->tokens_used, DatumGetInt64(required_column(10, row)));
     if (period.start <= claim.earliest) {
         standing->has_period = true;
@@ -123,6 +124,19 @@ core::Balance balance_of(const Standing &standing)
             standing.tokens_held - standing.hold_tokens};
 }
 
+namespace
+{
+
+/* A hold is no claim to a period that it would not have lived to see. */
+int64 tokens_already_held(const Standing &standing)
+{
+    return has_live_hold(standing) && standing.last_period_start < standing.hold_expires_at
+               ? standing.hold_tokens
+               : 0;
+}
+
+} // namespace
+
 Room take_room(const Claim &claim, Take take, Standing *standing)
 {
     const core::CounterId waiter = waiter_id(claim.account_id);
@@ -138,8 +152,8 @@ Room take_room(const Claim &claim, Take take, Standing *standing)
             }
             return standing->is_counted ? Room::counted : Room::unlimited;
         }
-        const int64 own_tokens = has_live_hold(*standing) ? standing->hold_tokens : 0;
-        const bool fits = core::fits(balance_of(*standing), claim.tokens, own_tokens);
+        const bool fits =
+            core::fits(balance_of(*standing), claim.tokens, tokens_already_held(*standing));
         if (is_first_write && !is_in_line) {
             lock_waiter(waiter);
             is_in_line = true;

@@ -32,7 +32,8 @@ struct Standing {
     int64 token_limit;
     int64 tokens_held; /* the sum of the account's holds, dead ones too */
     int64 tokens_used; /* in that period that the key may be counted in, which has used most */
-    bool has_hold;     /* the key */
+    TimestampTz last_period_start; /* of those periods */
+    bool has_hold;                 /* the key */
     int64 hold_tokens;
     TimestampTz hold_expires_at;
     bool has_period; /* one covers the claim's earliest time */

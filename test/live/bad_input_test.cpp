@@ -65,6 +65,12 @@ const std::vector<Function> functions = {
     {"open_usage_period",
      {"uuid", "timestamptz", "timestamptz", "bigint", "bigint", "bigint"},
      {"UL001", "22004", "22023", "23P01"}},
+    {"set_usage_limit", {"uuid", "bigint"}, {"22004", "22023"}},
+    {"reserve_usage", {"uuid", "bigint", "text", "interval"}, {"UL002", "UL003", "22004", "22023"}},
+    {"release_usage", {"uuid", "text"}, {"22004", "22023"}},
+    {"spend_usage",
+     {"uuid", "bigint", "text", "boolean", "boolean", "timestamptz"},
+     {"UL001", "UL002", "UL003", "UL005", "22003", "22004", "22023"}},
     {"set_usage_cycle", {"uuid", "interval", "timestamptz", "text"}, {"22004", "22023"}},
     {"settle_usage", {"integer"}, {"22004", "22023"}},
     {"prune_usage_events", {"timestamptz", "integer"}, {"22004", "22023"}},
@@ -353,7 +359,9 @@ protected:
             " (SELECT count(*) || ' ' || COALESCE(sum(hashtext(p::text)::bigint), 0)"
             " FROM usage_periods AS p) || ', ' ||"
             " (SELECT count(*) || ' ' || count(voided_at) FROM usage_events) || ', ' ||"
-            " (SELECT count(*) || ' ' || COALESCE(sum(tokens), 0) FROM usage_pending)");
+            " (SELECT count(*) || ' ' || COALESCE(sum(tokens), 0) FROM usage_pending) || ', ' ||"
+            " (SELECT count(*) || ' ' || COALESCE(sum(token_limit::numeric), 0) FROM usage_limits)"
+            " || ', ' || (SELECT count(*) || ' ' || COALESCE(sum(tokens), 0) FROM usage_holds)");
     }
 
     /*

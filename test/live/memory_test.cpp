@@ -91,6 +91,16 @@ const Calls all_calls[] = {
      " timestamptz '1990-01-01Z' + make_interval(mins => $2 + 1), 5),"
      " close_usage_period($1, timestamptz '1990-01-01Z' + make_interval(mins => $2)),"
      " prune_usage_events('infinity')"},
+    {"reserve_usage", "immediate",
+     "SELECT set_usage_limit($1, 1000000000), reserve_usage($1, 1, $2::text)"},
+    {"reserve_usage_dead_hold", "immediate",
+     "SELECT set_usage_limit($1, $2 + 1), reserve_usage($1, 1, $2::text),"
+     " reserve_usage($1, 10, 'more'), increment_usage($1, 1, $2::text)"},
+    {"reserve_usage_invalid", "immediate", "SELECT reserve_usage($1, 1, 'k', '2 days')"},
+    {"release_usage", "immediate",
+     "SELECT set_usage_limit($1, 1000000000), reserve_usage($1, 1, 'k'), release_usage($1, 'k')"},
+    {"spend_usage", "deferred",
+     "SELECT set_usage_limit($1, 1000000000), spend_usage($1, 1, $2::text)"},
     {"erase_usage", "immediate", "SELECT increment_usage($1, 1, 'k'), erase_usage($1)"},
     {"end_usage_period", "immediate",
      "SELECT increment_usage($1, 1, $2::text), end_usage_period($1)"},

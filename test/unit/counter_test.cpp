@@ -1,5 +1,6 @@
 #include "core/counter.hpp"
 
+#include <algorithm>
 #include <cstdint>
 
 #include <gtest/gtest.h>
@@ -25,6 +26,19 @@ TEST(CompareCounters, GoesByTheBytesOfTheAccountThenByThePeriod)
     EXPECT_EQ(compare_counters(counter(1, 5), counter(1, 5)), 0);
     EXPECT_TRUE(counter(1, 5) == counter(1, 5));
     EXPECT_TRUE(counter(1, 5) < counter(1, 6));
+}
+
+TEST(NextAccount, CountsTheBytesUp)
+{
+    CounterId id = counter(1, 0);
+    id.account_id[14] = 7;
+    id.account_id[15] = 255;
+    EXPECT_TRUE(next_account(&id));
+    EXPECT_EQ(id.account_id[0], 1);
+    EXPECT_EQ(id.account_id[14], 8);
+    EXPECT_EQ(id.account_id[15], 0);
+    std::fill_n(id.account_id, account_id_size, uint8_t{255});
+    EXPECT_FALSE(next_account(&id));
 }
 
 TEST(Add, SumsUsageAndItsReversal)
