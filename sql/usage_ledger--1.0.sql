@@ -488,8 +488,8 @@ Arguments:
 Outcomes:
   released  given back; tokens_remaining as in reserve_usage, NULL if the account has no
             limit
-  replayed  the key holds nothing: its hold was released, has expired or was counted, or it
-            had none; tokens_remaining is NULL
+  replayed  the key holds nothing: it was counted, or its hold was released, has expired
+            or was never made; tokens_remaining is NULL
 
 Errors (nothing is written):
   22004  account or key is NULL
@@ -515,16 +515,23 @@ COMMENT ON FUNCTION @extschema@.spend_usage(uuid, bigint, text, boolean, boolean
 The holds of other keys take room, that of its own key does not. In a transaction that
 does both, spend before you count other events.
 
-Arguments: as increment_usage
+Arguments:
+  p_account_id       as in increment_usage
+  p_tokens           as in increment_usage
+  p_idempotency_key  as in increment_usage
+  p_is_report        as in increment_usage
+  p_is_chat          as in increment_usage
+  p_occurred_at      as in increment_usage; the limit is that of the period of this time
 
 Outcomes:
-  applied, queued, replayed  as increment_usage
+  applied, queued, replayed  as in increment_usage
   limit_reached              nothing is counted; all but tokens_remaining are NULL
 
 tokens_remaining is as in reserve_usage. It is NULL if the account has no limit, and with
 replayed.
 
-Errors (nothing is written): as increment_usage';
+Errors (nothing is written):
+  UL001, UL002, UL003, UL005, 22003, 22004, 22023  as in increment_usage';
 
 CREATE FUNCTION @extschema@.settle_usage(p_max_rows integer DEFAULT 100000)
 RETURNS bigint

@@ -6,9 +6,12 @@ SELECT period_length FROM set_usage_cycle(:a, '7 days', NULL, 'Europe/Berlin');
 SELECT outcome, tokens_used FROM increment_usage(:a, 50000, 'kept', true);
 SELECT tokens_used FROM open_usage_period(:a, '2020-01-01', '2020-02-01', 123, 4, 5);
 INSERT INTO usage_pending SELECT account_id, period_start, 0, 0, 0 FROM usage_periods WHERE account_id = :a;
+SELECT count(*) FROM set_usage_limit(:a, 60000);
+SELECT outcome, tokens_remaining FROM reserve_usage(:a, 4000, 'held');
 SELECT md5(string_agg(r, E'\n' ORDER BY r COLLATE "C")) AS digest
   FROM (SELECT a::text AS r FROM usage_accounts AS a UNION ALL SELECT p::text FROM usage_periods AS p
-        UNION ALL SELECT e::text FROM usage_events AS e UNION ALL SELECT q::text FROM usage_pending AS q) AS rows \gset before_
+        UNION ALL SELECT e::text FROM usage_events AS e UNION ALL SELECT q::text FROM usage_pending AS q
+        UNION ALL SELECT l::text FROM usage_limits AS l UNION ALL SELECT h::text FROM usage_holds AS h) AS rows \gset before_
 
 CREATE DATABASE usage_ledger_restored;
 \setenv SOURCE :DBNAME
@@ -17,9 +20,12 @@ CREATE DATABASE usage_ledger_restored;
 SET timezone = 'UTC';
 SELECT md5(string_agg(r, E'\n' ORDER BY r COLLATE "C")) = :'before_digest' AS same_rows
   FROM (SELECT a::text AS r FROM usage_accounts AS a UNION ALL SELECT p::text FROM usage_periods AS p
-        UNION ALL SELECT e::text FROM usage_events AS e UNION ALL SELECT q::text FROM usage_pending AS q) AS rows;
+        UNION ALL SELECT e::text FROM usage_events AS e UNION ALL SELECT q::text FROM usage_pending AS q
+        UNION ALL SELECT l::text FROM usage_limits AS l UNION ALL SELECT h::text FROM usage_holds AS h) AS rows;
 SELECT outcome, tokens_used FROM increment_usage(:a, 50000, 'kept', true);
 SELECT outcome, tokens_used FROM increment_usage(:a, 1, 'new');
+SELECT outcome, tokens_remaining FROM reserve_usage(:a, 6000, 'too much');
+SELECT outcome, tokens_remaining FROM reserve_usage(:a, 4000, 'held');
 SELECT count(*) FROM verify_usage();
 SELECT relname, relrowsecurity FROM pg_class WHERE relname LIKE 'usage\_%' AND relkind = 'r' ORDER BY 1;
 \getenv source SOURCE
