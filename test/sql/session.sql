@@ -31,6 +31,24 @@ SELECT outcome, tokens_used FROM increment_usage(:a, 1, 'by index');
 SELECT pg_stat_force_next_flush();
 SELECT pg_stat_get_numscans('usage_periods'::regclass) - :sequential_scans_before AS sequential_scans;
 
+-- and look keys up by the primary key, though most accounts have one event, of which an index on
+-- accounts and periods would find as few.
+BEGIN;
+SELECT count(*) FROM generate_series(1, 2000) AS n, increment_usage(md5(n::text)::uuid, 0, 'key ' || n);
+SELECT count(*) FROM set_usage_limit(:a, 1000000);
+COMMIT;
+ANALYZE usage_accounts, usage_periods, usage_events;
+SELECT pg_stat_force_next_flush();
+SELECT pg_stat_get_numscans('usage_events_period'::regclass) AS period_scans_before \gset
+SELECT outcome FROM increment_usage(:a, 1, 'by index');
+SELECT outcome FROM increment_usage_batch(ARRAY[:a]::uuid[], '{1}', '{by index}');
+SELECT outcome FROM reserve_usage(:a, 2, 'held');
+SELECT outcome FROM reserve_usage(:a, 999999, 'too much');
+SELECT pg_stat_force_next_flush();
+SELECT pg_stat_get_numscans('usage_events_period'::regclass) - :period_scans_before AS period_scans;
+DELETE FROM usage_limits;
+DELETE FROM usage_holds;
+
 -- even if the server plans them again for another search path or row_security setting.
 CREATE SCHEMA elsewhere;
 SELECT outcome, tokens_used FROM increment_usage(:a, 1, 'planned for the path');
