@@ -21,6 +21,7 @@ std::string in_place(std::string sql, const Place &place)
     sql = std::regex_replace(sql, std::regex("SCRATCH"), place.scratch_schema);
     sql = std::regex_replace(sql, std::regex("LEDGER"), place.ledger_schema);
     sql = std::regex_replace(sql, std::regex("ALL_ACCOUNTS"), all);
+    sql = std::regex_replace(sql, std::regex("TOKEN_LIMIT"), place.token_limit);
     return std::regex_replace(sql, std::regex("OLD_ACCOUNTS"), old);
 }
 
@@ -33,6 +34,7 @@ Contender in_place(const Contender &contender, const Place &place)
     for (std::string &sql : placed.cleanup) {
         sql = in_place(sql, place);
     }
+    placed.admission = in_place(placed.admission, place);
     placed.call = in_place(placed.call, place);
     placed.additions = in_place(placed.additions, place);
     placed.counters = in_place(placed.counters, place);
@@ -64,6 +66,7 @@ Contender naive_read_modify_write(const Place &place)
                               WHERE account_id = p_account_id;
                              INSERT INTO SCRATCH.naive_additions VALUES (p_key, p_tokens);
                          END $$)"},
+                     "",
                      "SELECT SCRATCH.naive_increment($1, $2, $3)",
                      "SELECT idempotency_key, tokens FROM SCRATCH.naive_additions",
                      "SELECT tokens_used FROM SCRATCH.naive_usage",
@@ -95,6 +98,7 @@ Contender check_then_insert(const Place &place)
                              INSERT INTO SCRATCH.checked_events
                              VALUES (p_key, p_account_id, p_tokens);
                          END $$)"},
+                     "",
                      "SELECT SCRATCH.checked_increment($1, $2, $3)",
                      "SELECT idempotency_key, tokens FROM SCRATCH.checked_events",
                      "SELECT tokens_used FROM SCRATCH.checked_usage",
@@ -102,20 +106,48 @@ Contender check_then_insert(const Place &place)
                     place);
 }
 
-Contender increment_usage(const Place &place)
+namespace
 {
-    return in_place({"increment_usage",
-                     {},
+
+/* Counts with increment_usage the work that is admitted. */
+Contender ledger(const std::string &name, const std::vector<std::string> &setup,
+                 const std::string &admission, const Place &place)
+{
+    return in_place({name,
+                     setup,
+                     admission,
                      "SELECT LEDGER.increment_usage($1, $2, $3)",
                      "SELECT idempotency_key, tokens FROM LEDGER.usage_events"
                      " WHERE account_id IN (ALL_ACCOUNTS)",
-                     "SELECT tokens_used FROM LEDGER.usage_totals"
-                     " WHERE account_id IN (ALL_ACCOUNTS)",
-                     {"DELETE FROM LEDGER.usage_events WHERE account_id IN (ALL_ACCOUNTS)",
-                      "DELETE FROM LEDGER.usage_pending WHERE account_id IN (ALL_ACCOUNTS)",
-                      "DELETE FROM LEDGER.usage_periods WHERE account_id IN (ALL_ACCOUNTS)",
-                      "DELETE FROM LEDGER.usage_accounts WHERE account_id IN (ALL_ACCOUNTS)"}},
+                     "SELECT sum(tokens_used) AS tokens_used FROM LEDGER.usage_totals"
+                     " WHERE account_id IN (ALL_ACCOUNTS) GROUP BY account_id",
+                     {"SELECT LEDGER.erase_usage(account_id)"
+                      " FROM unnest(ARRAY[ALL_ACCOUNTS]::uuid[]) AS account_id"}},
                     place);
+}
+
+} // namespace
+
+Contender increment_usage(const Place &place)
+{
+    return ledger("increment_usage", {}, "", place);
+}
+
+/* The usual check: work if what is used leaves room for it. */
+Contender check_then_spend(const Place &place)
+{
+    return ledger("check, then spend", {},
+                  "SELECT COALESCE(sum(tokens_used), 0) + $2::bigint <= TOKEN_LIMIT"
+                  " FROM LEDGER.usage_totals WHERE account_id = $1::uuid AND $3::text IS NOT NULL",
+                  place);
+}
+
+Contender reserve_then_count(const Place &place)
+{
+    return ledger("reserve_usage",
+                  {"SELECT LEDGER.set_usage_limit(account_id, TOKEN_LIMIT)"
+                   " FROM unnest(ARRAY[ALL_ACCOUNTS]::uuid[]) AS account_id"},
+                  "SELECT outcome = 'reserved' FROM LEDGER.reserve_usage($1, $2, $3)", place);
 }
 
 } // namespace usage_ledger::trace

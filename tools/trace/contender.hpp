@@ -1,5 +1,5 @@
 /*
- * contender.hpp: the three ways of counting usage that the trace compares.
+ * contender.hpp: the ways of counting usage, and of keeping to a limit, that the trace compares.
  */
 #pragma once
 
@@ -12,11 +12,13 @@ namespace usage_ledger::trace
 /*
  * Each way is one SQL call: $1 account, $2 tokens, $3 idempotency key. Two subqueries
  * audit it: `additions` returns every addition as (idempotency_key, tokens), and
- * `counters` returns (tokens_used).
+ * `counters` returns (tokens_used), one row per account. A way that keeps to a limit asks first,
+ * with the same parameters: `admission` returns whether the work may begin.
  */
 struct Contender {
     std::string name;
     std::vector<std::string> setup;
+    std::string admission; /* empty: the work always begins */
     std::string call;
     std::string additions;
     std::string counters;
@@ -32,10 +34,15 @@ struct Place {
     std::string scratch_schema;
     std::string ledger_schema;
     std::vector<std::string> accounts;
+    std::string token_limit; /* of each account */
 };
 
 Contender naive_read_modify_write(const Place &place);
 Contender check_then_insert(const Place &place);
 Contender increment_usage(const Place &place);
+
+/* Ways to keep to a limit. Both count with increment_usage. */
+Contender check_then_spend(const Place &place);
+Contender reserve_then_count(const Place &place);
 
 } // namespace usage_ledger::trace

@@ -1,6 +1,7 @@
 /*
  * trace: sends a trace of LLM requests to three ways of counting tokens, from many
- * workers with retries. Shows what each way lost and counted twice.
+ * workers with retries. Shows what each way lost and counted twice. With a limit, it shows what
+ * two ways of keeping to it let through.
  */
 #include <getopt.h>
 
@@ -38,12 +39,15 @@ const char usage[] =
     "  --accounts N         accounts, 2 to 1000 (default 5)\n"
     "  --requests N         requests to generate (default 5000) or to read (default all)\n"
     "  --seed N             seed of the random generator (default 1)\n"
+    "  --limit N            tokens that each account may use: compares the usual check\n"
+    "                       before the work with reserve_usage, and shows what passed\n"
     "  --help\n"
     "\n"
     "The database needs the extension usage_ledger. The role must be able to create a\n"
-    "schema, and to read and delete from the ledger's tables. The run removes all that\n"
-    "it wrote. Exit status: 0 if increment_usage lost nothing, counted nothing twice and\n"
-    "raised no error; 1 otherwise.\n";
+    "schema, to read the ledger's tables, and to call erase_usage and, with --limit,\n"
+    "set_usage_limit and reserve_usage. The run removes all that it wrote. Exit status: 0\n"
+    "if increment_usage lost nothing, counted nothing twice and raised no error, and\n"
+    "reserve_usage let nothing pass the limit; 1 otherwise.\n";
 
 const char columns_usage[] =
     "\n"
@@ -60,6 +64,12 @@ struct CommandLine {
     Options options;
     std::string file;
     int request_count = 0;
+    int64_t token_limit = INT64_MAX; /* of each account */
+
+    bool has_limit() const
+    {
+        return token_limit < INT64_MAX;
+    }
 };
 
 [[noreturn]] void refuse(const std::string &message)
@@ -87,6 +97,7 @@ CommandLine read_command_line(int argc, char **argv)
         {"accounts", required_argument, nullptr, 'a'},
         {"requests", required_argument, nullptr, 'r'},
         {"seed", required_argument, nullptr, 's'},
+        {"limit", required_argument, nullptr, 'l'},
         {"help", no_argument, nullptr, 'h'},
         {nullptr, 0, nullptr, 0},
     };
@@ -107,6 +118,9 @@ CommandLine read_command_line(int argc, char **argv)
             break;
         case 's':
             line.options.seed = number_option("seed", optarg, 0, 2147483647);
+            break;
+        case 'l':
+            line.token_limit = number_option("limit", optarg, 1, 2000000000);
             break;
         case 'h':
             std::fputs(usage, stdout);
@@ -135,7 +149,7 @@ std::vector<Request> requests_of(const CommandLine &line)
 }
 
 /* Names that no other run uses, so that several runs can share a database. */
-Place make_place(PGconn *connection, int account_count)
+Place make_place(PGconn *connection, int account_count, int64_t token_limit)
 {
     const ResultHandle schema =
         query(connection, "SELECT quote_ident(nspname), 'usage_ledger_trace_' || pg_backend_pid()"
@@ -145,7 +159,10 @@ Place make_place(PGconn *connection, int account_count)
         throw std::runtime_error("the database has no extension usage_ledger;"
                                  " run CREATE EXTENSION usage_ledger first");
     }
-    Place place = {PQgetvalue(schema.get(), 0, 1), PQgetvalue(schema.get(), 0, 0), {}};
+    Place place = {PQgetvalue(schema.get(), 0, 1),
+                   PQgetvalue(schema.get(), 0, 0),
+                   {},
+                   std::to_string(token_limit)};
     const ResultHandle accounts =
         query(connection, "SELECT gen_random_uuid() FROM generate_series(1, " +
                               std::to_string(account_count) + ")");
@@ -163,7 +180,8 @@ std::string with_separators(std::string digits)
     return digits;
 }
 
-void print_tallies(const std::vector<Contender> &contenders, const std::vector<Tally> &tallies)
+void print_tallies(const std::vector<Contender> &contenders, const std::vector<Tally> &tallies,
+                   bool has_limit)
 {
     const auto print_row = [&tallies](const char *name,
                                       const std::function<std::string(const Tally &)> &value) {
@@ -183,6 +201,11 @@ void print_tallies(const std::vector<Contender> &contenders, const std::vector<T
     print_row("tokens counted", [](const Tally &t) { return t.tokens_counted; });
     print_row("lost", [](const Tally &t) { return t.tokens_lost; });
     print_row("counted twice", [](const Tally &t) { return t.tokens_counted_twice; });
+    if (has_limit) {
+        print_row("above the limit", [](const Tally &t) { return t.tokens_above_limit; });
+        print_row("requests refused",
+                  [](const Tally &t) { return std::to_string(t.refused_count); });
+    }
     print_row("errors the worker saw",
               [](const Tally &t) { return std::to_string(t.error_count); });
 
@@ -195,13 +218,30 @@ void print_tallies(const std::vector<Contender> &contenders, const std::vector<T
     }
 }
 
+/* Says whether the ledger has done what it promises. */
+int verdict(const Tally &ours, bool has_limit)
+{
+    const bool is_exact =
+        ours.tokens_lost == "0" && ours.tokens_counted_twice == "0" && ours.error_count == 0 &&
+        (has_limit ? ours.tokens_above_limit == "0" : ours.tokens_counted == ours.tokens_sent);
+    if (!is_exact) {
+        std::printf("FAILED: see the last column above.\n");
+        return 1;
+    }
+    std::printf("increment_usage lost nothing, counted nothing twice and raised no error.\n");
+    if (has_limit) {
+        std::printf("reserve_usage let nothing pass the limit.\n");
+    }
+    return 0;
+}
+
 int main(int argc, char **argv)
 {
     const CommandLine line = read_command_line(argc, argv);
     const std::vector<Request> requests = requests_of(line);
 
     const ConnectionHandle connection = connect(line.options.connection_string);
-    const Place place = make_place(connection.get(), line.options.account_count);
+    const Place place = make_place(connection.get(), line.options.account_count, line.token_limit);
     query(connection.get(), "CREATE SCHEMA " + place.scratch_schema);
 
     std::printf(
@@ -212,8 +252,11 @@ int main(int argc, char **argv)
         line.options.storm_percent);
     std::fflush(stdout);
 
-    const std::vector<Contender> contenders = {naive_read_modify_write(place),
-                                               check_then_insert(place), increment_usage(place)};
+    const std::vector<Contender> contenders =
+        line.has_limit()
+            ? std::vector<Contender>{check_then_spend(place), reserve_then_count(place)}
+            : std::vector<Contender>{naive_read_modify_write(place), check_then_insert(place),
+                                     increment_usage(place)};
     std::vector<Tally> tallies;
     for (const Contender &contender : contenders) {
         tallies.push_back(run(contender, place, requests, line.options));
@@ -221,15 +264,8 @@ int main(int argc, char **argv)
     query(connection.get(),
           "SET client_min_messages = warning; DROP SCHEMA " + place.scratch_schema + " CASCADE");
 
-    print_tallies(contenders, tallies);
-    const Tally &ours = tallies.back();
-    if (ours.tokens_lost != "0" || ours.tokens_counted_twice != "0" || ours.error_count != 0 ||
-        ours.tokens_counted != ours.tokens_sent) {
-        std::printf("increment_usage FAILED: see its column above.\n");
-        return 1;
-    }
-    std::printf("increment_usage lost nothing, counted nothing twice and raised no error.\n");
-    return 0;
+    print_tallies(contenders, tallies, line.has_limit());
+    return verdict(tallies.back(), line.has_limit());
 }
 
 } // namespace

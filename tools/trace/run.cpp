@@ -24,6 +24,9 @@ namespace
 /* The number of simultaneous deliveries of one job in a storm of retries. */
 constexpr int storm_size = 3;
 
+/* Stands for the work of the model, between the admission of a request and its count. */
+constexpr std::chrono::milliseconds work_time(2);
+
 /* After this, a job runner gives up. */
 constexpr int attempt_count_max = 10;
 
@@ -62,6 +65,8 @@ struct Progress {
     std::atomic<size_t> next_delivery{0};
     std::atomic<size_t> done_count{0};
     std::atomic<int64_t> error_count{0};
+    std::atomic<int64_t> refused_count{0};
+    std::atomic<int64_t> refused_tokens{0};
     std::mutex mutex;
     std::string first_error;
     std::exception_ptr failure;
@@ -90,6 +95,11 @@ public:
     /* Retries until an attempt succeeds and its reply arrives, or the attempts are used up. */
     void deliver(const Delivery &delivery)
     {
+        if (!contender_.admission.empty() && !is_admitted(delivery)) {
+            progress_.refused_count++;
+            progress_.refused_tokens += std::stoll(delivery.tokens);
+            return;
+        }
         for (int attempt = 0; attempt < attempt_count_max; attempt++) {
             const bool is_first = attempt == 0;
             const bool is_ok =
@@ -106,11 +116,31 @@ public:
     }
 
 private:
+    using Parameters = std::array<const char *, 3>;
+
+    static Parameters parameters_of(const Delivery &delivery)
+    {
+        return {delivery.account.c_str(), delivery.tokens.c_str(), delivery.key.c_str()};
+    }
+
+    bool is_admitted(const Delivery &delivery)
+    {
+        const Parameters parameters = parameters_of(delivery);
+        const ResultHandle result(PQexecParams(connections_[0].get(), contender_.admission.c_str(),
+                                               static_cast<int>(parameters.size()), nullptr,
+                                               parameters.data(), nullptr, nullptr, 0),
+                                  PQclear);
+        if (PQresultStatus(result.get()) != PGRES_TUPLES_OK) {
+            throw std::runtime_error(PQresultErrorMessage(result.get()));
+        }
+        std::this_thread::sleep_for(work_time);
+        return *PQgetvalue(result.get(), 0, 0) == 't';
+    }
+
     /* Sends the same call on several connections, then waits for all the answers. */
     bool send_and_wait(const Delivery &delivery, int call_count)
     {
-        const std::array<const char *, 3> parameters = {
-            delivery.account.c_str(), delivery.tokens.c_str(), delivery.key.c_str()};
+        const Parameters parameters = parameters_of(delivery);
         for (int i = 0; i < call_count; i++) {
             if (PQsendQueryParams(connections_[i].get(), contender_.call.c_str(),
                                   static_cast<int>(parameters.size()), nullptr, parameters.data(),
@@ -204,19 +234,21 @@ void send_all(const Contender &contender, const std::vector<Delivery> &deliverie
  * counters. It is counted twice if it was added again, or if the counters hold more than
  * all additions.
  */
-std::string audit_query(const Contender &contender, int64_t sent)
+std::string audit_query(const Contender &contender, const Place &place, int64_t admitted)
 {
-    return "SELECT counted, " + std::to_string(sent) +
+    return "SELECT counted, " + std::to_string(admitted) +
            " - added_once + greatest(added - counted, 0),"
-           " added - added_once + greatest(counted - added, 0)"
+           " added - added_once + greatest(counted - added, 0), above_limit"
            " FROM (SELECT COALESCE(sum(tokens), 0) AS added FROM (" +
            contender.additions +
            ") AS a) AS a,"
            " (SELECT COALESCE(sum(tokens), 0) AS added_once FROM (SELECT DISTINCT * FROM (" +
            contender.additions +
            ") AS a) AS d) AS d,"
-           " (SELECT COALESCE(sum(tokens_used), 0) AS counted FROM (" +
-           contender.counters + ") AS c) AS c";
+           " (SELECT COALESCE(sum(tokens_used), 0) AS counted,"
+           " COALESCE(sum(greatest(tokens_used - " +
+           place.token_limit + ", 0)), 0) AS above_limit FROM (" + contender.counters +
+           ") AS c) AS c";
 }
 
 } // namespace
@@ -236,14 +268,21 @@ Tally run(const Contender &contender, const Place &place, const std::vector<Requ
     for (const Request &request : requests) {
         sent += request.tokens;
     }
-    const ResultHandle audit = query(connection.get(), audit_query(contender, sent));
+    const ResultHandle audit =
+        query(connection.get(), audit_query(contender, place, sent - progress.refused_tokens));
     for (const std::string &sql : contender.cleanup) {
         query(connection.get(), sql);
     }
 
-    return {std::to_string(sent),          PQgetvalue(audit.get(), 0, 0),
-            PQgetvalue(audit.get(), 0, 1), PQgetvalue(audit.get(), 0, 2),
-            progress.error_count,          progress.first_error};
+    const auto figure = [&audit](int column) { return PQgetvalue(audit.get(), 0, column); };
+    return {std::to_string(sent),
+            figure(0),
+            figure(1),
+            figure(2),
+            figure(3),
+            progress.refused_count,
+            progress.error_count,
+            progress.first_error};
 }
 
 } // namespace usage_ledger::trace

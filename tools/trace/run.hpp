@@ -28,6 +28,8 @@ struct Tally {
     std::string tokens_counted;
     std::string tokens_lost;
     std::string tokens_counted_twice;
+    std::string tokens_above_limit;
+    int64_t refused_count; /* requests that were not admitted */
     int64_t error_count;
     std::string first_error;
 };
