@@ -1,9 +1,11 @@
-// The job generates a report, then counts the tokens that it used.
+// The job reserves tokens, generates a report, then counts the tokens that it used.
 
 import { Inngest, eventType, staticSchema } from 'inngest';
 import { eventKey } from './event-key.js';
-import type { GenerateReport } from './generate-report.js';
-import { type IncrementUsage, recordUsage } from './record-usage.js';
+import { type GenerateReport, firstRequestTokensMax } from './generate-report.js';
+import type { Ledger } from './ledger.js';
+import { recordUsage } from './record-usage.js';
+import { isAdmitted, reserveUsage } from './reserve-usage.js';
 
 export type ReportRequest = {
   accountId: string;
@@ -14,10 +16,11 @@ export const inngest = new Inngest({ id: 'report-worker' });
 
 export const reportRequested = eventType('report/requested', { schema: staticSchema<ReportRequest>() });
 
+const reserveStep = 'reserve-usage';
 const generateStep = 'generate-report';
 const recordStep = 'record-usage';
 
-export function createReportJob(generateReport: GenerateReport, incrementUsage: IncrementUsage) {
+export function createReportJob(generateReport: GenerateReport, ledger: Ledger) {
   return inngest.createFunction(
     { id: 'generate-report', triggers: [reportRequested] },
     async ({ event, runId, step }) => {
@@ -25,14 +28,26 @@ export function createReportJob(generateReport: GenerateReport, incrementUsage: 
       // The run and the step that used the tokens: the same for every worker and every try.
       // It is made before any tokens are used, so that none are used that cannot be counted.
       const idempotencyKey = eventKey(runId, generateStep);
+      const reserve = (tokens: number) => reserveUsage(ledger, { accountId, tokens, idempotencyKey });
+
+      // If the job dies after this step, the hold ends when it expires.
+      const reservation = await step.run(reserveStep, () => reserve(firstRequestTokensMax));
+      if (!isAdmitted(reservation)) {
+        return { text: null, tokens: 0, reservation };
+      }
 
       // This is a separate step because Inngest keeps its result. So every try of the next
       // step sends the same number of tokens. A report that is generated again would use
       // another number, and the retry would be a conflict instead of a replay.
-      const report = await step.run(generateStep, () => generateReport(title));
+      //
+      // The hold grows with the report. A report that the limit breaks off is counted too.
+      const report = await step.run(generateStep, () =>
+        generateReport(title, async (tokens) => isAdmitted(await reserve(tokens))),
+      );
 
+      // This ends the hold, because it has the hold's key.
       const usage = await step.run(recordStep, () =>
-        recordUsage(incrementUsage, {
+        recordUsage(ledger, {
           accountId,
           tokens: report.tokens,
           idempotencyKey,
@@ -40,7 +55,7 @@ export function createReportJob(generateReport: GenerateReport, incrementUsage: 
         }),
       );
 
-      return { text: report.text, tokens: report.tokens, usage };
+      return { text: report.text, isComplete: report.isComplete, tokens: report.tokens, usage };
     },
   );
 }

@@ -7,23 +7,23 @@ import { createClient } from '@supabase/supabase-js';
 import { serve } from 'inngest/node';
 import { Pool } from 'pg';
 import { generateReport } from './generate-report.js';
-import { incrementUsageThroughPg } from './increment-usage-pg.js';
-import { incrementUsageThroughSupabase } from './increment-usage-supabase.js';
-import type { IncrementUsage } from './record-usage.js';
+import { ledgerThroughPg } from './ledger-pg.js';
+import { ledgerThroughSupabase } from './ledger-supabase.js';
+import type { Ledger } from './ledger.js';
 import { createReportJob, inngest } from './report-job.js';
 
-function incrementUsage(): IncrementUsage {
+function openLedger(): Ledger {
   const { SUPABASE_URL, SUPABASE_SERVICE_ROLE_KEY } = process.env;
   if (SUPABASE_URL !== undefined) {
-    return incrementUsageThroughSupabase(createClient(SUPABASE_URL, SUPABASE_SERVICE_ROLE_KEY ?? ''));
+    return ledgerThroughSupabase(createClient(SUPABASE_URL, SUPABASE_SERVICE_ROLE_KEY ?? ''));
   }
   const pool = new Pool();
   // The next call replaces a broken idle connection.
   pool.on('error', (error) => console.warn(`idle connection lost: ${error.message}`));
-  return incrementUsageThroughPg(pool);
+  return ledgerThroughPg(pool);
 }
 
-const job = createReportJob(generateReport, incrementUsage());
+const job = createReportJob(generateReport, openLedger());
 const server = createServer(serve({ client: inngest, functions: [job] }));
 const { HOST = 'localhost', PORT = '3000' } = process.env;
 server.listen(Number(PORT), HOST, () => {

@@ -4,7 +4,9 @@ import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
 import { NonRetriableError } from 'inngest';
-import { type Usage, recordUsage } from '../src/record-usage.js';
+import type { Ledger, Usage } from '../src/ledger.js';
+import { recordUsage } from '../src/record-usage.js';
+import { reserveUsage } from '../src/reserve-usage.js';
 
 /** The table's way on for each SQLSTATE. */
 function tableOfErrors(): Map<string, string> {
@@ -24,14 +26,21 @@ async function decisionOn(code: string, occurredAt: string | null): Promise<stri
   const usage: Usage = { accountId: '', tokens: 1, idempotencyKey: '', occurredAt };
   const failure = Object.assign(new Error(), { code });
   const calls: Usage[] = [];
-  const recording = recordUsage(async (call) => {
-    calls.push(call);
-    if (calls.length === 1) {
-      throw failure;
-    }
-    return { outcome: 'applied', tokensUsed: '1' };
-  }, usage);
+  const ledger: Ledger = {
+    async incrementUsage(call) {
+      calls.push(call);
+      if (calls.length === 1) {
+        throw failure;
+      }
+      return { outcome: 'applied', tokensUsed: '1' };
+    },
+    reserveUsage: () => Promise.reject(failure),
+  };
+  const reserving = await reserveUsage(ledger, usage).catch((reason: unknown) => reason);
+  const recording = recordUsage(ledger, usage);
   const error: unknown = await recording.then(() => undefined, (reason) => reason);
+  // A reservation has no time, so it is retried or given up.
+  assert.equal(reserving === failure, error === failure);
   if (error === undefined) {
     assert.deepEqual(calls, [usage, { ...usage, occurredAt: null }]);
     return 'count again without a time';

@@ -6,8 +6,9 @@ import { after, describe, test } from 'node:test';
 import { NonRetriableError } from 'inngest';
 import { Pool } from 'pg';
 import type { GenerateReport, Report } from '../src/generate-report.js';
-import { incrementUsageThroughPg } from '../src/increment-usage-pg.js';
-import { type Receipt, recordUsage } from '../src/record-usage.js';
+import { ledgerThroughPg } from '../src/ledger-pg.js';
+import type { Receipt } from '../src/ledger.js';
+import { recordUsage } from '../src/record-usage.js';
 import { serveJob, routes } from './harness.js';
 import { type Run, runJob } from './inngest-server.js';
 import { holdCounter, waitingSessions } from './locks.js';
@@ -20,7 +21,7 @@ after(async () => {
 });
 
 function generating(report: Partial<Report>): GenerateReport {
-  return async () => ({ text: '', tokens: 100, finishedAt: new Date().toISOString(), ...report });
+  return async () => ({ text: '', tokens: 100, isComplete: true, finishedAt: new Date().toISOString(), ...report });
 }
 
 /** One step failed, with that SQLSTATE, and was not retried. */
@@ -52,18 +53,21 @@ for (const route of routes) {
     test('UL001, the key was counted with another amount: gives up', async (t) => {
       const accountId = randomUUID();
       const runId = randomUUID();
-      await database.query('SELECT increment_usage($1, 1, $2)', [accountId, `${runId}:generate-report`]);
-
-      const { incrementUsage } = await route.open(t);
-      const worker = await serveJob(t, generating({}), incrementUsage);
+      const { ledger } = await route.open(t);
+      // Another caller takes the key while the report is generated.
+      const generate: GenerateReport = async (...work) => {
+        await database.query('SELECT increment_usage($1, 1, $2)', [accountId, `${runId}:generate-report`]);
+        return generating({})(...work);
+      };
+      const worker = await serveJob(t, generate, ledger);
       assertGivenUp(await runJob([worker], { accountId, title: '' }, { runId }), 'UL001');
       assert.deepEqual(await tallyOf(database, accountId), { tokens: 1n, reports: 0n, events: 1n });
     });
 
     test('UL002, the account is unknown: gives up', async (t) => {
       const accountId = randomUUID();
-      const { incrementUsage } = await route.open(t, { options: '-c usage_ledger.unknown_account=reject' });
-      const worker = await serveJob(t, generating({}), incrementUsage);
+      const { ledger } = await route.open(t, { options: '-c usage_ledger.unknown_account=reject' });
+      const worker = await serveJob(t, generating({}), ledger);
       assertGivenUp(await runJob([worker], { accountId, title: '' }), 'UL002');
       assert.deepEqual(await tallyOf(database, accountId), { tokens: 0n, reports: 0n, events: 0n });
     });
@@ -81,8 +85,8 @@ for (const route of routes) {
         [accountId, finishedAt],
       );
 
-      const { incrementUsage } = await route.open(t);
-      const worker = await serveJob(t, generating({ finishedAt }), incrementUsage);
+      const { ledger } = await route.open(t);
+      const worker = await serveJob(t, generating({ finishedAt }), ledger);
       assertCounted(await runJob([worker], { accountId, title: '' }), { outcome: 'applied', tokensUsed: '100' });
       assert.deepEqual(await tallyOf(database, accountId), { tokens: 105n, reports: 1n, events: 2n });
     });
@@ -94,8 +98,8 @@ for (const route of routes) {
         [accountId],
       );
 
-      const { incrementUsage } = await route.open(t);
-      const worker = await serveJob(t, generating({}), incrementUsage);
+      const { ledger } = await route.open(t);
+      const worker = await serveJob(t, generating({}), ledger);
       assertGivenUp(await runJob([worker], { accountId, title: '' }), 'UL003');
       assert.deepEqual(await tallyOf(database, accountId), { tokens: 5n, reports: 0n, events: 1n });
     });
@@ -103,14 +107,14 @@ for (const route of routes) {
     test('UL005, the time is out of bounds: counts without it', async (t) => {
       for (const occurredAt of [Date.now() - 36 * 86_400_000, Date.now() + 6 * 60_000]) {
         const accountId = randomUUID();
-        const { incrementUsage } = await route.open(t);
+        const { ledger } = await route.open(t);
         const usage = {
           accountId,
           tokens: 100,
           idempotencyKey: 'out of time',
           occurredAt: new Date(occurredAt).toISOString(),
         };
-        const receipt = await recordUsage(incrementUsage, usage);
+        const receipt = await recordUsage(ledger, usage);
         assert.equal(receipt.outcome, 'applied');
         assert.deepEqual(await tallyOf(database, accountId), { tokens: 100n, reports: 1n, events: 1n });
       }
@@ -121,21 +125,21 @@ for (const route of routes) {
       const full = 2n ** 63n - 1n;
       await openPeriod(accountId, full);
 
-      const { incrementUsage } = await route.open(t);
-      const worker = await serveJob(t, generating({}), incrementUsage);
+      const { ledger } = await route.open(t);
+      const worker = await serveJob(t, generating({}), ledger);
       assertGivenUp(await runJob([worker], { accountId, title: '' }), '22003');
       assert.deepEqual(await tallyOf(database, accountId), { tokens: full, reports: 0n, events: 1n });
     });
 
     test('22004, 22023 and 22P02, an argument is invalid: gives up', async (t) => {
-      const { incrementUsage } = await route.open(t);
-      const worker = await serveJob(t, generating({}), incrementUsage);
+      const { ledger } = await route.open(t);
+      const worker = await serveJob(t, generating({}), ledger);
       const noAccount = null as unknown as string; // Inngest does not check an event's data
       assertGivenUp(await runJob([worker], { accountId: noAccount, title: '' }), '22004');
       assertGivenUp(await runJob([worker], { accountId: 'acme', title: '' }), '22P02');
 
       const accountId = randomUUID();
-      const negative = await serveJob(t, generating({ tokens: -1 }), incrementUsage);
+      const negative = await serveJob(t, generating({ tokens: -1 }), ledger);
       assertGivenUp(await runJob([negative], { accountId, title: '' }), '22023');
       assert.deepEqual(await tallyOf(database, accountId), { tokens: 0n, reports: 0n, events: 0n });
     });
@@ -147,9 +151,9 @@ for (const route of routes) {
         ['-c search_path=pg_catalog', code],
         ['-c role=pg_monitor', '42501'],
       ]) {
-        const { incrementUsage } = await route.open(t, { options });
+        const { ledger } = await route.open(t, { options });
         await assert.rejects(
-          recordUsage(incrementUsage, usage),
+          recordUsage(ledger, usage),
           (error: Error) => error instanceof NonRetriableError && error.message.endsWith(`(${sqlstate})`),
         );
       }
@@ -157,18 +161,18 @@ for (const route of routes) {
 
     test('25006, the server is read-only: retries', async (t) => {
       const usage = { accountId: randomUUID(), tokens: 1, idempotencyKey: 'key', occurredAt: null };
-      const { incrementUsage } = await route.open(t, { options: '-c default_transaction_read_only=on' });
-      await assert.rejects(recordUsage(incrementUsage, usage), (error) => !(error instanceof NonRetriableError));
+      const { ledger } = await route.open(t, { options: '-c default_transaction_read_only=on' });
+      await assert.rejects(recordUsage(ledger, usage), (error) => !(error instanceof NonRetriableError));
     });
 
     test('40001, a serialization failure: retries', async (t) => {
       const accountId = randomUUID();
       const name = randomUUID();
-      const { incrementUsage } = await route.open(t, {
+      const { ledger } = await route.open(t, {
         application_name: name,
         options: '-c default_transaction_isolation=repeatable\\ read',
       });
-      const worker = await serveJob(t, generating({}), incrementUsage);
+      const worker = await serveJob(t, generating({}), ledger);
 
       const holder = await holdCounter(t, accountId);
       const running = runJob([worker], { accountId, title: '' });
@@ -187,8 +191,8 @@ for (const route of routes) {
     test('57P01, the connection ends before the commit: retries', async (t) => {
       const accountId = randomUUID();
       const name = randomUUID();
-      const { incrementUsage } = await route.open(t, { application_name: name });
-      const worker = await serveJob(t, generating({}), incrementUsage);
+      const { ledger } = await route.open(t, { application_name: name });
+      const worker = await serveJob(t, generating({}), ledger);
 
       const holder = await holdCounter(t, accountId);
       const running = runJob([worker], { accountId, title: '' });
@@ -207,8 +211,8 @@ for (const route of routes) {
 
     test('queued, a settler adds it later: goes on', async (t) => {
       const accountId = randomUUID();
-      const { incrementUsage } = await route.open(t, { options: '-c usage_ledger.settlement=deferred' });
-      const worker = await serveJob(t, generating({}), incrementUsage);
+      const { ledger } = await route.open(t, { options: '-c usage_ledger.settlement=deferred' });
+      const worker = await serveJob(t, generating({}), ledger);
       assertCounted(await runJob([worker], { accountId, title: '' }), { outcome: 'queued', tokensUsed: null });
       assert.deepEqual(await tallyOf(database, accountId), { tokens: 100n, reports: 1n, events: 1n });
     });
@@ -217,8 +221,8 @@ for (const route of routes) {
       const accountId = randomUUID();
       await openPeriod(accountId, 2n ** 53n);
 
-      const { incrementUsage } = await route.open(t);
-      const worker = await serveJob(t, generating({ tokens: 1 }), incrementUsage);
+      const { ledger } = await route.open(t);
+      const worker = await serveJob(t, generating({ tokens: 1 }), ledger);
       assertCounted(await runJob([worker], { accountId, title: '' }), { tokensUsed: '9007199254740993' });
     });
   });
@@ -227,14 +231,14 @@ for (const route of routes) {
 test('an answer without an outcome is an error that is retried', async () => {
   const usage = { accountId: randomUUID(), tokens: 1, idempotencyKey: 'key', occurredAt: null };
   await assert.rejects(
-    recordUsage(async () => ({}) as Receipt, usage),
+    recordUsage({ ...ledgerThroughPg(database), incrementUsage: async () => ({}) as Receipt }, usage),
     (error: Error) => !(error instanceof NonRetriableError) && /Unexpected outcome/.test(error.message),
   );
 });
 
 test('without an id of the run, no report is generated', async (t) => {
   const generate = t.mock.fn(generating({}));
-  const worker = await serveJob(t, generate, incrementUsageThroughPg(database));
+  const worker = await serveJob(t, generate, ledgerThroughPg(database));
   const run = await runJob([worker], { accountId: randomUUID(), title: '' }, { runId: '' });
   assert.equal(run.status, 'failed');
   assert.match(JSON.stringify(run.output), /an id is missing/);

@@ -11,9 +11,9 @@ import { createClient } from '@supabase/supabase-js';
 import { serve } from 'inngest/node';
 import { Pool, type PoolConfig, defaults } from 'pg';
 import type { GenerateReport } from '../src/generate-report.js';
-import { incrementUsageThroughPg } from '../src/increment-usage-pg.js';
-import { incrementUsageThroughSupabase } from '../src/increment-usage-supabase.js';
-import type { IncrementUsage } from '../src/record-usage.js';
+import { ledgerThroughPg } from '../src/ledger-pg.js';
+import { ledgerThroughSupabase } from '../src/ledger-supabase.js';
+import type { Ledger } from '../src/ledger.js';
 import { createReportJob, inngest } from '../src/report-job.js';
 import { type LossyProxy, createLossyProxy } from './lossy-proxy.js';
 import { createPostgrest } from './postgrest.js';
@@ -21,7 +21,7 @@ import { createPostgrest } from './postgrest.js';
 export interface Route {
   name: string;
   /** Opens the route through a proxy that can lose a reply. */
-  open(t: TestContext, config?: PoolConfig): Promise<{ incrementUsage: IncrementUsage; proxy: LossyProxy }>;
+  open(t: TestContext, config?: PoolConfig): Promise<{ ledger: Ledger; proxy: LossyProxy }>;
   /** The environment of a worker process that takes this route, in sessions of that name. */
   environment(t: TestContext, sessionName: string): Promise<NodeJS.ProcessEnv>;
 }
@@ -33,7 +33,7 @@ export const routes: Route[] = [
       const proxy = createLossyProxy(database());
       const { port } = await listen(t, proxy.server);
       const pool = openPool(t, { ...config, host: '127.0.0.1', port });
-      return { incrementUsage: incrementUsageThroughPg(pool), proxy };
+      return { ledger: ledgerThroughPg(pool), proxy };
     },
     async environment(_, sessionName) {
       return { PGAPPNAME: sessionName };
@@ -46,7 +46,7 @@ export const routes: Route[] = [
       const proxy = createLossyProxy({ host: '127.0.0.1', port: postgrest.port });
       const { port } = await listen(t, proxy.server);
       const supabase = createClient(`http://127.0.0.1:${port}`, 'service-role-key');
-      return { incrementUsage: incrementUsageThroughSupabase(supabase), proxy };
+      return { ledger: ledgerThroughSupabase(supabase), proxy };
     },
     async environment(t, sessionName) {
       const { port } = await listen(t, createPostgrest(openPool(t, { application_name: sessionName })));
@@ -59,10 +59,10 @@ export const routes: Route[] = [
 export async function serveJob(
   t: TestContext,
   generateReport: GenerateReport,
-  incrementUsage: IncrementUsage,
+  ledger: Ledger,
 ): Promise<string> {
   t.mock.method(console, 'error', () => {}); // the SDK logs errors of steps here, and these tests cause some
-  const job = createReportJob(generateReport, incrementUsage);
+  const job = createReportJob(generateReport, ledger);
   const { port } = await listen(t, createServer(serve({ client: inngest, functions: [job] })));
   return `http://127.0.0.1:${port}/api/inngest`;
 }

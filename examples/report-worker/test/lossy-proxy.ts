@@ -1,25 +1,31 @@
-// A TCP proxy that can lose a reply. Once armed, it forwards the next request, waits for
-// the answer, discards it and cuts the connection. By then the server has committed, but
-// the client cannot know.
+// A TCP proxy that can lose a reply. Once armed, it forwards the next request that contains a
+// text, waits for the answer, discards it and cuts the connection. By then the server has
+// committed, but the client cannot know.
 
 import { type NetConnectOpts, type Server, connect, createServer } from 'node:net';
 
 export interface LossyProxy {
   server: Server;
-  arm(): void;
+  arm(text: string): void;
   /** The number of lost replies. */
   lost(): number;
 }
 
 export function createLossyProxy(upstream: NetConnectOpts): LossyProxy {
-  let armed = false;
+  let armedFor: string | undefined;
   let lost = 0;
   const server = createServer((client) => {
     const backend = connect(upstream);
-    client.pipe(backend);
+    let losesReply = false;
+    client.on('data', (request) => {
+      if (armedFor !== undefined && request.includes(armedFor)) {
+        armedFor = undefined;
+        losesReply = true;
+      }
+      backend.write(request);
+    });
     backend.on('data', (reply) => {
-      if (armed) {
-        armed = false;
+      if (losesReply) {
         lost += 1;
         client.destroy();
         backend.destroy();
@@ -32,5 +38,5 @@ export function createLossyProxy(upstream: NetConnectOpts): LossyProxy {
     client.on('error', () => backend.destroy());
     backend.on('error', () => client.destroy());
   });
-  return { server, arm: () => (armed = true), lost: () => lost };
+  return { server, arm: (text) => (armedFor = text), lost: () => lost };
 }

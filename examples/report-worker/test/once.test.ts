@@ -6,7 +6,7 @@ import { randomUUID } from 'node:crypto';
 import { type TestContext, after, describe, test } from 'node:test';
 import { Pool } from 'pg';
 import { generateReport } from '../src/generate-report.js';
-import type { Receipt } from '../src/record-usage.js';
+import type { Receipt } from '../src/ledger.js';
 import { serveJob, startWorker, routes } from './harness.js';
 import { type Run, runJob } from './inngest-server.js';
 import { holdCounter, waitingSessions } from './locks.js';
@@ -33,13 +33,13 @@ for (const route of routes) {
   describe(route.name, () => {
     test('a reply lost after the commit: the retry is a replay', { timeout: 60_000 }, async (t) => {
       const accountId = randomUUID();
-      const { incrementUsage, proxy } = await route.open(t);
-      const worker = await serveJob(t, generateReport, incrementUsage);
+      const { ledger, proxy } = await route.open(t);
+      const worker = await serveJob(t, generateReport, ledger);
 
       const uninterrupted = await runJob([worker], { accountId, title: 'First quarter' });
       assert.deepEqual(outcomesOf(uninterrupted), ['applied']);
 
-      proxy.arm();
+      proxy.arm('increment_usage');
       const interrupted = await runJob([worker], { accountId, title: 'Second quarter' });
       assert.equal(proxy.lost(), 1);
       assert.deepEqual(

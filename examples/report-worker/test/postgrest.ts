@@ -46,14 +46,18 @@ async function answer(pool: Pool, request: IncomingMessage, response: ServerResp
   send(response, 200, rows[0]?.body ?? 'null');
 }
 
-/** Converts "a,b::text" to a select list. */
+/** Converts "a,b::text,name:c::text" to a select list. */
 function columnsOf(select: string | null): string {
   if (select === null) {
     return '*';
   }
   return select
     .split(',')
-    .map((column) => column.split('::').map(escapeIdentifier).join('::'))
+    .map((item) => {
+      const [, name, column = ''] = /^(?:(\w+):(?!:))?(.*)$/.exec(item) ?? [];
+      const value = column.split('::').map(escapeIdentifier).join('::');
+      return name === undefined ? value : `${value} AS ${escapeIdentifier(name)}`;
+    })
     .join(', ');
 }
 
