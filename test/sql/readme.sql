@@ -29,6 +29,13 @@ CREATE TABLE reports (id integer PRIMARY KEY, title text);
 SELECT account_id, tokens_used, reports_used, chats_used FROM usage_totals;
 TABLE reports;
 
+\! "$(dirname "$DOCUMENT")/test/tools/snippets.sh" "$DOCUMENT" 'Limits' > "$SNIPPET"
+\o /dev/null
+\i :snippet
+\o
+-- The reservation has ended with the count.
+SELECT token_limit, tokens_used, tokens_held, tokens_remaining FROM usage_balances;
+
 \! "$(dirname "$DOCUMENT")/test/tools/snippets.sh" "$DOCUMENT" 'Hot accounts: settlement' > "$SNIPPET"
 \i :snippet
 SELECT rolconfig FROM pg_roles WHERE rolname = 'worker';
