@@ -42,6 +42,13 @@ HAND_WRITTEN = {
          WHERE p.account_id = event.account_id AND p.period_start = event.period_start
         RETURNING p.tokens_used;""".replace("\n", " "),
 }
+# A reservation and the count of what it held, a transaction each.
+KEY = "'run ' || :k"
+RESERVATIONS = {
+    "ours": f"SELECT outcome FROM reserve_usage({ACCOUNT}, {TOKENS}, {KEY});\n{OURS.format(key=KEY)}",
+    "d": f"SELECT d_reserve({ACCOUNT}, {TOKENS}, {KEY});\nSELECT d_increment({ACCOUNT}, {TOKENS}, {KEY});",
+}
+TOKEN_LIMIT = 10**15
 # Each contender has its own tables, so each of our modes has its own database.
 MODES = {mode: f"{DATABASE}_{mode}" for mode in ("immediate", "adaptive", "deferred")}
 CHOICE = {
@@ -159,7 +166,7 @@ class Bench:
         self.create(DATABASE)
         subprocess.run(["psql", "-Xq", "-v", "ON_ERROR_STOP=1", "-d", DATABASE, "-f",
                         os.path.join(os.path.dirname(__file__), "contenders.sql")], check=True)
-        for name in HAND_WRITTEN:
+        for name in (*HAND_WRITTEN, "d"):
             psql(f"INSERT INTO {name}_periods SELECT * FROM usage_periods")
         self.settle_down()
 
@@ -219,6 +226,33 @@ class Bench:
                 mix = [f"{path}@{weight}" for path, weight in ((fresh, 100 - percent), (replay, percent)) if weight]
                 contenders[name] = lambda mix=mix, database=MODES.get(name, DATABASE): self.pgbench(mix, 8, database)
             self.rounds("replays", f"{percent} %", contenders)
+
+    def reservations(self):
+        """Pairs of a reservation and a count. The books of every contender are checked."""
+        for database in MODES.values():
+            psql(f"SELECT count(set_usage_limit(account_id, {TOKEN_LIMIT})) FROM usage_accounts", database)
+        psql(f"INSERT INTO d_limits SELECT account_id, {TOKEN_LIMIT} FROM usage_accounts")
+        self.settle_down()
+        for workload in ("even", "hot"):
+            key = "\n\\set k random(1, 9000000000000000000)\n"
+            ours, by_hand = (self.script(f"reserve_{name}_{workload}", CHOICE[workload] + key + sql)
+                             for name, sql in RESERVATIONS.items())
+            contenders = {mode: lambda mode=mode: self.ours([ours], 16, mode) for mode in MODES}
+            contenders["d"] = lambda: self.pgbench([by_hand], 16)
+            self.rounds("reservations", f"{workload} 16", contenders)
+        for database in MODES.values():
+            self.check_books(database, "usage_totals", "usage_events",
+                             "SELECT sum(tokens_held) FROM usage_balances", "usage_balances")
+        self.check_books(DATABASE, "d_periods", "d_events", "SELECT sum(tokens_held) FROM d_limits",
+                         "d_limits JOIN d_periods USING (account_id)")
+
+    def check_books(self, database, totals, events, held, balances):
+        """Events and totals agree, all reservations were counted, and no account is above its limit."""
+        difference = psql(f"SELECT (SELECT sum(tokens_used) FROM {totals}) -"
+                          f" (SELECT sum(tokens) FROM {events} WHERE voided_at IS NULL)", database)
+        above = psql(f"SELECT count(*) FROM {balances} WHERE tokens_used + tokens_held > token_limit", database)
+        if (difference, psql(held, database), above) != ("0", "0", "0"):
+            sys.exit(f"{database}, {totals}: off by {difference} tokens, {psql(held, database)} held, {above} accounts above the limit")
 
     def batches(self):
         """Two clients, each with its own accounts. The unit is an event, not a call."""
@@ -321,7 +355,7 @@ class Bench:
 
     def run(self):
         sections = {"calls": self.calls, "round trip": self.round_trip, "replays": self.replays,
-                    "batches": self.batches, "settlement": self.settlement,
+                    "reservations": self.reservations, "batches": self.batches, "settlement": self.settlement,
                     "bytes": self.bytes_per_event, "growth": self.growth}
         self.prepare()
         try:

@@ -57,6 +57,9 @@ def target_lines(results):
                results.ratios(ours, [("calls", f"even {clients}", "adaptive")]), 0.95, True)
     yield ("replays / fresh calls", results.ratios(("replays", "100 %", "immediate"), [("replays", "0 %", "immediate")]), 1.5, True)
     yield "WAL bytes a replay", results.values("replays", "100 %", "immediate", "wal_bytes"), 0.5, False
+    for point in ("even 16", "hot 16"):
+        yield (f"reservations, {point}: immediate / (d)",
+               results.ratios(("reservations", point, "immediate"), [("reservations", point, "d")]), 1.0, True)
     yield "batches of 1,000: events/s", results.values("batches", "1000", "immediate"), 100000, True
     yield "batches of 1,000 / floor", results.ratios(("batches", "1000", "immediate"), [("batches", "1000", "floor")]), 0.5, True
     yield "settlement of 1,000,000 rows: rows/s", results.values("settlement", "1,000,000 rows", "settle_usage"), 400000, True
