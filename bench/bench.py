@@ -42,13 +42,19 @@ HAND_WRITTEN = {
          WHERE p.account_id = event.account_id AND p.period_start = event.period_start
         RETURNING p.tokens_used;""".replace("\n", " "),
 }
-# A reservation and the count of what it held, a transaction each.
+# A worker reserves, works and counts: a transaction for each of the two calls.
 KEY = "'run ' || :k"
-RESERVATIONS = {
-    "ours": f"SELECT outcome FROM reserve_usage({ACCOUNT}, {TOKENS}, {KEY});\n{OURS.format(key=KEY)}",
-    "d": f"SELECT d_reserve({ACCOUNT}, {TOKENS}, {KEY});\nSELECT d_increment({ACCOUNT}, {TOKENS}, {KEY});",
-}
-TOKEN_LIMIT = 10**15
+RESERVATION = f"""\\set k random(1, 9000000000000000000)
+SELECT outcome = 'reserved' AS has_room FROM {{reserve}}({ACCOUNT}, {TOKENS}, {KEY}) \\gset
+\\if :has_room
+SELECT {{count}}({ACCOUNT}, {TOKENS}, {KEY});
+\\endif"""
+OUT_OF_REACH = 10**15  # tokens
+# Accounts whose usage is not the sum of their events, and how far above its limit the highest one is.
+BOOKS = """
+    SELECT count(*) FILTER (WHERE b.tokens_used <> COALESCE(e.tokens, 0)), max(b.tokens_used + b.tokens_held - b.token_limit)
+      FROM {balances} AS b
+      LEFT JOIN (SELECT account_id, sum(tokens) AS tokens FROM {events} GROUP BY 1) AS e USING (account_id)"""
 # Each contender has its own tables, so each of our modes has its own database.
 MODES = {mode: f"{DATABASE}_{mode}" for mode in ("immediate", "adaptive", "deferred")}
 CHOICE = {
@@ -168,6 +174,7 @@ class Bench:
                         os.path.join(os.path.dirname(__file__), "contenders.sql")], check=True)
         for name in (*HAND_WRITTEN, "d"):
             psql(f"INSERT INTO {name}_periods SELECT * FROM usage_periods")
+        psql(f"INSERT INTO d_limits SELECT account_id, {OUT_OF_REACH} FROM usage_accounts")
         self.settle_down()
 
     def create(self, database):
@@ -229,30 +236,43 @@ class Bench:
 
     def reservations(self):
         """Pairs of a reservation and a count. The books of every contender are checked."""
-        for database in MODES.values():
-            psql(f"SELECT count(set_usage_limit(account_id, {TOKEN_LIMIT})) FROM usage_accounts", database)
-        psql(f"INSERT INTO d_limits SELECT account_id, {TOKEN_LIMIT} FROM usage_accounts")
+        def contender(database, mode, limits, books, **functions):
+            def pairs(workload):
+                path = self.script(f"pairs_{functions['reserve']}_{workload}", CHOICE[workload] + "\n" + RESERVATION.format(**functions))
+                return self.pgbench([path], 16, database, mode)
+            return pairs, lambda left: psql(limits.format(left=left), database), lambda: psql(BOOKS.format(**books), database)
+
+        contenders = {mode: contender(
+            database, mode, "SELECT count(set_usage_limit(account_id, tokens_used::bigint + {left})) FROM usage_totals",
+            dict(balances="usage_balances", events="usage_events"), reserve="reserve_usage", count="increment_usage")
+            for mode, database in MODES.items()}
+        contenders["d"] = contender(
+            DATABASE, "immediate", "UPDATE d_limits AS l SET token_limit = tokens_used + {left} FROM d_periods AS p WHERE p.account_id = l.account_id",
+            dict(balances="(d_limits JOIN d_periods USING (account_id))", events="d_events"), reserve="d_reserve", count="d_increment")
+        for _, leave, _ in contenders.values():
+            leave(OUT_OF_REACH)
         self.settle_down()
         for workload in ("even", "hot"):
-            key = "\n\\set k random(1, 9000000000000000000)\n"
-            ours, by_hand = (self.script(f"reserve_{name}_{workload}", CHOICE[workload] + key + sql)
-                             for name, sql in RESERVATIONS.items())
-            contenders = {mode: lambda mode=mode: self.ours([ours], 16, mode) for mode in MODES}
-            contenders["d"] = lambda: self.pgbench([by_hand], 16)
-            self.rounds("reservations", f"{workload} 16", contenders)
-        for database in MODES.values():
-            self.check_books(database, "usage_totals", "usage_events",
-                             "SELECT sum(tokens_held) FROM usage_balances", "usage_balances")
-        self.check_books(DATABASE, "d_periods", "d_events", "SELECT sum(tokens_held) FROM d_limits",
-                         "d_limits JOIN d_periods USING (account_id)")
+            self.rounds("reservations", f"{workload} 16", {name: lambda pairs=pairs: pairs(workload) for name, (pairs, _, _) in contenders.items()})
+        for name, (pairs, leave, books) in contenders.items():
+            leave(100 * TOKENS)  # the hot account fills up
+            pairs("hot")
+            unsound, above = books().split("|")
+            if (unsound, above) != ("0", "0"):
+                sys.exit(f"{name}: {unsound} accounts do not add up, and one is {int(above):+,} tokens from its limit")
+            progress(f"{name}: all accounts add up, and the limit was reached and not passed")
+            leave(OUT_OF_REACH)
+        self.reservations_beside_pending()
 
-    def check_books(self, database, totals, events, held, balances):
-        """Events and totals agree, all reservations were counted, and no account is above its limit."""
-        difference = psql(f"SELECT (SELECT sum(tokens_used) FROM {totals}) -"
-                          f" (SELECT sum(tokens) FROM {events} WHERE voided_at IS NULL)", database)
-        above = psql(f"SELECT count(*) FROM {balances} WHERE tokens_used + tokens_held > token_limit", database)
-        if (difference, psql(held, database), above) != ("0", "0", "0"):
-            sys.exit(f"{database}, {totals}: off by {difference} tokens, {psql(held, database)} held, {above} accounts above the limit")
+    def reservations_beside_pending(self):
+        """Reservations of an account that has pending rows, and of one that has none."""
+        database = MODES["immediate"]  # no worker settles there
+        psql(f"""SET usage_ledger.settlement = deferred;
+                 SELECT count(increment_usage(md5('account 2')::uuid, {TOKENS}, 'pending ' || n)) FROM generate_series(1, 1000) AS n""", database)
+        scripts = {name: self.script(f"reserve_{n}", f"\\set n {n}\nSELECT reserve_usage({ACCOUNT}, {TOKENS}, 'long work');")
+                   for n, name in ((2, "1,000"), (3, "none"))}
+        self.rounds("reservations", "pending rows", {name: lambda path=path: self.pgbench([path], 1, database) for name, path in scripts.items()})
+        psql("SELECT settle_usage(10000000)", database)
 
     def batches(self):
         """Two clients, each with its own accounts. The unit is an event, not a call."""

@@ -1,6 +1,6 @@
--- Three ways in which a competent engineer counts usage in hand-written SQL. Each has its
--- own tables, with the columns, indexes and storage parameters of usage_periods and
--- usage_events.
+-- Ways in which a competent engineer counts usage in hand-written SQL: (a) to (c), and (d)
+-- under a limit. Each has its own tables, with the columns, indexes and storage parameters
+-- of usage_periods and usage_events.
 --
 -- None of them opens a period, detects a conflict, or answers a retry from the period in
 -- which the event was counted. So their task is easier.
@@ -65,14 +65,13 @@ END $$;
 
 -- (c) is one statement, sent by the client: see bench.py.
 
-
 -- (d) keeps to a limit: lock the limit, add up what is used and held, insert a hold. To count is
 -- (b), which also gives the hold back. Holds do not expire, so its task is easier too.
 CREATE TABLE d_limits (account_id uuid PRIMARY KEY, token_limit bigint NOT NULL, tokens_held bigint NOT NULL DEFAULT 0) WITH (fillfactor = 50);
 CREATE TABLE d_holds (account_id uuid, idempotency_key text, tokens bigint NOT NULL, PRIMARY KEY (account_id, idempotency_key));
 
-CREATE FUNCTION d_reserve(p_account_id uuid, p_tokens bigint, p_key text)
-RETURNS boolean LANGUAGE plpgsql AS $$
+CREATE FUNCTION d_reserve(p_account_id uuid, p_tokens bigint, p_key text, OUT outcome text)
+LANGUAGE plpgsql AS $$
 DECLARE
     v_limit bigint;
     v_held bigint;
@@ -82,13 +81,14 @@ BEGIN
     SELECT tokens_used INTO v_used FROM d_periods
      WHERE account_id = p_account_id AND period_start <= now() AND period_end > now();
     IF v_used + v_held + p_tokens > v_limit THEN
-        RETURN false;
+        outcome := 'limit_reached';
+        RETURN;
     END IF;
     INSERT INTO d_holds VALUES (p_account_id, p_key, p_tokens) ON CONFLICT DO NOTHING;
     IF FOUND THEN
         UPDATE d_limits SET tokens_held = tokens_held + p_tokens WHERE account_id = p_account_id;
     END IF;
-    RETURN true;
+    outcome := 'reserved';
 END $$;
 
 CREATE FUNCTION d_increment(p_account_id uuid, p_tokens bigint, p_key text)

@@ -60,6 +60,8 @@ def target_lines(results):
     for point in ("even 16", "hot 16"):
         yield (f"reservations, {point}: immediate / (d)",
                results.ratios(("reservations", point, "immediate"), [("reservations", point, "d")]), 1.0, True)
+    yield ("reservations, 1,000 pending rows / none",
+           results.ratios(("reservations", "pending rows", "1,000"), [("reservations", "pending rows", "none")]), 0.5, True)
     yield "batches of 1,000: events/s", results.values("batches", "1000", "immediate"), 100000, True
     yield "batches of 1,000 / floor", results.ratios(("batches", "1000", "immediate"), [("batches", "1000", "floor")]), 0.5, True
     yield "settlement of 1,000,000 rows: rows/s", results.values("settlement", "1,000,000 rows", "settle_usage"), 400000, True
