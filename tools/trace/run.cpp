@@ -95,10 +95,13 @@ public:
     /* Retries until an attempt succeeds and its reply arrives, or the attempts are used up. */
     void deliver(const Delivery &delivery)
     {
-        if (!contender_.admission.empty() && !is_admitted(delivery)) {
-            progress_.refused_count++;
-            progress_.refused_tokens += std::stoll(delivery.tokens);
-            return;
+        if (!contender_.admission.empty()) {
+            if (!is_admitted(delivery)) {
+                progress_.refused_count++;
+                progress_.refused_tokens += std::stoll(delivery.tokens);
+                return;
+            }
+            std::this_thread::sleep_for(work_time);
         }
         for (int attempt = 0; attempt < attempt_count_max; attempt++) {
             const bool is_first = attempt == 0;
@@ -133,7 +136,6 @@ private:
         if (PQresultStatus(result.get()) != PGRES_TUPLES_OK) {
             throw std::runtime_error(PQresultErrorMessage(result.get()));
         }
-        std::this_thread::sleep_for(work_time);
         return *PQgetvalue(result.get(), 0, 0) == 't';
     }
 
