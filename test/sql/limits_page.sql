@@ -11,8 +11,16 @@ CREATE ROLE acme;
 
 \! "$(dirname "$DOCUMENT")/../test/tools/snippets.sh" "$DOCUMENT" 'Limits' > "$SNIPPET"
 \i :snippet
-\! "$(dirname "$DOCUMENT")/../test/tools/snippets.sh" "$DOCUMENT" 'Reserve, work, count' | sed 's/, expires_at$//' > "$SNIPPET"
+\! "$(dirname "$DOCUMENT")/../test/tools/snippets.sh" "$DOCUMENT" 'Reserve, work, count' > "$SNIPPET"
+\o /dev/null
 \i :snippet
+\o
+-- The count has ended the hold. (The answer of the reservation has a time.)
+SELECT tokens, tokens_used, tokens_held, tokens_remaining FROM usage_balances JOIN usage_holds USING (account_id);
+\! "$(dirname "$DOCUMENT")/../test/tools/snippets.sh" "$DOCUMENT" 'Streams' > "$SNIPPET"
+\i :snippet
+SELECT idempotency_key, tokens FROM usage_holds ORDER BY idempotency_key;
+SELECT tokens_used, tokens_held, tokens_remaining FROM usage_balances;
 -- Another account is close to its limit, and a third is not.
 SELECT token_limit FROM set_usage_limit(md5('close')::uuid, 100) UNION ALL SELECT token_limit FROM set_usage_limit(md5('far')::uuid, 100);
 SELECT outcome FROM increment_usage(md5('close')::uuid, 50, 'k');
