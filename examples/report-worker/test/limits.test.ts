@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
 import { after, describe, test } from 'node:test';
 import { Pool } from 'pg';
-import { firstRequestTokensMax, generateReport } from '../src/generate-report.js';
+import { firstRequestTokensMax, generateReport, inputTokens } from '../src/generate-report.js';
 import { routes, serveJob } from './harness.js';
 import { runJob } from './inngest-server.js';
 import { assertSound, tallyOf } from './tally.js';
@@ -72,6 +72,24 @@ for (const route of routes) {
       const used = BigInt(2 * (firstRequestTokensMax - 100));
       assert.deepEqual(await tallyOf(database, accountId), { tokens: used, reports: 1n, events: 1n });
       assert.equal(await tokensRemaining(accountId), 200n, 'the count has ended the hold');
+    });
+
+    test('a stream that the model cuts off is counted as far as it came', async (t) => {
+      t.mock.method(console, 'warn', () => {});
+      const accountId = await accountWithLimit(firstRequestTokensMax);
+      const { ledger } = await route.open(t);
+      const cutOff = async function* () {
+        yield 20;
+        yield 10;
+        throw new Error('connection reset');
+      };
+      const worker = await serveJob(t, (title, raiseHold) => generateReport(title, raiseHold, cutOff), ledger);
+      const run = await runJob([worker], { accountId, title: '' });
+      assert.equal(run.status, 'completed');
+      assert.equal((run.output as { isComplete: boolean }).isComplete, false);
+      const used = inputTokens + 30;
+      assert.deepEqual(await tallyOf(database, accountId), { tokens: BigInt(used), reports: 1n, events: 1n });
+      assert.equal(await tokensRemaining(accountId), BigInt(firstRequestTokensMax - used));
     });
 
     test('a reply of the reservation is lost: the retry holds once', async (t) => {
