@@ -130,6 +130,7 @@ CREATE TABLE @extschema@.usage_limits (
     account_id   uuid   NOT NULL,
     token_limit  bigint,
     tokens_held  bigint NOT NULL DEFAULT 0,
+    version      bigint NOT NULL DEFAULT 0,
     scope        text   COLLATE pg_catalog."C" NOT NULL DEFAULT '',
     PRIMARY KEY (account_id, scope)
 ) WITH (
@@ -143,6 +144,7 @@ COMMENT ON TABLE @extschema@.usage_limits IS
 what is left.';
 COMMENT ON COLUMN @extschema@.usage_limits.token_limit IS 'Tokens per period; NULL: no limit.';
 COMMENT ON COLUMN @extschema@.usage_limits.tokens_held IS 'The sum of the account''s holds, dead ones included.';
+COMMENT ON COLUMN @extschema@.usage_limits.version IS 'Counts changes after which a session must read again what is used: spendings and deleted holds.';
 COMMENT ON COLUMN @extschema@.usage_limits.scope IS 'The part of the account that is limited; empty: the whole account.';
 
 CREATE TABLE @extschema@.usage_holds (

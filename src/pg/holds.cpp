@@ -101,7 +101,8 @@ void subtract_from_limits(uint64 hold_count)
     }
     static Statement statement = {
         "usage_limits",
-        "UPDATE %s AS l SET tokens_held = l.tokens_held OPERATOR(pg_catalog.-) k.tokens"
+        "UPDATE %s AS l SET tokens_held = l.tokens_held OPERATOR(pg_catalog.-) k.tokens,"
+        " version = l.version OPERATOR(pg_catalog.+) 1"
         " FROM (SELECT k.account_id, pg_catalog.sum(k.tokens)::pg_catalog.int8 AS tokens"
         " FROM unnest($1, $2) AS k (account_id, tokens) GROUP BY k.account_id) AS k"
         " WHERE l.account_id OPERATOR(pg_catalog.=) k.account_id"
@@ -116,26 +117,42 @@ void subtract_from_limits(uint64 hold_count)
 
 } // namespace
 
-bool write_hold(const Claim &claim, TimestampTz expires_at, int64 change, TransactionId version)
+void find_hold(const Claim &claim, Standing *standing)
+{
+    static Statement statement = {"usage_holds",
+                                  "SELECT tokens, expires_at FROM %s"
+                                  " WHERE account_id OPERATOR(pg_catalog.=) $1"
+                                  " AND idempotency_key OPERATOR(pg_catalog.=) $2",
+                                  {UUIDOID, TEXTOID}};
+    const Datum arguments[] = {claim.account_id, claim.idempotency_key};
+    lock_for_write(&statement);
+    standing->has_hold = run_in_snapshot(&statement, arguments, GetLatestSnapshot()) == 1;
+    if (standing->has_hold) {
+        standing->hold_tokens = DatumGetInt64(required_column(1));
+        standing->hold_expires_at = DatumGetTimestampTz(required_column(2));
+    }
+}
+
+bool take_to_hold(const Claim &claim, Standing *standing)
 {
     static Statement statement = {
-        "usage_limits",
-        "WITH l AS (UPDATE %1$s SET tokens_held = tokens_held OPERATOR(pg_catalog.+) $5"
-        " WHERE account_id OPERATOR(pg_catalog.=) $1 AND scope OPERATOR(pg_catalog.=) ''"
-        " AND xmin OPERATOR(pg_catalog.=) $6 RETURNING account_id)"
-        " INSERT INTO %2$s (account_id, idempotency_key, tokens, expires_at)"
-        " SELECT l.account_id, $2, $3, $4 FROM l"
+        "usage_holds",
+        "INSERT INTO %s AS h (account_id, idempotency_key, tokens, expires_at)"
+        " VALUES ($1, $2, $3, $4)"
         " ON CONFLICT (account_id, idempotency_key)"
-        " DO UPDATE SET tokens = excluded.tokens, expires_at = excluded.expires_at",
-        {UUIDOID, TEXTOID, INT8OID, TIMESTAMPTZOID, INT8OID, XIDOID},
-        {"usage_holds"}};
-    const Datum arguments[] = {claim.account_id,
-                               claim.idempotency_key,
-                               Int64GetDatum(claim.tokens),
-                               TimestampTzGetDatum(expires_at),
-                               Int64GetDatum(change),
-                               TransactionIdGetDatum(version)};
-    return run(&statement, arguments) == 1;
+        " DO UPDATE SET tokens = h.tokens OPERATOR(pg_catalog.+) $5,"
+        " expires_at = excluded.expires_at"
+        " RETURNING tokens",
+        {UUIDOID, TEXTOID, INT8OID, TIMESTAMPTZOID, INT8OID}};
+    if (!take_from_limit(claim, Use::hold, standing)) {
+        return false;
+    }
+    standing->hold_expires_at = standing->now + claim.length_us;
+    const Datum arguments[] = {claim.account_id, claim.idempotency_key, Int64GetDatum(claim.tokens),
+                               TimestampTzGetDatum(standing->hold_expires_at),
+                               Int64GetDatum(more_tokens(claim, *standing))};
+    run(&statement, arguments);
+    return DatumGetInt64(required_column(1)) == claim.tokens;
 }
 
 void delete_hold(Datum account_id, Datum idempotency_key)

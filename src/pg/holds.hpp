@@ -12,11 +12,15 @@
 namespace usage_ledger
 {
 
+/* Adds the hold of a key to its standing. What it finds stays true if the limit is locked. */
+void find_hold(const Claim &claim, Standing *standing);
+
 /*
- * Sets the hold of a key, and adds a change to what its account holds. False: the limit's row is
- * no longer in this version, and nothing was written.
+ * A Take of limits.hpp, which sets the hold of a key. It adds the same change to the hold and to
+ * what the account holds. So where another session has made the hold in the meantime, the two
+ * still agree, and the hold is not what was claimed.
  */
-bool write_hold(const Claim &claim, TimestampTz expires_at, int64 change, TransactionId version);
+bool take_to_hold(const Claim &claim, Standing *standing);
 
 /* Deletes the hold of a key. REQUIRES: the limit is locked. */
 void delete_hold(Datum account_id, Datum idempotency_key);

@@ -12,24 +12,27 @@
 namespace usage_ledger
 {
 
+#define WHERE_LIMIT                                                                                \
+    " WHERE account_id OPERATOR(pg_catalog.=) $1 AND scope OPERATOR(pg_catalog.=) ''"
+
 namespace
 {
 
-/* The waiter lock of a limit is that of a counter which no account has. */
-core::CounterId waiter_id(Datum account_id)
+/* Whether the rows after this one are of periods that the key may be counted in. */
+bool has_earlier_period(const Claim &claim, uint64 row)
 {
-    return counter_id(account_id, DT_NOBEGIN);
+    return !column_is_null(5, row) && DatumGetTimestampTz(required_column(5, row)) > claim.earliest;
 }
 
 void read_period(const Claim &claim, uint64 row, Standing *standing)
 {
-    const Period period = {DatumGetTimestampTz(required_column(7, row)),
-                           DatumGetTimestampTz(required_column(8, row)), !column_is_null(9, row)};
+    const Period period = {DatumGetTimestampTz(required_column(5, row)),
+                           DatumGetTimestampTz(required_column(6, row)), !column_is_null(7, row)};
     if (period.end <= claim.earliest) {
         return; /* it has been ended since it was found */
     }
     standing->last_period_start = Max(standing->last_period_start, period.start);
-    standing->tokens_used = Max(standing->tokens_used, DatumGetInt64(required_column(10, row)));
+    standing->tokens_used = Max(standing->tokens_used, DatumGetInt64(required_column(8, row)));
     if (period.start <= claim.earliest) {
         standing->has_period = true;
         standing->period = period;
@@ -45,46 +48,43 @@ bool find_standing(const Claim &claim, Standing *standing)
         "SELECT EXISTS (SELECT FROM %2$s AS e"
         " WHERE e.account_id OPERATOR(pg_catalog.=) $1"
         " AND e.idempotency_key OPERATOR(pg_catalog.=) $2),"
-        " l.xmin, l.tokens_held, l.token_limit, h.tokens, h.expires_at,"
-        " p.period_start, p.period_end, p.closed_at,"
+        " l.version, l.tokens_held, l.token_limit, p.period_start, p.period_end, p.closed_at,"
         " LEAST(p.tokens_used OPERATOR(pg_catalog.+) COALESCE("
-        "(SELECT pg_catalog.sum(q.tokens) FROM %5$s AS q"
+        "(SELECT pg_catalog.sum(q.tokens) FROM %4$s AS q"
         " WHERE q.account_id OPERATOR(pg_catalog.=) $1"
         " AND q.period_start OPERATOR(pg_catalog.=) p.period_start), 0),"
         " 9223372036854775807)::pg_catalog.int8"
-        " FROM %1$s AS l"
-        " LEFT JOIN %3$s AS h ON h.account_id OPERATOR(pg_catalog.=) $1"
-        " AND h.idempotency_key OPERATOR(pg_catalog.=) $2"
-        " LEFT JOIN %4$s AS p ON p.account_id OPERATOR(pg_catalog.=) $1"
-        " AND p.period_start OPERATOR(pg_catalog.>=) $3"
-        " AND p.period_start OPERATOR(pg_catalog.<=) $4"
+        " FROM %1$s AS l LEFT JOIN LATERAL"
+        " (SELECT p.period_start, p.period_end, p.closed_at, p.tokens_used FROM %3$s AS p"
+        " WHERE p.account_id OPERATOR(pg_catalog.=) $1"
+        " AND p.period_start OPERATOR(pg_catalog.<=) $3"
+        " ORDER BY p.period_start DESC OFFSET 0) AS p ON true"
         " WHERE l.account_id OPERATOR(pg_catalog.=) $1 AND l.scope OPERATOR(pg_catalog.=) ''",
-        {UUIDOID, TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID},
-        {"usage_events", "usage_holds", "usage_periods", "usage_pending"}};
-    Period first = {claim.earliest, claim.earliest, false};
-    (void)find_period(claim.account_id, claim.earliest, &first);
+        {UUIDOID, TEXTOID, TIMESTAMPTZOID},
+        {"usage_events", "usage_periods", "usage_pending"}};
     *standing = {};
     standing->now = GetCurrentTimestamp();
     const TimestampTz latest =
         claim.length_us > 0 ? standing->now + claim.length_us - 1 : claim.earliest;
     const Datum arguments[] = {claim.account_id, claim.idempotency_key,
-                               TimestampTzGetDatum(first.start), TimestampTzGetDatum(latest)};
+                               TimestampTzGetDatum(latest)};
     lock_for_write(&statement);
-    const uint64 row_count = run_in_snapshot(&statement, arguments, GetLatestSnapshot());
+    uint64 row_count_max = 1; /* nearly always, the last period is the only one */
+    uint64 row_count;
+    while ((row_count = run_in_snapshot(&statement, arguments, GetLatestSnapshot(),
+                                        row_count_max)) == row_count_max &&
+           has_earlier_period(claim, row_count - 1)) {
+        row_count_max *= 16;
+    }
     if (row_count == 0) {
         return false;
     }
     standing->is_counted = DatumGetBool(required_column(1));
-    standing->version = DatumGetTransactionId(required_column(2));
+    standing->version = DatumGetInt64(required_column(2));
     standing->tokens_held = DatumGetInt64(required_column(3));
     standing->is_unlimited = column_is_null(4);
     standing->token_limit = standing->is_unlimited ? 0 : DatumGetInt64(required_column(4));
-    standing->has_hold = !column_is_null(5);
-    if (standing->has_hold) {
-        standing->hold_tokens = DatumGetInt64(required_column(5));
-        standing->hold_expires_at = DatumGetTimestampTz(required_column(6));
-    }
-    for (uint64 row = 0; row < row_count && !column_is_null(7, row); row++) {
+    for (uint64 row = 0; row < row_count && !column_is_null(5, row); row++) {
         read_period(claim, row, standing);
     }
     return true;
@@ -127,6 +127,20 @@ core::Balance balance_of(const Standing &standing)
 namespace
 {
 
+/* A sum of what is not negative, or the largest number. */
+int64 capped_sum(int64 left, int64 right)
+{
+    int64 sum;
+    return pg_add_s64_overflow(left, right, &sum) ? PG_INT64_MAX : sum;
+}
+
+/* The least difference of limit and held tokens with which a key may take more tokens. */
+int64 room_needed(const Standing &standing, int64 more)
+{
+    /* One that takes no more gives room back, however little there is. */
+    return more > 0 ? capped_sum(standing.tokens_used, more) : PG_INT64_MIN;
+}
+
 /* A hold is no claim to a period that it would not have lived to see. */
 int64 tokens_already_held(const Standing &standing)
 {
@@ -137,48 +151,79 @@ int64 tokens_already_held(const Standing &standing)
 
 } // namespace
 
+namespace
+{
+
+/* A session that has written may have the row already, so it must not wait in line. */
+void stand_in_line(Datum account_id)
+{
+    if (!TransactionIdIsValid(GetTopTransactionIdIfAny())) {
+        /* The waiter lock of a limit is that of a counter which no account has. */
+        lock_waiter(counter_id(account_id, DT_NOBEGIN));
+    }
+}
+
+} // namespace
+
 Room take_room(const Claim &claim, Take take, Standing *standing)
 {
-    const core::CounterId waiter = waiter_id(claim.account_id);
-    const bool is_first_write = !TransactionIdIsValid(GetTopTransactionIdIfAny());
-    bool is_in_line = is_first_write && try_lock_waiter(waiter);
     bool is_locked = false;
     for (;;) {
         CHECK_FOR_INTERRUPTS();
         *standing = read_standing(claim);
-        if (standing->is_counted || standing->is_unlimited) {
-            if (is_in_line) {
-                unlock_waiter(waiter);
-            }
-            return standing->is_counted ? Room::counted : Room::unlimited;
+        if (standing->is_counted) {
+            return Room::counted;
         }
-        const bool fits =
-            core::fits(balance_of(*standing), claim.tokens, tokens_already_held(*standing));
-        if (is_first_write && !is_in_line) {
-            lock_waiter(waiter);
-            is_in_line = true;
-        } else if (fits && take(claim, *standing)) {
+        if (standing->is_unlimited) {
+            return Room::unlimited;
+        }
+        stand_in_line(claim.account_id);
+        if (is_locked) {
+            find_hold(claim, standing);
+        }
+        const core::Balance balance = balance_of(*standing);
+        const bool fits = core::fits(balance, claim.tokens, tokens_already_held(*standing));
+        if (fits && take(claim, standing)) {
             return Room::taken;
-        } else if (!is_locked) {
+        }
+        if (!is_locked) {
             is_locked = lock_limit(claim.account_id);
         } else if (!fits &&
                    !delete_dead_holds(claim.account_id, claim.idempotency_key, standing->now)) {
+            standing->tokens_remaining = core::tokens_remaining(balance);
             return Room::refused;
         }
     }
 }
 
-#define WHERE_LIMIT                                                                                \
-    " WHERE account_id OPERATOR(pg_catalog.=) $1 AND scope OPERATOR(pg_catalog.=) ''"
-
-bool touch_limit(Datum account_id, TransactionId version)
+int64 more_tokens(const Claim &claim, const Standing &standing)
 {
-    static Statement statement = {"usage_limits",
-                                  "UPDATE %s SET tokens_held = tokens_held" WHERE_LIMIT
-                                  " AND xmin OPERATOR(pg_catalog.=) $2",
-                                  {UUIDOID, XIDOID}};
-    const Datum arguments[] = {account_id, TransactionIdGetDatum(version)};
-    return run(&statement, arguments) == 1;
+    return claim.tokens - standing.hold_tokens;
+}
+
+bool take_from_limit(const Claim &claim, Use use, Standing *standing)
+{
+    static Statement statement = {
+        "usage_limits",
+        "UPDATE %s SET tokens_held = tokens_held OPERATOR(pg_catalog.+) $4,"
+        " version = version OPERATOR(pg_catalog.+) $5" WHERE_LIMIT
+        " AND version OPERATOR(pg_catalog.=) $2"
+        " AND token_limit OPERATOR(pg_catalog.-) tokens_held OPERATOR(pg_catalog.>=) $3"
+        " RETURNING token_limit, tokens_held",
+        {UUIDOID, INT8OID, INT8OID, INT8OID, INT8OID}};
+    const int64 more = more_tokens(claim, *standing);
+    const Datum arguments[] = {claim.account_id, Int64GetDatum(standing->version),
+                               Int64GetDatum(room_needed(*standing, more)),
+                               Int64GetDatum(use == Use::hold ? more : 0),
+                               Int64GetDatum(use == Use::hold ? 0 : 1)};
+    if (run(&statement, arguments) == 0) {
+        return false;
+    }
+    const int64 tokens_used =
+        use == Use::hold ? standing->tokens_used : capped_sum(standing->tokens_used, claim.tokens);
+    standing->tokens_remaining = core::tokens_remaining(
+        {DatumGetInt64(required_column(1)), tokens_used, DatumGetInt64(required_column(2))});
+    return true;
 }
 
 void create_limit(Datum account_id, int64 token_limit)

@@ -1,8 +1,10 @@
 /*
  * limits.hpp: the limits, which are the rows of usage_limits, and taking room in them.
  *
- * Every call that takes or gives room writes its account's row. So one whose row has not changed
- * since it was read, has the room that was read.
+ * A call reads what is used before it has the limit's lock, and tests what is held under it. What
+ * is counted in between does not matter: it was counted without a hold, or it has a hold, which is
+ * still part of what is held. Deleting dead holds and spending would break this, so they change
+ * the version of the row, which a call tests too.
  */
 #pragma once
 
@@ -25,26 +27,27 @@ struct Claim {
 
 /* How an account and a key of it stand, as of now. */
 struct Standing {
-    TimestampTz now;       /* when it was read, or earlier */
-    bool is_counted;       /* the key has an event */
-    bool is_unlimited;     /* the account has no limit */
-    TransactionId version; /* the transaction that has written the limit's row */
+    TimestampTz now;   /* when it was read, or earlier */
+    bool is_counted;   /* the key has an event */
+    bool is_unlimited; /* the account has no limit */
+    int64 version;     /* of the limit's row */
     int64 token_limit;
     int64 tokens_held; /* the sum of the account's holds, dead ones too */
     int64 tokens_used; /* in that period that the key may be counted in, which has used most */
     TimestampTz last_period_start; /* of those periods */
-    bool has_hold;                 /* the key */
+    bool has_period;               /* one covers the claim's earliest time */
+    Period period;
+    int64 tokens_remaining; /* once room was taken or refused */
+    bool has_hold;          /* the key, once that is looked up */
     int64 hold_tokens;
     TimestampTz hold_expires_at;
-    bool has_period; /* one covers the claim's earliest time */
-    Period period;
 };
 
 /*
- * Reads it in one statement, so that no usage is missed that a settler moves from the queue to its
- * counter in the meantime. It sees what is committed, also where the transaction's own snapshot is
- * older: what others have counted and spent since takes room too. False: the account has no row of
- * usage_limits.
+ * Reads it, without the hold, in one statement, so that no usage is missed that a settler moves
+ * from the queue to its counter in the meantime. It sees what is committed, also where the
+ * transaction's own snapshot is older: what others have counted and spent since takes room too.
+ * False: the account has no row of usage_limits.
  */
 bool find_standing(const Claim &claim, Standing *standing);
 
@@ -61,14 +64,23 @@ enum class Room { counted, unlimited, refused, taken };
  * account has no limit. Where there is no room otherwise, deletes dead holds of the account.
  * Sets the standing that it has judged by.
  *
- * take: writes the limit's row, if that is still in the version of the standing; or returns
- * false.
+ * take: calls take_from_limit(), and writes what the room is taken for. False: not as claimed, so
+ * the claim is judged again.
  */
-using Take = bool (*)(const Claim &claim, const Standing &standing);
+using Take = bool (*)(const Claim &claim, Standing *standing);
 Room take_room(const Claim &claim, Take take, Standing *standing);
 
-/* Writes the row of a limit without a change to it, if it has this version. */
-bool touch_limit(Datum account_id, TransactionId version);
+/* How many more tokens a claim takes than its key holds. */
+int64 more_tokens(const Claim &claim, const Standing &standing);
+
+/* What a call takes room for: a hold, or an event that it counts in this transaction. */
+enum class Use { hold, count };
+
+/*
+ * Takes the room of a claim, and sets what remains. False: the limit, or what is held, has
+ * changed too much since the standing was read.
+ */
+bool take_from_limit(const Claim &claim, Use use, Standing *standing);
 
 /* Gives an account a limit, if it has no row of usage_limits yet. */
 void create_limit(Datum account_id, int64 token_limit);

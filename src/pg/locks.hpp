@@ -73,7 +73,10 @@ bool try_hold_all_periods();
 /* For a close, before it locks the counter: announces it and waits for the holders. */
 void wait_for_holders(const core::CounterId &counter);
 
-/* Takes a counter's or limit's waiter lock. REQUIRES: this call is the first to write in its transaction. */
+/*
+ * Takes the waiter lock of a counter or limit. REQUIRES: this call is the first to write in its
+ * transaction.
+ */
 void lock_waiter(const core::CounterId &counter);
 bool try_lock_waiter(const core::CounterId &counter);
 void unlock_waiter(const core::CounterId &counter);

@@ -33,8 +33,11 @@ Release release(const EventName &name)
     Standing standing;
     bool is_locked = false;
     for (;;) {
-        const bool has_limit = find_standing(claim, &standing);
-        if (!has_limit || standing.is_counted || !standing.has_hold) {
+        if (!find_standing(claim, &standing) || standing.is_counted) {
+            return {false, {0, true}};
+        }
+        find_hold(claim, &standing);
+        if (!standing.has_hold) {
             return {false, {0, true}};
         }
         if (is_locked) {

@@ -66,23 +66,17 @@ void find_current_period(const Claim &claim, Standing *standing)
     }
 }
 
-TimestampTz expiry_of(const Claim &claim, const Standing &standing)
-{
-    return standing.now + claim.length_us;
-}
-
 /* A Take of limits.hpp. */
-bool hold_tokens(const Claim &claim, const Standing &standing)
+bool take_if_countable(const Claim &claim, Standing *standing)
 {
-    check_can_be_counted(claim, standing);
-    return write_hold(claim, expiry_of(claim, standing), claim.tokens - standing.hold_tokens,
-                      standing.version);
+    check_can_be_counted(claim, *standing);
+    return take_to_hold(claim, standing);
 }
 
 Reservation reserve(const Claim &claim)
 {
     Standing standing;
-    switch (take_room(claim, hold_tokens, &standing)) {
+    switch (take_room(claim, take_if_countable, &standing)) {
     case Room::counted:
         return {"replayed", no_value, no_value};
     case Room::unlimited:
@@ -93,17 +87,15 @@ Reservation reserve(const Claim &claim)
         check_can_be_counted(claim, standing);
         count_stat(Stat::limit_reached);
         return {"limit_reached",
-                {Int64GetDatum(core::tokens_remaining(balance_of(standing))), false},
+                {Int64GetDatum(standing.tokens_remaining), false},
                 {TimestampTzGetDatum(standing.hold_expires_at), !has_live_hold(standing)}};
     case Room::taken:
         break;
     }
     count_stat(Stat::reserved);
-    core::Balance balance = balance_of(standing);
-    balance.tokens_held += claim.tokens;
     return {"reserved",
-            {Int64GetDatum(core::tokens_remaining(balance)), false},
-            {TimestampTzGetDatum(expiry_of(claim, standing)), false}};
+            {Int64GetDatum(standing.tokens_remaining), false},
+            {TimestampTzGetDatum(standing.hold_expires_at), false}};
 }
 
 /* Returns 0 for NULL and for an interval that is outside its limits. */

@@ -25,10 +25,10 @@ struct Spending {
     NullableDatum tokens_remaining;
 };
 
-/* A Take of limits.hpp. The event takes the room, but the limit must show that it is taken. */
-bool note_in_limit(const Claim &claim, const Standing &standing)
+/* A Take of limits.hpp. */
+bool take_to_count(const Claim &claim, Standing *standing)
 {
-    return touch_limit(claim.account_id, standing.version);
+    return take_from_limit(claim, Use::count, standing);
 }
 
 /* Whether the limit is why an event is refused, or else counting it says why. */
@@ -48,11 +48,9 @@ Spending spend(const Event &event, core::InputError key_error)
         const Claim claim = {event.account_id, event.idempotency_key, event.payload.tokens,
                              event.occurred_at, 0};
         Standing standing;
-        const Room room = take_room(claim, note_in_limit, &standing);
+        const Room room = take_room(claim, take_to_count, &standing);
         if (room == Room::taken || room == Room::refused) {
-            core::Balance balance = balance_of(standing);
-            balance.tokens_used += room == Room::taken ? event.payload.tokens : 0;
-            spending.tokens_remaining = {Int64GetDatum(core::tokens_remaining(balance)), false};
+            spending.tokens_remaining = {Int64GetDatum(standing.tokens_remaining), false};
             spending.is_refused = room == Room::refused && is_refused_by_limit(event, standing);
         }
     }

@@ -200,15 +200,17 @@ void lock_for_write(Statement *statement)
     }
 }
 
-uint64 run_in_snapshot(Statement *statement, const Datum *arguments, Snapshot snapshot)
+uint64 run_in_snapshot(Statement *statement, const Datum *arguments, Snapshot snapshot,
+                       uint64 row_count_max)
 {
     if (snapshot == nullptr) {
-        return run(statement, arguments);
+        return run(statement, arguments, nullptr, row_count_max);
     }
     /* A read_only statement runs in the active snapshot. */
     PushActiveSnapshot(snapshot);
     SPIPlanPtr plan = plan_of(statement);
-    const int result = SPI_execute_plan(plan, const_cast<Datum *>(arguments), nullptr, true, 0);
+    const int result = SPI_execute_plan(plan, const_cast<Datum *>(arguments), nullptr, true,
+                                        static_cast<long>(row_count_max));
     PopActiveSnapshot();
     check_result(result);
     return SPI_processed;

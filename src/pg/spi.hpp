@@ -51,7 +51,8 @@ uint64 run(Statement *statement, const Datum *arguments, const char *nulls = nul
  * Runs a statement that only reads, in a snapshot. GetLatestSnapshot() shows all that is
  * committed now, also to a transaction whose own snapshot is older. Null: as run() does.
  */
-uint64 run_in_snapshot(Statement *statement, const Datum *arguments, Snapshot snapshot);
+uint64 run_in_snapshot(Statement *statement, const Datum *arguments, Snapshot snapshot,
+                       uint64 row_count_max = 0);
 
 /*
  * Opens a cursor on the rows of a statement, in a snapshot of now. fetch() returns the number of

@@ -575,11 +575,12 @@ std::optional<Model::Standing> Model::standing(const std::string &account_id,
     if (limit == limits_.end() || !limit->second.tokens) {
         return {};
     }
-    Standing standing = {*limit->second.tokens, 0, 0, 0, 0};
+    Standing standing = {*limit->second.tokens, 0, 0, 0, 0, 0};
     for (const Holds::value_type &hold : limit->second.holds) {
         const Wide live_tokens = is_live(account_id, hold) ? hold.second.tokens : 0;
         if (hold.first == key) {
             standing.own_tokens = live_tokens;
+            standing.own_stored_tokens = hold.second.tokens;
         } else {
             standing.live_tokens += live_tokens;
             standing.stored_tokens += hold.second.tokens;
@@ -710,11 +711,11 @@ Answer Model::spend_usage(const Transaction &transaction, const Report &report, 
     if (!answer.sqlstate.empty()) {
         return answer;
     }
-    answer.rows[0].push_back(
-        before ? remaining(value_of(given, 4),
-                           room + before->live_tokens - before->stored_tokens - *report.tokens,
-                           room - *report.tokens)
-               : Value());
+    answer.rows[0].push_back(before ? remaining(value_of(given, 4),
+                                                room + before->live_tokens - before->stored_tokens -
+                                                    before->own_stored_tokens - *report.tokens,
+                                                room - *report.tokens)
+                                    : Value());
     return before ? adopt_holds(*report.account, left).value_or(answer) : answer;
 }
 

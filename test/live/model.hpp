@@ -170,7 +170,7 @@ private:
     };
     /* What decides a call under a limit, and the tokens that other keys hold. */
     struct Standing {
-        Wide token_limit, tokens_used, live_tokens, stored_tokens, own_tokens;
+        Wide token_limit, tokens_used, live_tokens, stored_tokens, own_tokens, own_stored_tokens;
     };
     struct Outcome {
         std::string sqlstate, outcome;
