@@ -75,6 +75,7 @@ CREATE TABLE @extschema@.usage_events (
     idempotency_key  text        COLLATE pg_catalog."C" NOT NULL,
     voided_at        timestamptz,
     void_reason      text,
+    breakdown        text        COLLATE pg_catalog."C",
     PRIMARY KEY (account_id, idempotency_key)
 ) WITH (
     autovacuum_vacuum_insert_scale_factor = 0.05,
@@ -89,6 +90,10 @@ COMMENT ON COLUMN @extschema@.usage_events.recorded_at IS 'When the transaction 
 COMMENT ON COLUMN @extschema@.usage_events.tokens IS 'Negative for a credit.';
 COMMENT ON COLUMN @extschema@.usage_events.voided_at IS 'When the event was voided; NULL while it counts.';
 COMMENT ON COLUMN @extschema@.usage_events.void_reason IS 'The reason of the void, or of the credit that the event is.';
+COMMENT ON COLUMN @extschema@.usage_events.breakdown IS
+'What record_usage was given: scope, model, input_tokens, cache_read_tokens,
+cache_write_tokens, output_tokens, reasoning_tokens, cost_nanos and 1, separated by tabs;
+NULL for other events.';
 
 -- A B-tree, although a BRIN index would cost writers less: docs/internals.md says why. The
 -- account comes first, so that it also finds all events of an account.
@@ -107,7 +112,8 @@ CREATE TABLE @extschema@.usage_pending (
     tokens        bigint      NOT NULL,
     reports       integer     NOT NULL,
     chats         integer     NOT NULL,
-    recorded_at   timestamptz NOT NULL DEFAULT pg_catalog.now()
+    recorded_at   timestamptz NOT NULL DEFAULT pg_catalog.now(),
+    breakdown     text        COLLATE pg_catalog."C"
 ) WITH (
     autovacuum_vacuum_scale_factor = 0,
     autovacuum_vacuum_threshold = 1000,
@@ -119,6 +125,38 @@ ALTER TABLE @extschema@.usage_pending REPLICA IDENTITY FULL;
 COMMENT ON TABLE @extschema@.usage_pending IS
 'Usage that is recorded in usage_events but not yet added to its counter in
 usage_periods. The row of a void is negative.';
+COMMENT ON COLUMN @extschema@.usage_pending.breakdown IS
+'What is to be added to usage_breakdown, in the form of usage_events.breakdown, the last
+part being a number of events; NULL for usage that record_usage has not counted.';
+
+-- Kinds of tokens are columns, so that an event writes one row here, whatever it used. Its
+-- rows are updated like those of usage_periods, and only under the lock of their counter.
+CREATE TABLE @extschema@.usage_breakdown (
+    account_id          uuid        NOT NULL,
+    period_start        timestamptz NOT NULL,
+    input_tokens        bigint      NOT NULL,
+    cache_read_tokens   bigint      NOT NULL,
+    cache_write_tokens  bigint      NOT NULL,
+    output_tokens       bigint      NOT NULL,
+    reasoning_tokens    bigint      NOT NULL,
+    cost_nanos          bigint      NOT NULL,
+    events              bigint      NOT NULL,
+    scope               text        COLLATE pg_catalog."C" NOT NULL,
+    model               text        COLLATE pg_catalog."C" NOT NULL,
+    PRIMARY KEY (account_id, period_start, scope, model)
+) WITH (
+    fillfactor = 50,
+    autovacuum_vacuum_scale_factor = 0.05,
+    autovacuum_vacuum_threshold = 1000,
+    autovacuum_vacuum_cost_delay = 0
+);
+COMMENT ON TABLE @extschema@.usage_breakdown IS
+'What record_usage has counted in a period, by scope and model. Pending usage is not
+included: read usage_breakdown_totals.';
+COMMENT ON COLUMN @extschema@.usage_breakdown.cost_nanos IS 'In 10^-9 of the currency unit that the callers of record_usage use.';
+COMMENT ON COLUMN @extschema@.usage_breakdown.model IS
+'_other stands for the models of all pairs of scope and model that found no place, because
+the period had usage_ledger.max_breakdowns of them. The scope is the first level of theirs.';
 
 -- Both tables hold what is in flight: rows are updated and deleted all the time, and
 -- vacuum runs as often as it can.
@@ -167,6 +205,7 @@ ALTER TABLE @extschema@.usage_accounts ENABLE ROW LEVEL SECURITY;
 ALTER TABLE @extschema@.usage_periods ENABLE ROW LEVEL SECURITY;
 ALTER TABLE @extschema@.usage_events ENABLE ROW LEVEL SECURITY;
 ALTER TABLE @extschema@.usage_pending ENABLE ROW LEVEL SECURITY;
+ALTER TABLE @extschema@.usage_breakdown ENABLE ROW LEVEL SECURITY;
 ALTER TABLE @extschema@.usage_limits ENABLE ROW LEVEL SECURITY;
 ALTER TABLE @extschema@.usage_holds ENABLE ROW LEVEL SECURITY;
 
@@ -174,6 +213,7 @@ SELECT pg_catalog.pg_extension_config_dump('@extschema@.usage_accounts', '');
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.usage_periods', '');
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.usage_events', '');
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.usage_pending', '');
+SELECT pg_catalog.pg_extension_config_dump('@extschema@.usage_breakdown', '');
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.usage_limits', '');
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.usage_holds', '');
 
@@ -246,6 +286,66 @@ COMMENT ON COLUMN @extschema@.usage_balances.token_limit IS 'Tokens per period; 
 COMMENT ON COLUMN @extschema@.usage_balances.tokens_used IS 'Tokens counted in the period, pending usage included; 0 if there is no such period yet.';
 COMMENT ON COLUMN @extschema@.usage_balances.tokens_held IS 'Tokens of holds that have not expired and whose key is not counted.';
 COMMENT ON COLUMN @extschema@.usage_balances.tokens_remaining IS 'The limit without both, never below 0; NULL: no limit.';
+
+-- Pending usage of a pair without a row is shown where it will be added: under _other if the
+-- period has a row of that model (src/pg/breakdowns.hpp), and else, as far as anyone can
+-- know, under its own.
+CREATE VIEW @extschema@.usage_breakdown_totals WITH (security_invoker = true) AS
+SELECT u.account_id,
+       u.period_start,
+       u.scope,
+       u.model,
+       pg_catalog.sum(u.input_tokens::numeric) AS input_tokens,
+       pg_catalog.sum(u.cache_read_tokens::numeric) AS cache_read_tokens,
+       pg_catalog.sum(u.cache_write_tokens::numeric) AS cache_write_tokens,
+       pg_catalog.sum(u.output_tokens::numeric) AS output_tokens,
+       pg_catalog.sum(u.reasoning_tokens::numeric) AS reasoning_tokens,
+       pg_catalog.sum(u.cost_nanos::numeric) AS cost_nanos,
+       pg_catalog.sum(u.events::numeric) AS events
+  FROM (SELECT account_id, period_start, scope, model,
+               input_tokens, cache_read_tokens, cache_write_tokens,
+               output_tokens, reasoning_tokens, cost_nanos,
+               events
+          FROM @extschema@.usage_breakdown
+        UNION ALL
+        SELECT q.account_id, q.period_start,
+               CASE WHEN p.is_other THEN pg_catalog.split_part(q.scope, '/', 1) ELSE q.scope END,
+               CASE WHEN p.is_other THEN '_other' ELSE q.model END,
+               q.input_tokens, q.cache_read_tokens, q.cache_write_tokens,
+               q.output_tokens, q.reasoning_tokens, q.cost_nanos,
+               q.events
+          FROM (SELECT account_id, period_start,
+                       pg_catalog.split_part(breakdown, E'\t', 1) AS scope,
+                       pg_catalog.split_part(breakdown, E'\t', 2) AS model,
+                       pg_catalog.sum(pg_catalog.split_part(breakdown, E'\t', 3)::numeric) AS input_tokens,
+                       pg_catalog.sum(pg_catalog.split_part(breakdown, E'\t', 4)::numeric) AS cache_read_tokens,
+                       pg_catalog.sum(pg_catalog.split_part(breakdown, E'\t', 5)::numeric) AS cache_write_tokens,
+                       pg_catalog.sum(pg_catalog.split_part(breakdown, E'\t', 6)::numeric) AS output_tokens,
+                       pg_catalog.sum(pg_catalog.split_part(breakdown, E'\t', 7)::numeric) AS reasoning_tokens,
+                       pg_catalog.sum(pg_catalog.split_part(breakdown, E'\t', 8)::numeric) AS cost_nanos,
+                       pg_catalog.sum(pg_catalog.split_part(breakdown, E'\t', 9)::numeric) AS events
+                  FROM @extschema@.usage_pending
+                 WHERE breakdown IS NOT NULL
+                 GROUP BY 1, 2, 3, 4) AS q
+         CROSS JOIN LATERAL (
+               SELECT NOT EXISTS (SELECT
+                                    FROM @extschema@.usage_breakdown AS b
+                                   WHERE b.account_id OPERATOR(pg_catalog.=) q.account_id
+                                     AND b.period_start OPERATOR(pg_catalog.=) q.period_start
+                                     AND b.scope OPERATOR(pg_catalog.=) q.scope
+                                     AND b.model OPERATOR(pg_catalog.=) q.model)
+                  AND EXISTS (SELECT
+                                FROM @extschema@.usage_breakdown AS b
+                               WHERE b.account_id OPERATOR(pg_catalog.=) q.account_id
+                                 AND b.period_start OPERATOR(pg_catalog.=) q.period_start
+                                 AND b.model OPERATOR(pg_catalog.=) '_other') AS is_other
+               ) AS p
+       ) AS u
+ GROUP BY u.account_id, u.period_start, u.scope, u.model;
+COMMENT ON VIEW @extschema@.usage_breakdown_totals IS
+'Usage per account, period, scope and model: usage_breakdown plus pending usage, exact at
+the reader''s snapshot. Readers need SELECT on usage_breakdown and usage_pending too, and
+see the accounts that the policies on both show them.';
 
 ------------------------------------------------------------------------------
 -- Functions
@@ -348,6 +448,104 @@ The reason of a refusal is in detail.
 Errors (nothing is written):
   22004  the array of accounts, tokens or keys is NULL
   22023  arrays have unequal lengths, several dimensions or too many elements';
+
+CREATE FUNCTION @extschema@.record_usage(
+    p_account_id uuid,
+    p_idempotency_key text,
+    p_model text DEFAULT '',
+    p_scope text DEFAULT '',
+    p_input_tokens bigint DEFAULT 0,
+    p_cache_read_tokens bigint DEFAULT 0,
+    p_cache_write_tokens bigint DEFAULT 0,
+    p_output_tokens bigint DEFAULT 0,
+    p_reasoning_tokens bigint DEFAULT 0,
+    p_cost_nanos bigint DEFAULT 0,
+    p_is_report boolean DEFAULT false,
+    p_is_chat boolean DEFAULT false,
+    p_occurred_at timestamptz DEFAULT NULL,
+    OUT outcome text,
+    OUT tokens_used bigint,
+    OUT period_start timestamptz,
+    OUT period_end timestamptz)
+LANGUAGE C VOLATILE PARALLEL UNSAFE SECURITY DEFINER
+AS 'MODULE_PATHNAME', 'usage_ledger_record_usage';
+COMMENT ON FUNCTION @extschema@.record_usage(uuid, text, text, text, bigint, bigint, bigint, bigint, bigint, bigint, boolean, boolean, timestamptz) IS
+'Counts one event as increment_usage does, and breaks it down by model, scope, kinds of
+tokens and cost: see usage_breakdown_totals.
+
+The kinds exclude each other: a token that was read from a cache is not an input token
+too. The tokens of the event are their sum.
+
+A period has at most usage_ledger.max_breakdowns pairs of scope and model. What is counted
+for a pair beyond that is counted under the model _other and the first level of its scope.
+A pair that found no place in a period stays there until the period ends.
+
+Arguments:
+  p_account_id          as in increment_usage
+  p_idempotency_key     as in increment_usage
+  p_model               the model, up to 255 bytes without control characters, but not
+                        _other; NULL means none
+  p_scope               who used it within the account, as a path such as team/user: up to
+                        255 bytes without control characters, none of its parts empty;
+                        NULL means none
+  p_input_tokens        input tokens, but for those of the next two, 0 to 10^12
+  p_cache_read_tokens   input tokens that were read from a cache, 0 to 10^12
+  p_cache_write_tokens  input tokens that were written to a cache, 0 to 10^12
+  p_output_tokens       output tokens, but for those of reasoning, 0 to 10^12
+  p_reasoning_tokens    output tokens of reasoning, 0 to 10^12; all kinds together may not
+                        be above 10^12
+  p_cost_nanos          what the event cost in 10^-9 of a currency unit of the caller''s
+                        choice, -10^18 to 10^18
+  p_is_report           as in increment_usage
+  p_is_chat             as in increment_usage
+  p_occurred_at         as in increment_usage
+Models and scopes are kept as they are given, and compared by their bytes.
+
+Outcomes and errors are those of increment_usage, and:
+  replayed  the payload is all arguments but the time. An event of increment_usage has
+            another payload than one of record_usage, whatever their tokens
+  22003     the counter or the breakdown would overflow
+  22004     account, key, or tokens of a kind or cost is NULL
+  22023     also: model, scope or cost is outside its limits';
+
+CREATE FUNCTION @extschema@.record_usage_batch(
+    p_account_ids uuid[],
+    p_idempotency_keys text[],
+    p_models text[] DEFAULT NULL,
+    p_scopes text[] DEFAULT NULL,
+    p_input_tokens bigint[] DEFAULT NULL,
+    p_cache_read_tokens bigint[] DEFAULT NULL,
+    p_cache_write_tokens bigint[] DEFAULT NULL,
+    p_output_tokens bigint[] DEFAULT NULL,
+    p_reasoning_tokens bigint[] DEFAULT NULL,
+    p_cost_nanos bigint[] DEFAULT NULL,
+    p_is_report boolean[] DEFAULT NULL,
+    p_is_chat boolean[] DEFAULT NULL,
+    p_occurred_at timestamptz[] DEFAULT NULL)
+RETURNS TABLE (item integer, outcome text, tokens_used bigint,
+               period_start timestamptz, period_end timestamptz, detail text, sqlstate text)
+LANGUAGE C VOLATILE PARALLEL UNSAFE SECURITY DEFINER
+AS 'MODULE_PATHNAME', 'usage_ledger_record_usage_batch';
+COMMENT ON FUNCTION @extschema@.record_usage_batch(uuid[], text[], text[], text[], bigint[], bigint[], bigint[], bigint[], bigint[], bigint[], boolean[], boolean[], timestamptz[]) IS
+'Counts many events in the caller''s transaction, each as record_usage would.
+
+Arguments, an element per item, in arrays of one dimension and equal length. All but the
+first two may be NULL: then each item has the default of record_usage.
+  p_account_ids         as in record_usage; at most 1,000,000 items
+  p_idempotency_keys    as in record_usage
+  p_models              as in record_usage
+  p_scopes              as in record_usage
+  p_input_tokens        as in record_usage
+  p_cache_read_tokens   as in record_usage
+  p_cache_write_tokens  as in record_usage
+  p_output_tokens       as in record_usage
+  p_reasoning_tokens    as in record_usage
+  p_cost_nanos          as in record_usage
+  p_is_report           as in record_usage
+  p_is_chat             as in record_usage
+  p_occurred_at         as in record_usage
+
+Rows, outcomes and errors are those of increment_usage_batch.';
 
 CREATE FUNCTION @extschema@.set_usage_cycle(
     p_account_id uuid,
@@ -594,9 +792,9 @@ AS 'MODULE_PATHNAME', 'usage_ledger_close_usage_period';
 COMMENT ON FUNCTION @extschema@.close_usage_period(uuid, timestamptz) IS
 'Closes a period and returns its final row: the totals on the invoice.
 
-Settles the pending usage of the period, checks the counter against the events, as
-verify_usage does, and stamps closed_at. A period that is already closed is returned
-unchanged.
+Settles the pending usage of the period, checks the counter and its breakdown against the
+events, as verify_usage does, and stamps closed_at. A period that is already closed is
+returned unchanged.
 
 A close waits for every transaction that has counted usage of the period and has not yet
 ended, and for every one that has queued usage for more than 32 periods. Later calls for
@@ -611,10 +809,10 @@ Arguments:
 
 Errors (nothing is written):
   UL002  the account has no period with this start
-  22003  the counter would overflow with the pending usage
+  22003  the counter or its breakdown would overflow with the pending usage
   22004  an argument is NULL
   55000  a subscription feeds the ledger, so periods are closed on its publisher
-  XX001  the counter differs from its events';
+  XX001  the counter or its breakdown differs from its events';
 
 CREATE FUNCTION @extschema@.void_usage(
     p_account_id uuid,
@@ -722,8 +920,8 @@ RETURNS bigint
 LANGUAGE C VOLATILE PARALLEL UNSAFE SECURITY DEFINER
 AS 'MODULE_PATHNAME', 'usage_ledger_erase_usage';
 COMMENT ON FUNCTION @extschema@.erase_usage(uuid) IS
-'Erases an account: its events with their keys, its periods, closed ones too, its pending
-usage and its cycle.
+'Erases an account: its events with their keys, its periods and their breakdowns, closed
+ones too, its pending usage and its cycle.
 
 Returns the number of events erased. For an unknown account that is 0, unless events were
 left of it. A call that comes later counts for a new account, also under a key that was
@@ -797,6 +995,10 @@ RETURNS TABLE (account_id uuid, period_start timestamptz, counter text, recorded
 LANGUAGE plpgsql STABLE PARALLEL SAFE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $function$
+DECLARE
+    ledger CONSTANT pg_catalog.text := (SELECT extnamespace::pg_catalog.regnamespace
+                                          FROM pg_catalog.pg_extension
+                                         WHERE extname OPERATOR(pg_catalog.=) 'usage_ledger');
 BEGIN
     RETURN QUERY EXECUTE pg_catalog.format($query$
         SELECT COALESCE(t.account_id, e.account_id),
@@ -846,15 +1048,89 @@ BEGIN
          WHERE l.tokens_held IS NULL
             OR l.tokens_held OPERATOR(pg_catalog.<>) COALESCE(h.tokens, 0)
          ORDER BY 1, 2, 3 DESC
-        $query$, (SELECT extnamespace::pg_catalog.regnamespace
-                    FROM pg_catalog.pg_extension
-                   WHERE extname OPERATOR(pg_catalog.=) 'usage_ledger'))
+        $query$, ledger)
+    USING p_account_id;
+
+    -- Events are expected where src/pg/breakdowns.hpp says that their pair is counted.
+    RETURN QUERY EXECUTE pg_catalog.format($query$
+        SELECT COALESCE(b.account_id, e.account_id),
+               COALESCE(b.period_start, e.period_start),
+               pg_catalog.concat_ws('/', COALESCE(b.scope, e.scope), COALESCE(b.model, e.model), c.amount),
+               CASE WHEN pg_catalog.abs(c.recorded) OPERATOR(pg_catalog.<=) 9223372036854775807
+                    THEN c.recorded::bigint END,
+               CASE WHEN pg_catalog.abs(c.expected) OPERATOR(pg_catalog.<=) 9223372036854775807
+                    THEN c.expected::bigint END
+          FROM (SELECT *
+                  FROM %1$s.usage_breakdown_totals
+                 WHERE $1 IS NULL OR account_id OPERATOR(pg_catalog.=) $1) AS b
+          FULL JOIN (SELECT q.account_id, q.period_start, n.scope, n.model,
+                            pg_catalog.sum(q.input_tokens) AS input_tokens,
+                            pg_catalog.sum(q.cache_read_tokens) AS cache_read_tokens,
+                            pg_catalog.sum(q.cache_write_tokens) AS cache_write_tokens,
+                            pg_catalog.sum(q.output_tokens) AS output_tokens,
+                            pg_catalog.sum(q.reasoning_tokens) AS reasoning_tokens,
+                            pg_catalog.sum(q.cost_nanos) AS cost_nanos,
+                            pg_catalog.sum(q.events) AS events
+                       FROM (SELECT account_id, period_start,
+                                    pg_catalog.split_part(breakdown, E'\t', 1) AS scope,
+                                    pg_catalog.split_part(breakdown, E'\t', 2) AS model,
+                                    pg_catalog.sum(pg_catalog.split_part(breakdown, E'\t', 3)::numeric) AS input_tokens,
+                                    pg_catalog.sum(pg_catalog.split_part(breakdown, E'\t', 4)::numeric) AS cache_read_tokens,
+                                    pg_catalog.sum(pg_catalog.split_part(breakdown, E'\t', 5)::numeric) AS cache_write_tokens,
+                                    pg_catalog.sum(pg_catalog.split_part(breakdown, E'\t', 6)::numeric) AS output_tokens,
+                                    pg_catalog.sum(pg_catalog.split_part(breakdown, E'\t', 7)::numeric) AS reasoning_tokens,
+                                    pg_catalog.sum(pg_catalog.split_part(breakdown, E'\t', 8)::numeric) AS cost_nanos,
+                                    pg_catalog.sum(pg_catalog.split_part(breakdown, E'\t', 9)::numeric) AS events
+                               FROM %1$s.usage_events
+                              WHERE voided_at IS NULL AND breakdown IS NOT NULL
+                                AND ($1 IS NULL OR account_id OPERATOR(pg_catalog.=) $1)
+                              GROUP BY 1, 2, 3, 4) AS q
+                      CROSS JOIN LATERAL (
+                            SELECT NOT EXISTS (SELECT
+                                                 FROM %1$s.usage_breakdown AS b
+                                                WHERE b.account_id OPERATOR(pg_catalog.=) q.account_id
+                                                  AND b.period_start OPERATOR(pg_catalog.=) q.period_start
+                                                  AND b.scope OPERATOR(pg_catalog.=) q.scope
+                                                  AND b.model OPERATOR(pg_catalog.=) q.model)
+                               AND EXISTS (SELECT
+                                             FROM %1$s.usage_breakdown AS b
+                                            WHERE b.account_id OPERATOR(pg_catalog.=) q.account_id
+                                              AND b.period_start OPERATOR(pg_catalog.=) q.period_start
+                                              AND b.model OPERATOR(pg_catalog.=) '_other') AS is_other
+                            ) AS p
+                      CROSS JOIN LATERAL (
+                            SELECT CASE WHEN p.is_other THEN pg_catalog.split_part(q.scope, '/', 1)
+                                        ELSE q.scope END AS scope,
+                                   CASE WHEN p.is_other THEN '_other' ELSE q.model END AS model
+                            ) AS n
+                      GROUP BY q.account_id, q.period_start, n.scope, n.model) AS e
+            ON e.account_id OPERATOR(pg_catalog.=) b.account_id
+           AND e.period_start OPERATOR(pg_catalog.=) b.period_start
+           AND e.scope OPERATOR(pg_catalog.=) b.scope
+           AND e.model OPERATOR(pg_catalog.=) b.model
+         CROSS JOIN LATERAL (
+               VALUES (1, 'input', COALESCE(b.input_tokens, 0), COALESCE(e.input_tokens, 0)),
+                      (2, 'cache_read', COALESCE(b.cache_read_tokens, 0), COALESCE(e.cache_read_tokens, 0)),
+                      (3, 'cache_write', COALESCE(b.cache_write_tokens, 0), COALESCE(e.cache_write_tokens, 0)),
+                      (4, 'output', COALESCE(b.output_tokens, 0), COALESCE(e.output_tokens, 0)),
+                      (5, 'reasoning', COALESCE(b.reasoning_tokens, 0), COALESCE(e.reasoning_tokens, 0)),
+                      (6, 'cost_nanos', COALESCE(b.cost_nanos, 0), COALESCE(e.cost_nanos, 0)),
+                      (7, 'events', COALESCE(b.events, 0), COALESCE(e.events, 0))
+               ) AS c (ordinal, amount, recorded, expected)
+         WHERE c.recorded OPERATOR(pg_catalog.<>) c.expected
+           AND NOT EXISTS (SELECT
+                             FROM %1$s.usage_periods AS p
+                            WHERE p.account_id OPERATOR(pg_catalog.=) COALESCE(b.account_id, e.account_id)
+                              AND p.period_start OPERATOR(pg_catalog.=) COALESCE(b.period_start, e.period_start)
+                              AND p.pruned_at IS NOT NULL)
+         ORDER BY 1, 2, COALESCE(b.scope, e.scope), COALESCE(b.model, e.model), c.ordinal
+        $query$, ledger)
     USING p_account_id;
 END
 $function$;
 COMMENT ON FUNCTION @extschema@.verify_usage(uuid) IS
-'Lists every counter that differs from the sum of its events, and every limit whose
-tokens_held differs from the sum of its holds.
+'Lists every counter and row of a breakdown that differs from the sum of its events, and
+every limit whose tokens_held differs from the sum of its holds.
 
 A sound ledger has no such row, even while other sessions write, because the whole check
 reads one snapshot. A period is left out once its pruning has begun.
@@ -863,7 +1139,9 @@ Arguments:
   p_account_id  the account to check; NULL means all accounts
 
 Returns:
-  counter   tokens, reports or chats; or tokens_held, of no period
+  counter   tokens, reports or chats; of a breakdown, its scope, its model, and input,
+            cache_read, cache_write, output, reasoning, cost_nanos or events, separated
+            by /; or tokens_held, of no period
   recorded  the counter plus pending usage; NULL for events and pending usage whose period
             does not exist, and for more than 2^63 - 1, which usage_totals shows. Of
             tokens_held, what usage_limits has; NULL for holds without a limit
@@ -938,17 +1216,18 @@ transaction rolls back. Without usage_ledger in shared_preload_libraries, only
 pending_rows and pending_age are known. Readers need EXECUTE on usage_ledger_stats(), and
 SELECT on usage_pending (recorded_at) with a policy that shows all rows.';
 COMMENT ON COLUMN @extschema@.usage_ledger_stats.applied IS
-'Calls of increment_usage and credit_usage and items of batches that were recorded and
-added.';
-COMMENT ON COLUMN @extschema@.usage_ledger_stats.queued IS 'Calls of increment_usage and items of batches that were recorded and left pending.';
+'Calls of increment_usage, record_usage and credit_usage and items of batches that were
+recorded and added.';
+COMMENT ON COLUMN @extschema@.usage_ledger_stats.queued IS 'Calls of increment_usage and record_usage and items of batches that were recorded and left
+pending.';
 COMMENT ON COLUMN @extschema@.usage_ledger_stats.replayed IS
-'Calls of increment_usage and credit_usage and items of batches whose key had been counted
-before.';
+'Calls of increment_usage, record_usage and credit_usage and items of batches whose key had
+been counted before.';
 COMMENT ON COLUMN @extschema@.usage_ledger_stats.conflicts IS
-'Calls of increment_usage and credit_usage and items of batches whose key had been counted
-before with another payload (UL001).';
+'Calls of increment_usage, record_usage and credit_usage and items of batches whose key had
+been counted before with another payload (UL001).';
 COMMENT ON COLUMN @extschema@.usage_ledger_stats.refused IS
-'Calls of increment_usage, credit_usage and void_usage and items of batches that were
+'Calls of increment_usage, record_usage, credit_usage and void_usage and items of batches that were
 refused with UL002, UL003, UL004, UL005, 22003, 22004 or 22023. A batch that is refused as a whole, because
 an array is NULL or malformed, counts one. Not counted: errors of other functions, and
 errors that the server raises before the function runs, such as a malformed uuid. A void

@@ -83,7 +83,7 @@ void refuse(Item *item)
     }
 }
 
-void set_event(Item *first, const Usage &counted, int64_t period_start)
+void set_event(Item *first, const Payload &counted, int64_t period_start)
 {
     assert(first->first == first);
     first->has_event = true;

@@ -37,16 +37,16 @@ struct Item {
     const uint8_t *account_id; /* account_id_size bytes */
     const char *key;
     int64_t key_length;
-    Usage payload;
+    Payload payload;
     int64_t occurred_at;
     InputError error;
     PeriodState period;
     int64_t period_start;
     int64_t period_end;
     Outcome outcome;
-    Item *first;    /* the first item of its key; of that, itself */
-    bool has_event; /* of a first item: there is an event of its key */
-    Usage counted;  /* if so, what it counted */
+    Item *first;     /* the first item of its key; of that, itself */
+    bool has_event;  /* of a first item: there is an event of its key */
+    Payload counted; /* if so, what it counted */
     int64_t tokens_used;
     bool is_counter_missing; /* of a replay: somebody has deleted its period by hand */
 };
@@ -69,7 +69,7 @@ bool needs_key_lookup(const Item &item);
 void refuse(Item *item);
 
 /* Sets the event of a first item's key: the one just recorded, or the one counted before. */
-void set_event(Item *first, const Usage &counted, int64_t period_start);
+void set_event(Item *first, const Payload &counted, int64_t period_start);
 
 /* Decides an item whose first item's key has an event, by its payload. */
 void replay(Item *item);

@@ -46,7 +46,6 @@ bool add(Usage *sum, const Usage &usage);
  * A sum that cannot overflow. Where some usage reverses other usage, only the final sum
  * has to fit a counter, in whatever order it is added up.
  */
-__extension__ using int128 = __int128;
 struct WideUsage {
     int128 tokens;
     int128 reports;

@@ -15,14 +15,24 @@ constexpr int64_t microseconds_per_day = 86400 * microseconds_per_second;
 /* An idempotency key, in bytes. */
 constexpr int64_t key_length_max = 255;
 
+/* A model or a scope, in bytes. */
+constexpr int64_t name_length_max = 255;
+
 /*
- * A key of that length after a dump and restore: a character that takes one byte in the
+ * One of that length after a dump and restore: a character that takes one byte in the
  * encoding of one database takes up to three in UTF8.
  */
-constexpr int64_t restored_key_length_max = 3 * key_length_max;
+constexpr int64_t restored_length_max = 3 * key_length_max;
+static_assert(name_length_max == key_length_max, "the same holds for names");
 
 /* Tokens in one event: more than any real request; 9 million such events fit a counter. */
 constexpr int64_t event_tokens_max = 1000000000000;
+
+/* What one event cost, or gave back, in 10^-9 of a currency unit: a billion units. */
+constexpr int64_t event_cost_max = 1000000000000000000;
+
+/* Pairs of scope and model in one period: they are counted when a pair is new to it. */
+constexpr int32_t breakdowns_max = 1000000;
 
 /* How long a hold lives, unless its key is counted first. */
 constexpr int64_t hold_length_max_us = microseconds_per_day;

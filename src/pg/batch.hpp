@@ -60,6 +60,12 @@ inline Datum account_of(const Item &item)
 }
 
 /*
+ * Counts a batch and returns its rows. read() reads the arguments inside SPI, whose context
+ * SPI_finish frees with everything that is allocated here.
+ */
+void run_batch(FunctionCallInfo fcinfo, Batch (*read)(FunctionCallInfo));
+
+/*
  * Decides items as far as periods and keys can, and records the events of the others. Those
  * stay undecided; tids[i] is the place of the event that batch.items[i] has recorded, or
  * invalid.

@@ -7,6 +7,7 @@
 #include <algorithm>
 
 #include "pg/batch.hpp"
+#include "pg/batch_breakdowns.hpp"
 #include "pg/counters.hpp"
 #include "pg/events.hpp"
 #include "pg/pending.hpp"
@@ -158,15 +159,32 @@ Counters read_replayed(const ItemList &list, const Counters &added)
     return counters;
 }
 
-/* Adds an item to its counter's usage, unless the counter refuses it. */
-void add_item(Item *item, const Counters &counters)
+/* Finds where to add and queue the breakdowns of the items that are to be added. */
+BatchBreakdowns breakdowns_of(const ItemList &list, const Counters &counters)
+{
+    const auto is_with_lock = [&](const Item &item, bool has_lock) {
+        if (!is_to_be_added(item) || item.payload.breakdown == nullptr) {
+            return false;
+        }
+        const CounterState *counter = find_counter(counters, item);
+        return !counter->is_closed && counter->is_locked == has_lock;
+    };
+    return find_breakdowns(
+        select(list, [&](const Item &item) { return is_with_lock(item, true); }),
+        select(list, [&](const Item &item) { return is_with_lock(item, false); }));
+}
+
+/* Adds an item to its counter's usage, unless the counter or its breakdown refuses it. */
+void add_item(Item *item, const Counters &counters, BatchBreakdowns *breakdowns)
 {
     CounterState *counter = find_counter(counters, *item);
     Assert(counter != nullptr);
     const core::Usage usage = item->payload;
+    const bool has_breakdown = item->payload.breakdown != nullptr;
     if (counter->is_closed) {
         item->outcome = Outcome::closed;
-    } else if (counter->is_locked && core::fit(counter->totals, usage) != core::Fit::fits) {
+    } else if (counter->is_locked && (core::fit(counter->totals, usage) != core::Fit::fits ||
+                                      (has_breakdown && !add_breakdown(*breakdowns, *item)))) {
         item->outcome = Outcome::invalid;
     } else {
         const size_t i = counter - counters.states;
@@ -175,6 +193,8 @@ void add_item(Item *item, const Counters &counters)
         item->outcome = counter->is_locked ? Outcome::applied : Outcome::queued;
         if (counter->is_locked) {
             (void)core::add(&counter->totals, usage);
+        } else if (has_breakdown) {
+            queue_breakdown(breakdowns, *item);
         }
         return;
     }
@@ -185,13 +205,14 @@ void add_item(Item *item, const Counters &counters)
  * Decides the items in the order given, as far as their counters take them, and answers each
  * from its counter as it is at that item.
  */
-void add_up(const ItemList &list, const Counters &added, const Counters &replayed)
+void add_up(const ItemList &list, const Counters &added, const Counters &replayed,
+            BatchBreakdowns *breakdowns)
 {
     for (size_t i = 0; i < list.count; i++) {
         Item *item = list.items[i];
         if (is_undecided(*item)) {
             if (item->first == item) {
-                add_item(item, added);
+                add_item(item, added, breakdowns);
             } else {
                 core::share_fate(item);
             }
@@ -207,13 +228,16 @@ void add_up(const ItemList &list, const Counters &added, const Counters &replaye
     }
 }
 
-/* Adds the usage to the counters that are locked, and queues it for the others. */
-void write_usage(const Counters &counters)
+/*
+ * Adds the usage to the counters that are locked, and queues it for the others, unless it is
+ * queued with its breakdowns.
+ */
+void write_usage(const Counters &counters, bool has_breakdowns)
 {
     auto *tids = allocate<ItemPointerData>(counters.count);
     auto *ids = allocate<core::CounterId>(counters.count);
     auto *added = allocate<core::Usage>(counters.count);
-    auto *queued = allocate<core::Usage>(counters.count);
+    auto *queued = allocate<core::Payload>(counters.count);
     size_t added_count = 0, queued_count = 0;
     for (size_t i = 0; i < counters.count; i++) {
         if (counters.item_counts[i] == 0) {
@@ -222,9 +246,9 @@ void write_usage(const Counters &counters)
         if (counters.states[i].is_locked) {
             tids[added_count] = counters.states[i].tid;
             added[added_count++] = counters.usage[i];
-        } else {
+        } else if (!has_breakdowns) {
             ids[queued_count] = counters.states[i].id;
-            queued[queued_count++] = counters.usage[i];
+            queued[queued_count++] = {counters.usage[i]};
         }
     }
     if (added_count > 0) {
@@ -264,8 +288,10 @@ void add_items(const Batch &batch, const ItemList &list, ItemPointerData *tids)
         }
     }
     const Counters added = take_counters_of(batch, list, tids);
-    add_up(list, added, read_replayed(list, added));
-    write_usage(added);
+    BatchBreakdowns breakdowns = breakdowns_of(list, added);
+    add_up(list, added, read_replayed(list, added), &breakdowns);
+    write_usage(added, breakdowns.queued.count > 0);
+    write_breakdowns(&breakdowns);
     delete_refused(batch, list, tids);
 }
 

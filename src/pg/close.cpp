@@ -7,7 +7,10 @@
  */
 #include "pg/postgres.hpp"
 
+#include <algorithm>
+
 #include "pg/arguments.hpp"
+#include "pg/breakdowns.hpp"
 #include "pg/counters.hpp"
 #include "pg/errors.hpp"
 #include "pg/pending.hpp"
@@ -31,13 +34,102 @@ Datum closed_period(const core::CounterId &counter)
     return run_for_counter(&statement, counter) == 0 ? 0 : returned_row();
 }
 
-/* Checks a counter as verify_usage does. */
-void check_counter(const core::CounterId &counter, const core::Usage &totals)
+/* A row of usage_breakdown, and what the events of its pairs add up to. */
+struct BreakdownCheck {
+    core::Pair pair;
+    core::Amounts recorded;
+    core::WideAmounts expected;
+};
+
+struct BreakdownChecks {
+    BreakdownCheck *rows;
+    size_t count;
+};
+
+BreakdownChecks read_breakdown(const core::CounterId &counter)
+{
+    static Statement statement = {"usage_breakdown",
+                                  "SELECT " BREAKDOWN " FROM %s" WHERE_COUNTER
+                                  " ORDER BY scope, model",
+                                  {UUIDOID, TIMESTAMPTZOID}};
+    const size_t count = run_for_counter(&statement, counter);
+    const BreakdownChecks checks = {
+        static_cast<BreakdownCheck *>(palloc(count * sizeof(BreakdownCheck))), count};
+    for (size_t row = 0; row < count; row++) {
+        checks.rows[row] = {
+            {text_view(required_column(1, row)), text_view(required_column(2, row))},
+            amounts_of_row(row, 3),
+            {}};
+    }
+    return checks;
+}
+
+/* The row that counts a pair, by the rule of breakdowns.hpp; null: none. */
+BreakdownCheck *find_row(const BreakdownChecks &checks, const core::Pair &pair)
+{
+    for (const core::Pair &wanted : {pair, core::other_of(pair)}) {
+        BreakdownCheck *const end = checks.rows + checks.count;
+        BreakdownCheck *found = std::lower_bound(
+            checks.rows, end, wanted,
+            [](const BreakdownCheck &row, const core::Pair &key) { return row.pair < key; });
+        if (found < end && found->pair == wanted) {
+            return found;
+        }
+    }
+    return nullptr;
+}
+
+[[noreturn]] void raise_breakdown_differs(const core::CounterId &counter, const core::Pair &pair)
+{
+    ereport(ERROR,
+            (errcode(ERRCODE_DATA_CORRUPTED),
+             errmsg("breakdown of the billing period differs from its events"),
+             errdetail("%s: %s.", period_text(counter), pair_text(pair)),
+             errhint("Run verify_usage, and check what else writes to the ledger's tables.")));
+}
+
+#define SUM(part)                                                                                  \
+    "pg_catalog.sum(pg_catalog.split_part(breakdown, E'\\t', " part ")::bigint)::bigint"
+
+/* Checks the breakdown of a period as verify_usage does. */
+void check_breakdown(const core::CounterId &counter, bool has_events)
+{
+    static Statement statement = {
+        "usage_events",
+        "SELECT pg_catalog.split_part(breakdown, E'\\t', 1), pg_catalog.split_part(breakdown, "
+        "E'\\t', 2),"
+        " " SUM("3") ", " SUM("4") ", " SUM("5") ", " SUM("6") ", " SUM("7") ", " SUM("8") ", " SUM(
+            "9") " FROM %s" WHERE_COUNTER
+                 " AND voided_at IS NULL AND breakdown IS NOT NULL GROUP BY 1, 2",
+        {UUIDOID, TIMESTAMPTZOID}};
+    const BreakdownChecks checks = read_breakdown(counter);
+    const uint64 group_count = has_events ? run_for_counter(&statement, counter) : 0;
+    for (uint64 row = 0; row < group_count; row++) {
+        const core::Pair pair = {text_view(required_column(1, row)),
+                                 text_view(required_column(2, row))};
+        BreakdownCheck *check = find_row(checks, pair);
+        if (check == nullptr) {
+            raise_breakdown_differs(counter, pair);
+        }
+        core::add(&check->expected, amounts_of_row(row, 3));
+    }
+    for (size_t i = 0; i < checks.count; i++) {
+        core::Amounts expected = {};
+        if (!core::add(&expected, checks.rows[i].expected) ||
+            !(expected == checks.rows[i].recorded)) {
+            raise_breakdown_differs(counter, checks.rows[i].pair);
+        }
+    }
+}
+
+/* Checks a counter as verify_usage does. Returns whether any of its events has a breakdown. */
+bool check_counter(const core::CounterId &counter, const core::Usage &totals)
 {
     static Statement statement = {
         "usage_events",
         "SELECT COALESCE(pg_catalog.sum(tokens), 0)::bigint,"
-        " COALESCE(pg_catalog.sum(reports), 0), COALESCE(pg_catalog.sum(chats), 0)"
+        " COALESCE(pg_catalog.sum(reports), 0), COALESCE(pg_catalog.sum(chats), 0),"
+        " pg_catalog.count(breakdown)"
         " FROM %s" WHERE_COUNTER " AND voided_at IS NULL",
         {UUIDOID, TIMESTAMPTZOID}};
     run_for_counter(&statement, counter);
@@ -52,6 +144,7 @@ void check_counter(const core::CounterId &counter, const core::Usage &totals)
                            usage_text(events)),
                  errhint("Run verify_usage, and check what else writes to the ledger's tables.")));
     }
+    return DatumGetInt64(required_column(4)) > 0;
 }
 
 /* Stamps the period when all else is done, so its events were recorded before closed_at. */
@@ -84,7 +177,7 @@ Datum close_period(const core::CounterId &counter)
     core::WideUsage sum = core::wide(state.totals);
     take_pending(counter, &sum);
     const core::Usage totals = totals_of(counter, sum);
-    check_counter(counter, totals);
+    check_breakdown(counter, check_counter(counter, totals));
     return stamp_closed(counter, totals);
 }
 

@@ -86,27 +86,6 @@ TM_Result lock_row(Relation periods, ItemPointerData tid, LockTupleMode mode,
     return result;
 }
 
-/*
- * The server raises 22003 where an event is added to its counter. This error context callback
- * says which event and counter it is about.
- */
-struct OverflowSubject {
-    const Event *event;
-    const core::CounterId *counter;
-};
-
-void describe_overflow(void *subject)
-{
-    if (geterrcode() != ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE) {
-        return;
-    }
-    const auto *overflow = static_cast<const OverflowSubject *>(subject);
-    errmsg("%s", message_counter_overflow);
-    errdetail("%s: period from %s.", event_text(name_of(*overflow->event)),
-              time_text(overflow->counter->period_start));
-    errhint("Count it in another period by passing another p_occurred_at.");
-}
-
 } // namespace
 
 bool read_counter(const core::CounterId &counter, CounterReading *reading, Snapshot snapshot)
@@ -156,11 +135,9 @@ CounterReading add_to_counter(const Event &event, const core::CounterId &counter
                                integer_datum(event.payload.reports),
                                integer_datum(event.payload.chats),
                                TimestampTzGetDatum(event.occurred_at)};
-    OverflowSubject subject = {&event, &counter};
-    ErrorContextCallback callback = {error_context_stack, describe_overflow, &subject};
-    error_context_stack = &callback;
-    const uint64 updated_count = run(&statement, arguments);
-    error_context_stack = callback.previous;
+    uint64 updated_count = 0;
+    describe_overflow({message_counter_overflow, name_of(event), counter},
+                      [&] { updated_count = run(&statement, arguments); });
     if (updated_count == 1) {
         return {DatumGetInt64(required_column(1)), DatumGetTimestampTz(required_column(2)), false};
     }

@@ -5,6 +5,7 @@
 #include "pg/arguments.hpp"
 #include "pg/periods.hpp"
 #include "pg/spi.hpp"
+#include "pg/stats.hpp"
 
 namespace usage_ledger
 {
@@ -12,14 +13,13 @@ namespace usage_ledger
 namespace
 {
 
-[[noreturn]] void raise_conflict(const Event &event, const core::Usage &counted)
+[[noreturn]] void raise_conflict(const Event &event, const core::Payload &counted)
 {
     ereport(
         ERROR,
         (errcode(errcode_conflict), errmsg("%s", message_conflict),
          errdetail("%s: %s.", event_text(name_of(event)), conflict_text(counted, event.payload)),
-         errhint("Send the first call's tokens and flags with a retry, and a new key with a "
-                 "new event.")));
+         errhint("Send the first call's payload with a retry, and a new key with a new event.")));
 }
 
 [[noreturn]] void raise_period_closed(const Event &event, const Period &period)
@@ -160,6 +160,21 @@ Datum datum_of_answer(const Answer &answer)
         answer.is_counter_missing};
     return HeapTupleGetDatum(
         heap_form_tuple(answer_type(), const_cast<Datum *>(values), const_cast<bool *>(nulls)));
+}
+
+Datum count_arguments(FunctionCallInfo fcinfo,
+                      Event (*read)(FunctionCallInfo fcinfo, core::InputError *key_error))
+{
+    Answer answer;
+    run_counting_refusals([&] {
+        core::InputError key_error;
+        const Event event = read(fcinfo, &key_error);
+        SPI_connect();
+        answer = count_event(event, key_error, add_usage);
+        SPI_finish();
+    });
+    count_outcome(answer.outcome);
+    return datum_of_answer(answer);
 }
 
 } // namespace usage_ledger

@@ -1,5 +1,5 @@
 /*
- * counting.hpp: the steps of a call that counts one event once: increment_usage and
+ * counting.hpp: the steps of a call that counts one event once: increment_usage, record_usage and
  * credit_usage.
  *
  * A call finds the period, records the event, and adds to the counter or leaves that to a
@@ -50,5 +50,12 @@ using Add = Settlement (*)(const Event &event, const core::CounterId &counter, b
 Answer count_event(const Event &event, core::InputError key_error, Add add);
 
 Datum datum_of_answer(const Answer &answer);
+
+/*
+ * Counts the event of a call's arguments, which read() reads. It raises if one is outside its
+ * limits, or sets the error if only a lookup of the key can tell.
+ */
+Datum count_arguments(FunctionCallInfo fcinfo,
+                      Event (*read)(FunctionCallInfo fcinfo, core::InputError *key_error));
 
 } // namespace usage_ledger

@@ -64,12 +64,14 @@ int64 delete_rows(Datum account_id)
     static Statement limits = {"usage_limits", "DELETE FROM %s" WHERE_ACCOUNT, {UUIDOID}};
     static Statement pending = {"usage_pending", "DELETE FROM %s" WHERE_ACCOUNT, {UUIDOID}};
     static Statement events = {"usage_events", "DELETE FROM %s" WHERE_ACCOUNT, {UUIDOID}};
+    static Statement breakdown = {"usage_breakdown", "DELETE FROM %s" WHERE_ACCOUNT, {UUIDOID}};
     static Statement periods = {"usage_periods", "DELETE FROM %s" WHERE_ACCOUNT, {UUIDOID}};
     static Statement account = {"usage_accounts", "DELETE FROM %s" WHERE_ACCOUNT, {UUIDOID}};
     run(&holds, &account_id);
     run(&limits, &account_id);
     run(&pending, &account_id);
     const uint64 event_count = run(&events, &account_id);
+    run(&breakdown, &account_id);
     run(&periods, &account_id);
     run(&account, &account_id);
     return static_cast<int64>(event_count);

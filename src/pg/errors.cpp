@@ -15,6 +15,40 @@ namespace
 constexpr int quoted_bytes_max = 64;
 
 constexpr const char *hint_null = "Pass a value for the argument.";
+constexpr const char *hint_malformed =
+    "Pass a model such as \"gpt-5\", and a scope such as \"team/user\"; either may be empty.";
+
+ErrorText text_of_breakdown_error(core::InputError error)
+{
+    using core::InputError;
+
+    switch (error) {
+    case InputError::amount_null:
+        return {ERRCODE_NULL_VALUE_NOT_ALLOWED, "tokens of a kind and cost must not be null",
+                "Pass 0 where there are none, or leave the argument out."};
+    case InputError::cost_too_large:
+        return {ERRCODE_INVALID_PARAMETER_VALUE,
+                psprintf("cost must be within " INT64_FORMAT " nanos of zero in one event",
+                         core::event_cost_max),
+                "Check the unit of the argument, which is 10^-9 of a currency unit."};
+    case InputError::model_malformed:
+        return {ERRCODE_INVALID_PARAMETER_VALUE, "model must not have control characters",
+                hint_malformed};
+    case InputError::model_reserved:
+        return {ERRCODE_INVALID_PARAMETER_VALUE, "model _other is reserved",
+                "It stands for the models beyond usage_ledger.max_breakdowns. Pass another name."};
+    case InputError::scope_malformed:
+        return {ERRCODE_INVALID_PARAMETER_VALUE,
+                "scope must not have an empty part or control characters", hint_malformed};
+    case InputError::name_too_long:
+        return {ERRCODE_INVALID_PARAMETER_VALUE,
+                psprintf("model and scope must not be longer than " INT64_FORMAT " bytes",
+                         core::name_length_max),
+                "Pass a shorter name, such as an identifier."};
+    default:
+        pg_unreachable();
+    }
+}
 
 } // namespace
 
@@ -48,6 +82,13 @@ ErrorText text_of(core::InputError error)
                 psprintf("tokens must not be above " INT64_FORMAT " in one event",
                          core::event_tokens_max),
                 "Check the unit of the argument; carry totals over with open_usage_period."};
+    case InputError::amount_null:
+    case InputError::cost_too_large:
+    case InputError::model_malformed:
+    case InputError::model_reserved:
+    case InputError::scope_malformed:
+    case InputError::name_too_long:
+        return text_of_breakdown_error(error);
     case InputError::time_too_old:
         return {errcode_out_of_time, "event is older than usage_ledger.max_event_age",
                 "Count it now by passing no p_occurred_at, or raise usage_ledger.max_event_age."};
@@ -129,9 +170,30 @@ const char *usage_text(const core::Usage &totals)
                     totals.tokens, totals.reports, totals.chats);
 }
 
-const char *conflict_text(const core::Usage &counted, const core::Usage &given)
+const char *pair_text(const core::Pair &pair)
 {
-    return psprintf("counted %s; given %s", usage_text(counted), usage_text(given));
+    return psprintf("scope \"%.*s\", model \"%.*s\"", static_cast<int>(pair.scope.size()),
+                    pair.scope.data(), static_cast<int>(pair.model.size()), pair.model.data());
+}
+
+const char *payload_text(const core::Payload &payload)
+{
+    if (payload.breakdown == nullptr) {
+        return usage_text(payload);
+    }
+    StringInfoData text;
+    initStringInfo(&text);
+    appendStringInfo(&text, "%s, %s", usage_text(payload), pair_text(payload.breakdown->pair));
+    for (size_t i = 0; i < core::events_index; i++) {
+        appendStringInfo(&text, ", %s " INT64_FORMAT, core::amount_names[i],
+                         payload.breakdown->amounts.values[i]);
+    }
+    return text.data;
+}
+
+const char *conflict_text(const core::Payload &counted, const core::Payload &given)
+{
+    return psprintf("counted %s; given %s", payload_text(counted), payload_text(given));
 }
 
 int64 text_length(Datum value)
@@ -167,6 +229,18 @@ char *time_text(TimestampTz time)
         EncodeDateTime(&tm, fsec, true, 0, nullptr, USE_XSD_DATES, buffer);
     }
     return pstrdup(buffer);
+}
+
+void set_overflow_text(void *subject)
+{
+    if (geterrcode() != ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE) {
+        return;
+    }
+    const auto *overflow = static_cast<const OverflowSubject *>(subject);
+    errmsg("%s", overflow->message);
+    errdetail("%s: period from %s.", event_text(overflow->event),
+              time_text(overflow->counter.period_start));
+    errhint("Count it in another period by passing another p_occurred_at.");
 }
 
 } // namespace usage_ledger

@@ -40,13 +40,16 @@ constexpr const char *message_no_period =
     "no billing period covers the event and none can be opened";
 constexpr const char *message_period_closed = "billing period of the event is closed";
 constexpr const char *message_counter_overflow = "counter of the billing period would overflow";
+constexpr const char *message_breakdown_overflow =
+    "counter or breakdown of the billing period would overflow";
+
 struct ErrorText {
     int sqlstate;
     const char *message;
     const char *hint;
 };
 ErrorText text_of(core::InputError error);
-const char *conflict_text(const core::Usage &counted, const core::Usage &given);
+const char *conflict_text(const core::Payload &counted, const core::Payload &given);
 
 /* 22004, 22023 and UL005: an argument of an event */
 [[noreturn]] void raise_input_error(core::InputError error, const EventName &event, int64 tokens,
@@ -75,6 +78,8 @@ const char *occurred_at_text(TimestampTz occurred_at);
 
 const char *account_text(const NullableDatum &account_id);
 const char *usage_text(const core::Usage &totals);
+const char *pair_text(const core::Pair &pair);
+const char *payload_text(const core::Payload &payload);
 
 /* The bytes of a text, without fetching it, whatever its length. */
 int64 text_length(Datum value);
@@ -84,5 +89,23 @@ const char *quoted_text(Datum value);
 
 /* A time in UTC and ISO 8601, whatever the session's DateStyle and TimeZone. */
 char *time_text(TimestampTz time);
+
+/*
+ * Runs an addition. Where the server raises 22003 in it, an error context callback says which
+ * event and counter it is about.
+ */
+struct OverflowSubject {
+    const char *message;
+    EventName event;
+    const core::CounterId &counter;
+};
+void set_overflow_text(void *subject);
+template <typename Addition> void describe_overflow(OverflowSubject subject, Addition add)
+{
+    ErrorContextCallback callback = {error_context_stack, set_overflow_text, &subject};
+    error_context_stack = &callback;
+    add();
+    error_context_stack = callback.previous;
+}
 
 } // namespace usage_ledger

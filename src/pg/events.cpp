@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "pg/breakdowns.hpp"
 #include "pg/spi.hpp"
 
 namespace usage_ledger
@@ -12,13 +13,26 @@ namespace usage_ledger
 namespace
 {
 
-#define COUNTED_EVENT "tokens, reports, chats, period_start, voided_at"
+#define COUNTED_EVENT "tokens, reports, chats, period_start, voided_at, breakdown"
+
+const core::Breakdown *breakdown_of_row(uint64 row, int column)
+{
+    core::Breakdown breakdown;
+    if (!read_breakdown(row, column, &breakdown)) {
+        return nullptr;
+    }
+    auto *copy = static_cast<core::Breakdown *>(palloc(sizeof(core::Breakdown)));
+    *copy = breakdown;
+    return copy;
+}
+
 /* COUNTED_EVENT in a returned row, from a column on. */
 CountedEvent counted_event_of_row(uint64 row, int first_column)
 {
-    return {{DatumGetInt64(required_column(first_column, row)),
-             DatumGetInt32(required_column(first_column + 1, row)),
-             DatumGetInt32(required_column(first_column + 2, row))},
+    return {{{DatumGetInt64(required_column(first_column, row)),
+              DatumGetInt32(required_column(first_column + 1, row)),
+              DatumGetInt32(required_column(first_column + 2, row))},
+             breakdown_of_row(row, first_column + 5)},
             DatumGetTimestampTz(required_column(first_column + 3, row)),
             !column_is_null(first_column + 4, row)};
 }
@@ -55,33 +69,44 @@ bool record_event(const Event &event, TimestampTz period_start)
     static Statement statement = {
         "usage_events",
         "INSERT INTO %s (account_id, idempotency_key, period_start, occurred_at,"
-        " tokens, reports, chats)"
-        " VALUES ($1, $2, $3, $4, $5, $6, $7)"
+        " tokens, reports, chats, breakdown)"
+        " VALUES ($1, $2, $3, $4, $5, $6, $7, $8)"
         " ON CONFLICT (account_id, idempotency_key) DO NOTHING",
-        {UUIDOID, TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT8OID, INT4OID, INT4OID}};
+        {UUIDOID, TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT8OID, INT4OID, INT4OID, TEXTOID}};
     const Datum arguments[] = {event.account_id,
                                event.idempotency_key,
                                TimestampTzGetDatum(period_start),
                                TimestampTzGetDatum(event.occurred_at),
                                Int64GetDatum(event.payload.tokens),
                                integer_datum(event.payload.reports),
-                               integer_datum(event.payload.chats)};
-    return run(&statement, arguments) == 1;
+                               integer_datum(event.payload.chats),
+                               breakdown_datum(event.payload.breakdown)};
+    return run(&statement, arguments, event.payload.breakdown == nullptr ? "       n" : nullptr) ==
+           1;
 }
+
+#define RETURNING_NAMES                                                                            \
+    " ON CONFLICT (account_id, idempotency_key) DO NOTHING"                                        \
+    " RETURNING account_id, idempotency_key, ctid"
 
 void record_events(const Event *events, const TimestampTz *period_starts, ItemPointerData *tids,
                    size_t count)
 {
-    static Statement statement = {
+    static Statement plain = {
         "usage_events",
         "INSERT INTO %s (account_id, idempotency_key, period_start, occurred_at,"
         " tokens, reports, chats)"
-        " SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7)"
-        " ON CONFLICT (account_id, idempotency_key) DO NOTHING"
-        " RETURNING account_id, idempotency_key, ctid",
+        " SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7)" RETURNING_NAMES,
         {UUIDARRAYOID, TEXTARRAYOID, TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID, INT8ARRAYOID,
          INT4ARRAYOID, INT4ARRAYOID}};
-    const Datum arguments[] = {
+    static Statement broken_down = {
+        "usage_events",
+        "INSERT INTO %s (account_id, idempotency_key, period_start, occurred_at,"
+        " tokens, reports, chats, breakdown)"
+        " SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7, $8)" RETURNING_NAMES,
+        {UUIDARRAYOID, TEXTARRAYOID, TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID, INT8ARRAYOID,
+         INT4ARRAYOID, INT4ARRAYOID, TEXTARRAYOID}};
+    Datum arguments[] = {
         account_ids_of(events, count),
         keys_of(events, count),
         make_array(count, TIMESTAMPTZOID,
@@ -94,9 +119,16 @@ void record_events(const Event *events, const TimestampTz *period_starts, ItemPo
                  [](const Event &event) { return integer_datum(event.payload.reports); }),
         array_of(events, count, INT4OID,
                  [](const Event &event) { return integer_datum(event.payload.chats); }),
+        0,
     };
     Assert(count > 0);
-    const uint64 row_count = run(&statement, arguments);
+    const bool has_breakdown = events->payload.breakdown != nullptr;
+    if (has_breakdown) {
+        arguments[lengthof(arguments) - 1] =
+            array_of(events, count, TEXTOID,
+                     [](const Event &event) { return breakdown_datum(event.payload.breakdown); });
+    }
+    const uint64 row_count = run(has_breakdown ? &broken_down : &plain, arguments);
 
     /* The rows come in the order of the events, without those whose key was taken. */
     uint64 row = 0;

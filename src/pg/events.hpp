@@ -15,7 +15,7 @@ namespace usage_ledger
 struct Event {
     Datum account_id;      /* uuid */
     Datum idempotency_key; /* text */
-    core::Usage payload;
+    core::Payload payload;
     TimestampTz occurred_at;
 };
 
@@ -34,7 +34,8 @@ bool record_event(const Event &event, TimestampTz period_start);
  * Records events, each in the period of the same index, as record_event does. tids[i] becomes
  * the place of events[i], or invalid where its key was taken.
  *
- * REQUIRES: events are sorted by account and key, without duplicates.
+ * REQUIRES: events are sorted by account and key, without duplicates; either all have a breakdown
+ * or none.
  */
 void record_events(const Event *events, const TimestampTz *period_starts, ItemPointerData *tids,
                    size_t count);
@@ -47,7 +48,7 @@ void delete_events(const ItemPointerData *tids, size_t count);
 
 /* What was counted under a key, and in which period. */
 struct CountedEvent {
-    core::Usage payload;
+    core::Payload payload; /* its breakdown stays until SPI_finish */
     TimestampTz period_start;
     bool is_voided;
 };

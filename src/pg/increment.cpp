@@ -7,9 +7,6 @@
 
 #include "pg/arguments.hpp"
 #include "pg/errors.hpp"
-#include "pg/settlement.hpp"
-#include "pg/spi.hpp"
-#include "pg/stats.hpp"
 
 namespace usage_ledger
 {
@@ -39,22 +36,6 @@ Event event_of_arguments(FunctionCallInfo fcinfo, core::InputError *key_error)
             occurred_at};
 }
 
-namespace
-{
-
-Answer increment(FunctionCallInfo fcinfo)
-{
-    core::InputError key_error;
-    const Event event = event_of_arguments(fcinfo, &key_error);
-
-    SPI_connect();
-    const Answer answer = count_event(event, key_error, add_usage);
-    SPI_finish();
-    return answer;
-}
-
-} // namespace
-
 } // namespace usage_ledger
 
 extern "C" {
@@ -65,9 +46,6 @@ Datum usage_ledger_increment_usage(PG_FUNCTION_ARGS)
 {
     using namespace usage_ledger;
 
-    Answer answer;
-    run_counting_refusals([&] { answer = increment(fcinfo); });
-    count_outcome(answer.outcome);
-    PG_RETURN_DATUM(datum_of_answer(answer));
+    PG_RETURN_DATUM(count_arguments(fcinfo, event_of_arguments));
 }
 }

@@ -27,8 +27,9 @@
  *    statement may take (lock_counter_to_close() says why). KEY SHARE waits only for a close, so
  *    sessions that add and sessions that hold do not wait for each other.
  * 6. Hold: changed or deleted only under the lock of its account's limit, so nobody waits for one.
- *    Event and pending row: changed or deleted only under their counter's row lock, so nobody waits
- *    for one, except for the key of an event (2).
+ *    Row of a breakdown: made or changed only under its counter's row lock, so nobody waits for
+ *    one. Then event and pending row: changed or deleted only under that lock, so nobody waits for
+ *    one either, except for the key of an event (2).
  * 7. Page range of usage_pending: the lock of its first page, by settlers.
  *
  * What is only tried, out of this order, cannot be part of a circle: settlers try limits, counters

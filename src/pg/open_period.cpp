@@ -58,7 +58,7 @@ bool was_opened_so(Datum account_id, const Period &existing, const Period &perio
     CountedEvent opening = {};
     (void)find_counted_event(account_id, opening_key(period), &opening);
     return existing.start == period.start && existing.end == period.end &&
-           opening.payload == totals;
+           opening.payload == core::Payload{totals};
 }
 
 [[noreturn]] void raise_overlap(Datum account_id, const Period &existing)
@@ -99,7 +99,7 @@ void record_opening_totals(Datum account_id, const Period &period, const core::U
     const Event event = {
         account_id,
         opening_key(period),
-        {totals.tokens, static_cast<int32>(totals.reports), static_cast<int32>(totals.chats)},
+        {totals},
         period.start,
     };
     if (record_event(event, period.start)) {

@@ -2,6 +2,8 @@
 
 #include "pg/pending.hpp"
 
+#include <algorithm>
+
 #include "pg/errors.hpp"
 #include "pg/spi.hpp"
 #include "pg/subscriber.hpp"
@@ -26,76 +28,178 @@ core::Usage usage_of_row(uint64 row, int first_column)
             DatumGetInt32(required_column(first_column + 2, row))};
 }
 
-/* Adds the usage of the rows that a statement has returned to a sum. */
-void add_rows(uint64 row_count, core::WideUsage *sum)
+/* What append_rows reads. */
+#define PENDING_ROW "ctid, account_id, period_start, tokens, reports, chats, breakdown"
+
+uint32 hash_of_pair(const void *key, Size)
 {
+    const auto &pair = *static_cast<const core::Pair *>(key);
+    return hash_combine(hash_bytes(reinterpret_cast<const unsigned char *>(pair.scope.data()),
+                                   static_cast<int>(pair.scope.size())),
+                        hash_bytes(reinterpret_cast<const unsigned char *>(pair.model.data()),
+                                   static_cast<int>(pair.model.size())));
+}
+
+int compare_pairs(const void *a, const void *b, Size)
+{
+    return *static_cast<const core::Pair *>(a) == *static_cast<const core::Pair *>(b) ? 0 : 1;
+}
+
+/* The one PendingPair of a pair among some rows. */
+PendingPair *shared_pair(const core::Pair &pair, PendingRows *pending)
+{
+    if (pending->pairs == nullptr) {
+        HASHCTL control = {};
+        control.keysize = sizeof(core::Pair);
+        control.entrysize = sizeof(PendingPair);
+        control.hash = hash_of_pair;
+        control.match = compare_pairs;
+        control.hcxt = pending->context;
+        pending->pairs = hash_create("usage_ledger pending pairs", 64, &control,
+                                     HASH_ELEM | HASH_FUNCTION | HASH_COMPARE | HASH_CONTEXT);
+    }
+    bool is_found;
+    auto *shared =
+        static_cast<PendingPair *>(hash_search(pending->pairs, &pair, HASH_ENTER, &is_found));
+    if (!is_found) {
+        /* The key must outlive the row that it came with. */
+        char *bytes = static_cast<char *>(
+            MemoryContextAlloc(pending->context, pair.scope.size() + pair.model.size() + 1));
+        memcpy(bytes, pair.scope.data(), pair.scope.size());
+        memcpy(bytes + pair.scope.size(), pair.model.data(), pair.model.size());
+        shared->pair = {{bytes, pair.scope.size()}, {bytes + pair.scope.size(), pair.model.size()}};
+        shared->sum_number = 0;
+    }
+    return shared;
+}
+
+const PendingBreakdown *breakdown_of_row(uint64 row, int column, PendingRows *pending)
+{
+    core::Breakdown breakdown;
+    if (!read_breakdown(row, column, &breakdown)) {
+        return nullptr;
+    }
+    auto *copy = static_cast<PendingBreakdown *>(
+        MemoryContextAlloc(pending->context, sizeof(PendingBreakdown)));
+    *copy = {shared_pair(breakdown.pair, pending), breakdown.amounts};
+    return copy;
+}
+
+/* Moves the rows that a statement has returned to the end of others. */
+void append_rows(uint64 row_count, PendingRows *pending)
+{
+    const Size size = Max((pending->count + row_count) * sizeof(PendingRow), 1);
+    pending->rows = static_cast<PendingRow *>(pending->rows == nullptr
+                                                  ? MemoryContextAllocHuge(pending->context, size)
+                                                  : repalloc_huge(pending->rows, size));
     for (uint64 row = 0; row < row_count; row++) {
-        core::add(sum, usage_of_row(row, 1));
+        pending->rows[pending->count++] = {
+            counter_id(required_column(2, row), DatumGetTimestampTz(required_column(3, row))),
+            usage_of_row(row, 4), tid_column(1, row), breakdown_of_row(row, 7, pending)};
     }
     free_rows();
+}
+
+PendingRows no_rows()
+{
+    return {AllocSetContextCreate(CurrentMemoryContext, "usage_ledger pending rows",
+                                  ALLOCSET_DEFAULT_SIZES),
+            nullptr, 0, nullptr, false};
 }
 
 void read_page_range(BlockNumber first_block, PendingRows *pending)
 {
     static Statement statement = {
         "usage_pending",
-        "SELECT ctid, account_id, period_start, tokens, reports, chats FROM %s"
+        "SELECT " PENDING_ROW " FROM %s"
         " WHERE ctid OPERATOR(pg_catalog.>=) $1 AND ctid OPERATOR(pg_catalog.<) $2",
         {TIDOID, TIDOID}};
     ItemPointerData first, end;
     ItemPointerSet(&first, first_block, 0);
     ItemPointerSet(&end, first_block + page_range_size, 0);
     const Datum arguments[] = {PointerGetDatum(&first), PointerGetDatum(&end)};
-    const uint64 row_count = run(&statement, arguments);
-
-    const Size size = Max((pending->count + row_count) * sizeof(PendingRow), 1);
-    pending->rows = static_cast<PendingRow *>(
-        pending->rows == nullptr ? MemoryContextAllocHuge(CurrentMemoryContext, size)
-                                 : repalloc_huge(pending->rows, size));
-    for (uint64 row = 0; row < row_count; row++) {
-        pending->rows[pending->count++] = {
-            counter_id(required_column(2, row), DatumGetTimestampTz(required_column(3, row))),
-            usage_of_row(row, 4), tid_column(1, row)};
-    }
-    free_rows();
+    append_rows(run(&statement, arguments), pending);
 }
 
 } // namespace
 
-void enqueue(const core::CounterId &counter, const core::Usage &usage)
+void enqueue(const core::CounterId &counter, const core::Payload &usage)
 {
     static Statement statement = {
         "usage_pending",
-        "INSERT INTO %s (account_id, period_start, tokens, reports, chats)"
-        " VALUES ($1, $2, $3, $4, $5)",
-        {UUIDOID, TIMESTAMPTZOID, INT8OID, INT4OID, INT4OID}};
-    const Datum arguments[] = {account_of(counter), TimestampTzGetDatum(counter.period_start),
-                               Int64GetDatum(usage.tokens), integer_datum(usage.reports),
-                               integer_datum(usage.chats)};
-    run(&statement, arguments);
+        "INSERT INTO %s (account_id, period_start, tokens, reports, chats, breakdown)"
+        " VALUES ($1, $2, $3, $4, $5, $6)",
+        {UUIDOID, TIMESTAMPTZOID, INT8OID, INT4OID, INT4OID, TEXTOID}};
+    const Datum arguments[] = {
+        account_of(counter),         TimestampTzGetDatum(counter.period_start),
+        Int64GetDatum(usage.tokens), integer_datum(usage.reports),
+        integer_datum(usage.chats),  breakdown_datum(usage.breakdown)};
+    run(&statement, arguments, usage.breakdown == nullptr ? "     n" : nullptr);
 }
 
-void enqueue_all(const core::CounterId *counters, const core::Usage *usage, size_t count)
+void enqueue_all(const core::CounterId *counters, const core::Payload *usage, size_t count)
 {
-    static Statement statement = {
+    static Statement plain = {
         "usage_pending",
         "INSERT INTO %s (account_id, period_start, tokens, reports, chats)"
         " SELECT * FROM unnest($1, $2, $3, $4, $5)",
         {UUIDARRAYOID, TIMESTAMPTZARRAYOID, INT8ARRAYOID, INT4ARRAYOID, INT4ARRAYOID}};
-    const Datum arguments[] = {
+    static Statement broken_down = {
+        "usage_pending",
+        "INSERT INTO %s (account_id, period_start, tokens, reports, chats, breakdown)"
+        " SELECT * FROM unnest($1, $2, $3, $4, $5, $6)",
+        {UUIDARRAYOID, TIMESTAMPTZARRAYOID, INT8ARRAYOID, INT4ARRAYOID, INT4ARRAYOID,
+         TEXTARRAYOID}};
+    Datum arguments[] = {
         make_array(count, UUIDOID, [&](size_t i) { return account_of(counters[i]); }),
         make_array(count, TIMESTAMPTZOID,
                    [&](size_t i) { return TimestampTzGetDatum(counters[i].period_start); }),
         make_array(count, INT8OID, [&](size_t i) { return Int64GetDatum(usage[i].tokens); }),
         make_array(count, INT4OID, [&](size_t i) { return integer_datum(usage[i].reports); }),
         make_array(count, INT4OID, [&](size_t i) { return integer_datum(usage[i].chats); }),
+        0,
     };
-    run(&statement, arguments);
+    if (usage->breakdown == nullptr) {
+        run(&plain, arguments);
+        return;
+    }
+    arguments[lengthof(arguments) - 1] =
+        make_array(count, TEXTOID, [&](size_t i) { return breakdown_datum(usage[i].breakdown); });
+    run(&broken_down, arguments);
+}
+
+void sum_pairs(const PendingRow *rows, size_t count, PairSums *sums)
+{
+    const size_t first = sums->count;
+    for (size_t i = 0; i < count; i++) {
+        if (rows[i].breakdown == nullptr) {
+            continue;
+        }
+        PendingPair *pair = rows[i].breakdown->pair;
+        if (pair->sum_number == 0) {
+            if (sums->count == sums->capacity) {
+                sums->capacity = Max(2 * sums->capacity, 64);
+                const Size size = sums->capacity * sizeof(PairSum);
+                sums->sums = static_cast<PairSum *>(
+                    sums->sums == nullptr ? MemoryContextAllocHuge(CurrentMemoryContext, size)
+                                          : repalloc_huge(sums->sums, size));
+            }
+            sums->sums[sums->count] = {rows[i].counter, pair->pair, {}};
+            pair->sum_number = ++sums->count;
+        }
+        core::add(&sums->sums[pair->sum_number - 1].sum, rows[i].breakdown->amounts);
+    }
+    for (size_t i = 0; i < count; i++) {
+        if (rows[i].breakdown != nullptr) {
+            rows[i].breakdown->pair->sum_number = 0;
+        }
+    }
+    std::sort(sums->sums + first, sums->sums + sums->count);
 }
 
 PendingRows read_pending(BlockNumber *block, size_t row_count)
 {
-    PendingRows pending = {nullptr, 0, false};
+    PendingRows pending = no_rows();
     Relation queue = table_open(extension_table("usage_pending"), RowExclusiveLock);
     const BlockNumber block_count = RelationGetNumberOfBlocks(queue);
     while (*block < block_count && pending.count < row_count) {
@@ -148,18 +252,29 @@ void add_pending(const core::CounterId &counter, core::WideUsage *sum)
                                   "SELECT tokens, reports, chats FROM %s" WHERE_COUNTER,
                                   {UUIDOID, TIMESTAMPTZOID}};
     const Datum arguments[] = {account_of(counter), TimestampTzGetDatum(counter.period_start)};
-    add_rows(run_in_snapshot(&statement, arguments, GetLatestSnapshot()), sum);
+    const uint64 row_count = run_in_snapshot(&statement, arguments, GetLatestSnapshot());
+    for (uint64 row = 0; row < row_count; row++) {
+        core::add(sum, usage_of_row(row, 1));
+    }
+    free_rows();
 }
 
 void take_pending(const core::CounterId &counter, core::WideUsage *sum)
 {
     static Statement statement = {"usage_pending",
-                                  "DELETE FROM %s" WHERE_COUNTER
-                                  " RETURNING tokens, reports, chats",
+                                  "DELETE FROM %s" WHERE_COUNTER " RETURNING " PENDING_ROW,
                                   {UUIDOID, TIMESTAMPTZOID}};
     check_not_fed();
-    add_rows(run_for_counter(&statement, counter), sum);
+    PendingRows taken = no_rows();
+    append_rows(run_for_counter(&statement, counter), &taken);
     check_none_is_newer(counter);
+    for (size_t i = 0; i < taken.count; i++) {
+        core::add(sum, taken.rows[i].usage);
+    }
+    PairSums pairs = {};
+    sum_pairs(taken.rows, taken.count, &pairs);
+    add_to_breakdowns(pairs.sums, pairs.count);
+    MemoryContextDelete(taken.context);
 }
 
 void check_none_is_newer(const core::CounterId &counter)

@@ -7,26 +7,50 @@
 #include "pg/postgres.hpp"
 
 #include "core/counter.hpp"
+#include "pg/breakdowns.hpp"
 
 namespace usage_ledger
 {
 
-/* Queues usage for a counter. */
-void enqueue(const core::CounterId &counter, const core::Usage &usage);
+/* Queues usage for a counter, with its breakdown if it has one. */
+void enqueue(const core::CounterId &counter, const core::Payload &usage);
 
-/* Queues usage[i] for counters[i], a row each. */
-void enqueue_all(const core::CounterId *counters, const core::Usage *usage, size_t count);
+/* Queues usage[i] for counters[i], a row each. Either all have a breakdown or none. */
+void enqueue_all(const core::CounterId *counters, const core::Payload *usage, size_t count);
 
+/* A pair that pending rows share. */
+struct PendingPair {
+    core::Pair pair;
+    size_t sum_number; /* sum_pairs' own; 0 outside */
+};
+struct PendingBreakdown {
+    PendingPair *pair;
+    core::Amounts amounts;
+};
 struct PendingRow {
     core::CounterId counter;
     core::Usage usage;
     ItemPointerData tid;
+    const PendingBreakdown *breakdown; /* null: plain usage */
 };
 struct PendingRows {
+    MemoryContext context; /* to be deleted with all that is here */
     PendingRow *rows;
     size_t count;
+    HTAB *pairs; /* null: none */
     bool has_skipped_pages;
 };
+
+/*
+ * Sums the breakdowns of pending rows of one counter by pair, and adds the sums in order of their
+ * pairs to a list.
+ */
+struct PairSums {
+    PairSum *sums;
+    size_t count;
+    size_t capacity;
+};
+void sum_pairs(const PendingRow *rows, size_t count, PairSums *sums);
 
 /*
  * Reads the queue from a block on, until it has row_count rows or more. Passes over page
@@ -54,8 +78,10 @@ void add_pending(const core::CounterId &counter, core::WideUsage *sum);
 void check_none_is_newer(const core::CounterId &counter);
 
 /*
- * Removes all that is pending for a counter, and adds it to a sum. Raises 55000 where a
- * subscription feeds the ledger.
+ * Removes all that is pending for a counter, and adds it to a sum and to the breakdown. Raises
+ * 55000 where a subscription feeds the ledger, and 22003 where a breakdown does not fit.
+ *
+ * REQUIRES: the counter is locked.
  */
 void take_pending(const core::CounterId &counter, core::WideUsage *sum);
 

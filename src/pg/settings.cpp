@@ -10,6 +10,7 @@ namespace usage_ledger
 int unknown_account = unknown_account_register;
 int settlement_mode = settlement_immediate;
 int64_t default_token_limit = -1;
+int max_breakdowns;
 char *settle_databases;
 int settle_row_count;
 
@@ -124,6 +125,12 @@ void define_settings()
         "usage_ledger.max_event_age", "The oldest p_occurred_at that increment_usage accepts.",
         "Retries of events already counted are answered at any age.", &max_event_age_s, 35 * 86400,
         0, INT_MAX, PGC_SUSET, GUC_UNIT_S, nullptr, nullptr, nullptr);
+
+    DefineCustomIntVariable("usage_ledger.max_breakdowns",
+                            "How many pairs of scope and model of a period are counted apart.",
+                            "Usage of further pairs is counted under the model _other.",
+                            &max_breakdowns, 1000, 0, core::breakdowns_max, PGC_SUSET, 0, nullptr,
+                            nullptr, nullptr);
 
     DefineCustomEnumVariable("usage_ledger.settlement", "How increment_usage adds to the counter.",
                              "immediate: in its transaction, waiting for the counter's lock. "

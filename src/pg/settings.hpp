@@ -16,6 +16,7 @@ enum SettlementMode : int { settlement_immediate, settlement_adaptive, settlemen
 
 extern int unknown_account;
 extern int settlement_mode;
+extern int max_breakdowns;
 
 /* What an account may use in a period if nothing else is set. Negative: as much as it likes. */
 extern int64_t default_token_limit;

@@ -55,13 +55,16 @@ bool comes_before(const PendingRow &a, const PendingRow &b)
 /* The pending rows of some counters, summed. */
 struct Sum {
     const PendingRow *rows; /* the first of row_count rows */
-    int64 row_count;
+    int64 row_count;        /* 0: they stay pending */
     core::Usage usage;
+    size_t first_pair; /* of pair_count breakdowns */
+    size_t pair_count;
 };
 struct Sums {
     Sum *sums;
     CounterState *counters; /* of the same index */
     size_t count;
+    PairSums pairs;
 };
 
 /*
@@ -75,7 +78,9 @@ Sums sum_up(const PendingRows &pending, size_t *next, int64 row_count_max)
     Assert(std::is_sorted(pending.rows + *next, pending.rows + pending.count, comes_before));
     const size_t sum_count_max = Min(pending.count - *next, static_cast<size_t>(row_count_max));
     Sums sums = {static_cast<Sum *>(palloc(sum_count_max * sizeof(Sum))),
-                 static_cast<CounterState *>(palloc0(sum_count_max * sizeof(CounterState))), 0};
+                 static_cast<CounterState *>(palloc0(sum_count_max * sizeof(CounterState))),
+                 0,
+                 {}};
     while (*next < pending.count && row_count_max > 0) {
         const PendingRow *row = &pending.rows[*next];
         const PendingRow *const end = std::upper_bound(
@@ -83,11 +88,13 @@ Sums sum_up(const PendingRows &pending, size_t *next, int64 row_count_max)
             [](const PendingRow &a, const PendingRow &b) { return a.counter < b.counter; });
         *next = end - pending.rows;
 
-        Sum sum = {row, 1, row->usage};
+        Sum sum = {row, 1, row->usage, sums.pairs.count, 0};
         while (++row < end && sum.row_count < row_count_max && core::add(&sum.usage, row->usage)) {
             sum.row_count++;
         }
         row_count_max -= sum.row_count;
+        sum_pairs(sum.rows, static_cast<size_t>(sum.row_count), &sums.pairs);
+        sum.pair_count = sums.pairs.count - sum.first_pair;
         sums.counters[sums.count].id = sum.rows->counter;
         sums.sums[sums.count++] = sum;
     }
@@ -144,6 +151,35 @@ bool can_settle(const Sum &sum, const CounterState &counter)
     return false;
 }
 
+/*
+ * Finds the rows of usage_breakdown for those sums that are to be settled, and adds to them,
+ * without writing them. Leaves out sums that do not fit. Returns the number of rows.
+ */
+size_t add_pairs(const Sums &sums, BreakdownRow ***rows)
+{
+    PairSum *const pairs = sums.pairs.sums;
+    size_t pair_count = 0;
+    for (size_t i = 0; i < sums.count; i++) {
+        Sum *sum = &sums.sums[i];
+        sum->pair_count = sum->row_count > 0 ? sum->pair_count : 0;
+        std::copy_n(pairs + sum->first_pair, sum->pair_count, pairs + pair_count);
+        sum->first_pair = pair_count;
+        pair_count += sum->pair_count;
+    }
+    if (pair_count == 0) {
+        return 0;
+    }
+    *rows = find_rows(pairs, pair_count);
+    for (size_t i = 0; i < sums.count; i++) {
+        Sum *sum = &sums.sums[i];
+        if (!add_to_rows(*rows + sum->first_pair, pairs + sum->first_pair, sum->pair_count)) {
+            warn_cannot_settle(*sum, message_breakdown_overflow);
+            sum->row_count = 0;
+        }
+    }
+    return pair_count;
+}
+
 /* Folds those sums that their counters can take. */
 Settled settle_sums(const Sums &sums, int *attempts_left)
 {
@@ -158,6 +194,12 @@ Settled settle_sums(const Sums &sums, int *attempts_left)
         settled.has_left_rows |= !sums.counters[i].is_locked && !sums.counters[i].is_missing;
         if (!can_settle(sums.sums[i], sums.counters[i])) {
             sums.sums[i].row_count = 0;
+        }
+    }
+    BreakdownRow **rows = nullptr;
+    const size_t pair_count = add_pairs(sums, &rows);
+    for (size_t i = 0; i < sums.count; i++) {
+        if (sums.sums[i].row_count == 0) {
             continue;
         }
         counter_tids[folded_count] = sums.counters[i].tid;
@@ -180,6 +222,7 @@ Settled settle_sums(const Sums &sums, int *attempts_left)
         return {0, true}; /* they are read again in the next round */
     }
     add_to_counters(counter_tids, usage, folded_count);
+    write_rows(rows, pair_count);
     return settled;
 }
 
@@ -194,6 +237,7 @@ Settled settle(int64 row_count_max)
     while (block != InvalidBlockNumber && all.row_count < row_count_max) {
         PendingRows pending =
             read_pending(&block, Min(row_count_max - all.row_count, chunk_row_count));
+        MemoryContext caller = MemoryContextSwitchTo(pending.context);
         all.has_left_rows |= pending.has_skipped_pages;
         std::sort(pending.rows, pending.rows + pending.count, comes_before);
         size_t next = 0;
@@ -203,9 +247,8 @@ Settled settle(int64 row_count_max)
             all.row_count += settled.row_count;
             all.has_left_rows |= settled.has_left_rows;
         }
-        if (pending.rows != nullptr) {
-            pfree(pending.rows);
-        }
+        MemoryContextSwitchTo(caller);
+        MemoryContextDelete(pending.context);
     }
     count_stat(Stat::settle_rounds);
     count_stat(Stat::settled_rows, static_cast<uint64>(all.row_count));

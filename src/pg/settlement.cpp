@@ -2,6 +2,7 @@
 
 #include "pg/settlement.hpp"
 
+#include "pg/breakdowns.hpp"
 #include "pg/errors.hpp"
 #include "pg/locks.hpp"
 #include "pg/pending.hpp"
@@ -89,9 +90,15 @@ Settlement settlement_of(const Event &event, const CounterReading &counter, core
 
 Settlement add_usage(const Event &event, const core::CounterId &counter, bool is_first_write)
 {
-    return take_counter(counter, is_first_write)
-               ? settlement_of(event, add_to_counter(event, counter), core::Outcome::applied)
-               : queue_usage(event, counter);
+    if (!take_counter(counter, is_first_write)) {
+        return queue_usage(event, counter);
+    }
+    const Settlement settlement =
+        settlement_of(event, add_to_counter(event, counter), core::Outcome::applied);
+    if (settlement.outcome == core::Outcome::applied && event.payload.breakdown != nullptr) {
+        add_to_breakdown(name_of(event), counter, *event.payload.breakdown);
+    }
+    return settlement;
 }
 
 void hold_periods_open(const core::CounterId *counters, size_t count)

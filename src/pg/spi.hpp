@@ -14,7 +14,7 @@
 namespace usage_ledger
 {
 
-constexpr int statement_argument_count_max = 7;
+constexpr int statement_argument_count_max = 11;
 constexpr int statement_table_count_max = 5;
 
 /*

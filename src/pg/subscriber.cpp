@@ -12,7 +12,7 @@ namespace
 const char *usage_table(Oid relation)
 {
     static const char *const tables[] = {"usage_periods", "usage_events", "usage_pending",
-                                         "usage_limits", "usage_holds"};
+                                         "usage_breakdown", "usage_limits", "usage_holds"};
     const char *name = get_rel_name(relation);
     for (const char *table : tables) {
         if (name != nullptr && strcmp(name, table) == 0 &&

@@ -7,6 +7,7 @@
 #include "pg/postgres.hpp"
 
 #include "pg/arguments.hpp"
+#include "pg/breakdowns.hpp"
 #include "pg/counters.hpp"
 #include "pg/errors.hpp"
 #include "pg/events.hpp"
@@ -55,15 +56,40 @@ struct Answer {
                             "credit_usage instead.")));
 }
 
+/* Adds the negative of an event to its counter and breakdown. False: it does not fit yet. */
+bool try_to_add(const CounterState &counter, const core::Payload &change)
+{
+    if (core::fit(counter.totals, change) != core::Fit::fits) {
+        return false;
+    }
+    BreakdownRow **rows = nullptr;
+    if (change.breakdown != nullptr) {
+        const PairSum sum = {counter.id, change.breakdown->pair,
+                             core::sum_of(change.breakdown->amounts)};
+        rows = find_rows(&sum, 1);
+        if (!add_to_rows(rows, &sum, 1)) {
+            return false;
+        }
+    }
+    add_to_counters(&counter.tid, &change, 1);
+    write_rows(rows, change.breakdown != nullptr ? 1 : 0);
+    return true;
+}
+
 /*
  * Subtracts usage from a locked counter, or queues that. Returns the tokens after it. Raises
  * where a credit stands against the usage. Usage that other sessions have queued and not yet
  * committed can only raise the total.
  */
 NullableDatum subtract(const EventName &name, const CounterState &counter,
-                       const core::Usage &payload)
+                       const core::Payload &payload)
 {
-    const core::Usage change = -payload;
+    core::Payload change = {-payload};
+    core::Breakdown breakdown;
+    if (payload.breakdown != nullptr) {
+        breakdown = {payload.breakdown->pair, -payload.breakdown->amounts};
+        change.breakdown = &breakdown;
+    }
     core::WideUsage total = core::wide(counter.totals);
     add_pending(counter.id, &total);
     core::WideUsage rest = total;
@@ -72,12 +98,11 @@ NullableDatum subtract(const EventName &name, const CounterState &counter,
         raise_below_zero(name, "void exceeds the total of the billing period", total,
                          "Void the credit of the period first.");
     }
-    if (core::fit(counter.totals, change) != core::Fit::fits) {
+    if (!try_to_add(counter, change)) {
         enqueue(counter.id, change);
         note_queued_rows(1);
         return {0, true};
     }
-    add_to_counters(&counter.tid, &change, 1);
     return {Int64GetDatum(counter.totals.tokens + change.tokens), false};
 }
 

@@ -27,6 +27,9 @@ struct Given {
     Item item;
 };
 
+const Breakdown some = {{"a", "b"}, {}}, same = some, another = {{"a", ""}, {}};
+const Breakdown *const breakdowns[] = {nullptr, &some, &same, &another};
+
 /* Few accounts, keys, payloads and states, so that items do meet. */
 std::vector<Given> any_items(FuzzedDataProvider &input)
 {
@@ -38,8 +41,9 @@ std::vector<Given> any_items(FuzzedDataProvider &input)
         g.key = input.ConsumeBool() ? std::string(1, static_cast<char>(input.ConsumeBool()))
                                     : input.ConsumeRandomLengthString(4);
         g.item = {};
-        g.item.payload = {input.ConsumeIntegralInRange<int64_t>(0, 2),
-                          input.ConsumeIntegralInRange(0, 1), input.ConsumeIntegralInRange(0, 1)};
+        g.item.payload = {{input.ConsumeIntegralInRange<int64_t>(0, 2),
+                           input.ConsumeIntegralInRange(0, 1), input.ConsumeIntegralInRange(0, 1)},
+                          breakdowns[input.ConsumeIntegralInRange<size_t>(0, 3)]};
         g.item.error =
             input.ConsumeIntegralInRange(0, 5) > 0 ? InputError::none : InputError::time_too_old;
         g.item.period = static_cast<PeriodState>(
@@ -61,7 +65,7 @@ Key key_of(const Item &item)
 
 /* What a loop remembers of a key: the event, or the refusal of its first item. */
 struct Memory {
-    std::map<Key, Usage> counted;
+    std::map<Key, Payload> counted;
     std::map<Key, Outcome> refused;
 };
 

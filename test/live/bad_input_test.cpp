@@ -56,6 +56,15 @@ const std::vector<Function> functions = {
     {"increment_usage_batch",
      {"uuid[]", "bigint[]", "text[]", "boolean[]", "boolean[]", "timestamptz[]"},
      {"22004", "22023"}},
+    {"record_usage",
+     {"uuid", "text", "text", "text", "bigint", "bigint", "bigint", "bigint", "bigint", "bigint",
+      "boolean", "boolean", "timestamptz"},
+     {"UL001", "UL002", "UL003", "UL005", "22003", "22004", "22023"}},
+    {"record_usage_batch",
+     {"uuid[]", "text[]", "text[]", "text[]", "bigint[]", "bigint[]", "bigint[]", "bigint[]",
+      "bigint[]", "bigint[]", "boolean[]", "boolean[]", "timestamptz[]"},
+     {"22004", "22023"}},
+    {"record_usage_batch", {"uuid[]", "text[]", "text[]"}, {"22004", "22023"}},
     {"void_usage", {"uuid", "text", "text"}, {"UL003", "UL004", "22004", "22023"}},
     {"credit_usage",
      {"uuid", "bigint", "text", "text"},
@@ -129,6 +138,9 @@ const std::vector<Argument> odd_texts = {
     sent({}),
     sent(""),
     sent(" "),
+    sent("_other"),
+    sent("/"),
+    sent("a//b"),
     sent(std::string(255, 'k')),
     sent(std::string(256, 'k')),
     sent("\xd0\xba\xd0\xbb\xd1\x8e\xd1\x87"),
@@ -360,6 +372,9 @@ protected:
             " FROM usage_periods AS p) || ', ' ||"
             " (SELECT count(*) || ' ' || count(voided_at) FROM usage_events) || ', ' ||"
             " (SELECT count(*) || ' ' || COALESCE(sum(tokens), 0) FROM usage_pending) || ', ' ||"
+            " (SELECT count(*) || ' ' || COALESCE(sum(hashtext(b::text)::bigint), 0)"
+            " FROM usage_breakdown AS b)"
+            " || ', ' ||"
             " (SELECT count(*) || ' ' || COALESCE(sum(token_limit::numeric), 0) FROM usage_limits)"
             " || ', ' || (SELECT count(*) || ' ' || COALESCE(sum(tokens), 0) FROM usage_holds)");
     }

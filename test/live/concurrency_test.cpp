@@ -179,5 +179,63 @@ TEST_F(Concurrency, AtAPeriodEndEveryEventIsCountedInItsOwnPeriod)
     EXPECT_EQ(total(), std::to_string(1 + call_count));
 }
 
+/* One call of each kind on the account's breakdown; call and session choose mode and names. */
+void count_broken_down(Connection &connection, const std::string &account, int session, int call)
+{
+    static const char *const modes[] = {"immediate", "adaptive", "deferred"};
+    const std::string key = std::to_string(session) + ":" + std::to_string(call),
+                      model = "model " + std::to_string((session + call) % 5),
+                      scope =
+                          "team " + std::to_string(call % 3) + "/" + std::to_string(session % 4);
+    connection.value(std::string("SET usage_ledger.settlement = ") + modes[(session + call) % 3]);
+    connection.value("SELECT record_usage($1, $2, $3, $4, 5, 4, 3, 2, 1, -7)",
+                     {account, key, model, scope});
+    connection.value("SELECT count(*) FROM record_usage_batch(ARRAY[$1, $1, $1]::uuid[],"
+                     " ARRAY[$2, $2 || ' second', $2 || ' third'], ARRAY[$3, $3, ''],"
+                     " ARRAY[$4, '', $4], ARRAY[5, 6, 7])",
+                     {account, key, model, scope}); /* the first item replays or conflicts */
+    if (call % 4 == 0) {
+        connection.value("SELECT void_usage($1, $2, NULL)", {account, key});
+    } else if (call % 5 == 0) {
+        connection.value("SELECT settle_usage()");
+    }
+}
+
+TEST_F(Concurrency, BreakdownIsThatOfTheEventsInEverySnapshot)
+{
+    constexpr int session_count = 12, calls_per_session = 40;
+    std::atomic<int> left(session_count);
+    in_sessions(session_count + 1, [&](Connection &connection, int session) {
+        connection.value("SET client_min_messages = error");
+        connection.value("LOAD 'usage_ledger'");
+        connection.value("SET usage_ledger.max_breakdowns = 6");
+        for (int call = 0; call < calls_per_session && session < session_count; call++) {
+            count_broken_down(connection, account, session, call);
+        }
+        left -= session < session_count ? 1 : 0;
+        while (session == session_count && left > 0) {
+            EXPECT_EQ(connection.value("SELECT count(*) FROM verify_usage($1)", {account}), "0");
+        }
+    });
+
+    observer.value("SELECT settle_usage()");
+    EXPECT_EQ(observer.value("SELECT count(*) FROM usage_pending WHERE account_id = $1", {account}),
+              "0");
+    EXPECT_EQ(
+        observer.value("SELECT max(pairs) FROM (SELECT count(*) FILTER (WHERE model <> '_other')"
+                       " AS pairs FROM usage_breakdown WHERE account_id = $1"
+                       " GROUP BY period_start) AS periods",
+                       {account}),
+        "6");
+    EXPECT_EQ(
+        observer.value("SELECT sum(events) FROM usage_breakdown WHERE account_id = $1", {account}),
+        std::to_string(session_count * calls_per_session * 11 / 4));
+    EXPECT_EQ(total(),
+              observer.value("SELECT sum(input_tokens + cache_read_tokens + cache_write_tokens"
+                             " + output_tokens + reasoning_tokens)"
+                             " FROM usage_breakdown WHERE account_id = $1",
+                             {account}));
+}
+
 } // namespace
 } // namespace usage_ledger::live

@@ -96,7 +96,7 @@ std::string array_literal(const std::vector<std::string> &elements)
 void empty_ledger(Connection &connection)
 {
     connection.value("TRUNCATE usage_accounts, usage_periods, usage_events, usage_pending,"
-                     " usage_limits, usage_holds");
+                     " usage_breakdown, usage_limits, usage_holds");
 }
 
 void create_trigger(Connection &connection, const std::string &sql)

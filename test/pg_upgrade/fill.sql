@@ -39,6 +39,15 @@ SELECT FROM unnest(ARRAY[E'a tab\tin it', E'two\nlines', E'\\', E'\\.', E'\\N', 
 SELECT FROM increment_usage(:moved, 0, 'nothing', true, p_occurred_at => '2024-06-01');
 SELECT FROM increment_usage(:moved, 1000000000000, 'much', true, true, '2024-06-01');
 
+-- Breakdowns, in rows of their own, under _other, and pending.
+SET usage_ledger.max_breakdowns = 2;
+SELECT FROM generate_series(1, 10) AS i,
+            record_usage(:weeks, 'record ' || i, 'model ' || i % 3, E'team\\' || i % 2 || '/ключ', i, 2, 3, 4, 5, -6, p_occurred_at => '2024-05-01');
+SET usage_ledger.settlement = 'deferred';
+SELECT FROM record_usage(:weeks, 'record deferred', 'model 1', 'other team', 7, p_occurred_at => '2024-05-01');
+SET usage_ledger.settlement = 'immediate';
+RESET usage_ledger.max_breakdowns;
+
 -- Voids of events that are in the counter, and that are pending.
 SELECT FROM void_usage(:months, 'immediate 1000', 'counted for the wrong account');
 SELECT FROM void_usage(:months, 'deferred 50', NULL);

@@ -12,6 +12,8 @@ SELECT * FROM usage_events ORDER BY account_id, idempotency_key COLLATE "C";
 SELECT * FROM usage_pending AS p ORDER BY p;
 SELECT account_id, period_start, count(*), sum(tokens), sum(reports), sum(chats) FROM usage_pending GROUP BY 1, 2 ORDER BY 1, 2;
 SELECT * FROM usage_totals ORDER BY account_id, period_start;
+SELECT * FROM usage_breakdown ORDER BY account_id, period_start, scope, model;
+SELECT * FROM usage_breakdown_totals ORDER BY account_id, period_start, scope, model;
 SELECT * FROM verify_usage();
 
 -- Storage options, replica identity, indexes, row security, and the rights of roles other than the owner.

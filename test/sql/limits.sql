@@ -345,4 +345,4 @@ DROP OWNED BY usage_ledger_limits_tenant;
 DROP ROLE usage_ledger_limits_tenant;
 DROP VIEW balances, holds;
 DROP PROCEDURE expire;
-TRUNCATE usage_accounts, usage_periods, usage_events, usage_pending, usage_limits, usage_holds;
+TRUNCATE usage_accounts, usage_periods, usage_events, usage_pending, usage_breakdown, usage_limits, usage_holds;

@@ -68,6 +68,11 @@ DROP TABLE event_models;
 
 \! "$(dirname "$DOCUMENT")/test/tools/snippets.sh" "$DOCUMENT" 'How long keys are remembered' > "$SNIPPET"
 \i :snippet
+\! "$(dirname "$DOCUMENT")/test/tools/snippets.sh" "$DOCUMENT" 'Breakdown by model and team' > "$SNIPPET"
+\set ECHO none
+\i :snippet
+\set ECHO all
+SELECT events FROM usage_breakdown_totals WHERE scope = 'research' OR scope >= 'research/' AND scope < 'research0';
 SELECT * FROM verify_usage();
 DROP EXTENSION usage_ledger;
 DROP TABLE reports;

@@ -149,10 +149,10 @@ SELECT outcome, tokens_used FROM increment_usage(:a, 1, 'fifth');
 SELECT outcome, tokens_used FROM increment_usage(:a, 1, 'fifth');
 RESET usage_ledger.settlement;
 -- After a TRUNCATE no call fails.
-TRUNCATE usage_accounts, usage_periods, usage_events, usage_pending;
+TRUNCATE usage_accounts, usage_periods, usage_events, usage_pending, usage_breakdown;
 SELECT outcome, tokens_used FROM increment_usage(:a, 1, 'sixth');
 -- A period whose opening is rolled back is not cached,
-TRUNCATE usage_accounts, usage_periods, usage_events, usage_pending;
+TRUNCATE usage_accounts, usage_periods, usage_events, usage_pending, usage_breakdown;
 BEGIN;
 SAVEPOINT opened;
 SELECT outcome, tokens_used FROM increment_usage(:a, 1, 'seventh');
@@ -165,13 +165,13 @@ SELECT outcome, tokens_used FROM increment_usage(:a, 1, 'tenth', p_occurred_at =
 SELECT outcome, tokens_used FROM increment_usage(:a, 1, 'eleventh');
 -- nor is one that was written by hand: inserted in the transaction or in a savepoint, with a
 -- batch, or given other bounds.
-TRUNCATE usage_accounts, usage_periods, usage_events, usage_pending;
+TRUNCATE usage_accounts, usage_periods, usage_events, usage_pending, usage_breakdown;
 BEGIN;
 INSERT INTO usage_periods (account_id, period_start, period_end) VALUES (:a, now() - interval '1 day', now() + interval '1 day');
 SELECT outcome, tokens_used FROM increment_usage(:a, 1, 'by hand');
 ROLLBACK;
 SELECT outcome, tokens_used FROM increment_usage(:a, 1, 'by hand');
-TRUNCATE usage_accounts, usage_periods, usage_events, usage_pending;
+TRUNCATE usage_accounts, usage_periods, usage_events, usage_pending, usage_breakdown;
 BEGIN;
 SAVEPOINT inserted;
 INSERT INTO usage_periods (account_id, period_start, period_end) VALUES (:a, now() - interval '1 day', now() + interval '1 day');

@@ -113,13 +113,14 @@ RESET SESSION AUTHORIZATION;
 
 -- R3. Row security protects the tables from roles with rights on them, also for new rows and predefined roles.
 -- The view and current_usage obey it.
-GRANT SELECT, INSERT, UPDATE ON usage_accounts, usage_periods, usage_events, usage_pending TO stranger;
+GRANT SELECT, INSERT, UPDATE ON usage_accounts, usage_periods, usage_events, usage_pending, usage_breakdown TO stranger;
 GRANT pg_read_all_data TO stranger;
 GRANT EXECUTE ON FUNCTION current_usage TO stranger;
 SET SESSION AUTHORIZATION stranger;
 SELECT (SELECT count(*) FROM usage_accounts) AS accounts, (SELECT count(*) FROM usage_periods) AS periods,
        (SELECT count(*) FROM usage_events) AS events, (SELECT count(*) FROM usage_pending) AS pending;
-SELECT (SELECT count(*) FROM usage_totals) AS totals, current_usage(:a) IS NOT DISTINCT FROM NULL AS none_is_current;
+SELECT (SELECT count(*) FROM usage_totals) AS totals, current_usage(:a) IS NOT DISTINCT FROM NULL AS none_is_current,
+       (SELECT count(*) FROM usage_breakdown) AS breakdown, (SELECT count(*) FROM usage_breakdown_totals) AS breakdown_totals;
 WITH updated AS (UPDATE usage_periods SET tokens_used = 0 RETURNING 1) SELECT count(*) AS updated FROM updated;
 SELECT attempt($$INSERT INTO usage_pending VALUES ('70000000-0000-0000-0000-00000000000a', now(), 1, 0, 0)$$);
 SET row_security = off;
@@ -127,7 +128,7 @@ SELECT attempt('SELECT FROM usage_events');
 RESET row_security;
 RESET SESSION AUTHORIZATION;
 REVOKE pg_read_all_data FROM stranger;
-REVOKE ALL ON usage_accounts, usage_periods, usage_events, usage_pending FROM stranger;
+REVOKE ALL ON usage_accounts, usage_periods, usage_events, usage_pending, usage_breakdown FROM stranger;
 REVOKE ALL ON FUNCTION current_usage FROM stranger;
 
 -- R4. Not protected: later grants by the owner on everything. They open every function, and
@@ -187,7 +188,7 @@ SELECT split_part(message, ' |', 1) AS sqlstate, length(message) < 800 AS is_sho
   FROM messages ORDER BY 1, command;
 
 -- A3. No role sees statistics of the tables' contents, and catalogs hold no rows.
-ANALYZE usage_accounts, usage_periods, usage_events, usage_pending;
+ANALYZE usage_accounts, usage_periods, usage_events, usage_pending, usage_breakdown;
 SELECT count(*) > 0 AS superuser_sees FROM pg_stats WHERE tablename LIKE 'usage\_%';
 SET SESSION AUTHORIZATION worker;
 SELECT count(*) AS worker_sees FROM pg_stats WHERE tablename LIKE 'usage\_%';

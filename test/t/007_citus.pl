@@ -48,7 +48,7 @@ sub call
 is($coordinator->safe_psql('postgres', q{
 		SELECT count(*), count(DISTINCT colocationid) FROM pg_dist_partition
 		 WHERE logicalrelid::text LIKE 'usage\_%'}),
-	'4|1', 'the four tables are distributed together');
+	'5|1', 'the five tables are distributed together');
 
 is(call('worker', "SELECT outcome, tokens_used FROM increment_usage($account, 100, 'one')"),
 	'applied|100', 'a call is counted');

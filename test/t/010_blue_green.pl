@@ -74,6 +74,7 @@ sub is_refused
 
 # Copies what is there, in counters and in the queue.
 count_usage($blue, $_) for qw(immediate deferred);
+$blue->safe_psql('postgres', "SELECT record_usage($account, 'broken down', 'model', 'team', p_cost_nanos => 5)");
 is_settled($blue, 'blue settles');
 $blue->safe_psql('postgres', snippet('Publish'));
 my $subscribe = snippet('Subscribe');
@@ -125,7 +126,7 @@ count_usage($blue, 'deferred');
 catch_up();
 my $totals = snippet('Switch', 1);
 my $expected = $blue->safe_psql('postgres', $totals);
-like($expected, qr/^2\|10\|6\|0$/, 'blue is sound');
+like($expected, qr/^2\|10\|7\|0$/, 'blue is sound');
 is($green->safe_psql('postgres', $totals), $expected, 'green has the same totals');
 $green->safe_psql('postgres', snippet('Switch', 2));
 is_settled($green, 'green settles what was pending');

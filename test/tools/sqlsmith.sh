@@ -25,7 +25,7 @@ for role in worker postgres; do
     # record, so it would hardly ever call ours. Each gets a hundred plain wrapper functions.
     sql -d "smith_$role" <<'SQL' >/dev/null
 CREATE EXTENSION usage_ledger;
-GRANT EXECUTE ON FUNCTION increment_usage, increment_usage_batch TO worker;
+GRANT EXECUTE ON FUNCTION increment_usage, increment_usage_batch, record_usage, record_usage_batch TO worker;
 CREATE TABLE work AS
 SELECT md5((i % 50)::text)::uuid AS account_id, i::bigint AS tokens, 'key ' || i AS key, i % 3 = 0 AS is_report,
        now() - i % 30 * interval '1 day' AS occurred_at

@@ -1,0 +1,44 @@
+/*
+ * batch_breakdowns.hpp: the breakdowns of a batch's items, where they are added and queued.
+ */
+#pragma once
+
+#include "pg/postgres.hpp"
+
+#include "pg/batch.hpp"
+#include "pg/breakdowns.hpp"
+
+namespace usage_ledger
+{
+
+/* Pairs in their order, and the row of each. */
+struct PairRows {
+    PairSum *pairs;
+    BreakdownRow **rows;
+    size_t count;
+};
+
+struct BatchBreakdowns {
+    PairRows added;
+    PairRows queued;
+    core::Usage *queued_usage; /* of the same index as the pairs */
+    core::CounterId *counters; /* of the rows to be queued */
+    core::Payload *payloads;
+    size_t row_count;
+};
+
+/*
+ * Finds the rows of items that are to be added to their counters, which are locked, and of those
+ * that are to be queued.
+ */
+BatchBreakdowns find_breakdowns(const ItemList &added, const ItemList &queued);
+
+/* Adds an item to its row. False: it does not fit. */
+bool add_breakdown(const BatchBreakdowns &breakdowns, const Item &item);
+
+void queue_breakdown(BatchBreakdowns *breakdowns, const Item &item);
+
+/* Writes the rows of usage_breakdown and of the queue. */
+void write_breakdowns(BatchBreakdowns *breakdowns);
+
+} // namespace usage_ledger

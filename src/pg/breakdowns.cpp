@@ -1,0 +1,364 @@
+#include "pg/postgres.hpp"
+
+#include "pg/breakdowns.hpp"
+
+#include <algorithm>
+
+#include "pg/settings.hpp"
+
+namespace usage_ledger
+{
+
+namespace
+{
+
+#define ADD(column, parameter) column " = " column " OPERATOR(pg_catalog.+) " parameter
+
+/* Adds to the row of a pair, which most often exists. False: it does not. */
+bool update_row(const core::CounterId &counter, const core::Breakdown &breakdown)
+{
+    static Statement statement = {
+        "usage_breakdown",
+        "UPDATE %s SET " ADD("input_tokens", "$5") ", " ADD("cache_read_tokens", "$6") ", " ADD(
+            "cache_write_tokens",
+            "$7") ", " ADD("output_tokens", "$8") ", " ADD("reasoning_tokens",
+                                                           "$9") ", " ADD("cost_nanos",
+                                                                          "$10") ", " ADD("events",
+                                                                                          "$11")
+            WHERE_COUNTER
+        " AND scope OPERATOR(pg_catalog.=) $3 AND model OPERATOR(pg_catalog.=) $4",
+        {UUIDOID, TIMESTAMPTZOID, TEXTOID, TEXTOID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID,
+         INT8OID, INT8OID}};
+    Datum arguments[4 + core::amount_count] = {
+        account_of(counter), TimestampTzGetDatum(counter.period_start),
+        text_datum(breakdown.pair.scope), text_datum(breakdown.pair.model)};
+    for (size_t i = 0; i < core::amount_count; i++) {
+        arguments[4 + i] = Int64GetDatum(breakdown.amounts.values[i]);
+    }
+    return run(&statement, arguments) == 1;
+}
+
+#undef ADD
+
+Datum accounts_of(BreakdownRow *const *rows, size_t count)
+{
+    return make_array(count, UUIDOID, [&](size_t i) { return account_of(rows[i]->counter); });
+}
+
+Datum scopes_of(BreakdownRow *const *rows, size_t count)
+{
+    return make_array(count, TEXTOID,
+                      [&](size_t i) { return text_datum(rows[i]->totals.pair.scope); });
+}
+
+Datum models_of(BreakdownRow *const *rows, size_t count)
+{
+    return make_array(count, TEXTOID,
+                      [&](size_t i) { return text_datum(rows[i]->totals.pair.model); });
+}
+
+void set_amounts(Datum *arguments, BreakdownRow *const *rows, size_t count)
+{
+    for (size_t amount = 0; amount < core::amount_count; amount++) {
+        arguments[amount] = make_array(count, INT8OID, [&](size_t i) {
+            return Int64GetDatum(rows[i]->totals.amounts.values[amount]);
+        });
+    }
+}
+
+#define AMOUNT_ARRAY_TYPES                                                                         \
+    INT8ARRAYOID, INT8ARRAYOID, INT8ARRAYOID, INT8ARRAYOID, INT8ARRAYOID, INT8ARRAYOID, INT8ARRAYOID
+
+Datum starts_of(BreakdownRow *const *rows, size_t count)
+{
+    return make_array(count, TIMESTAMPTZOID,
+                      [&](size_t i) { return TimestampTzGetDatum(rows[i]->counter.period_start); });
+}
+
+/* Reads those of some rows that exist. */
+void read_rows(BreakdownRow *const *rows, size_t count)
+{
+    static Statement statement = {"usage_breakdown",
+                                  "SELECT k.ordinal, b.*"
+                                  " FROM unnest($1, $2, $3, $4) WITH ORDINALITY"
+                                  " AS k (account_id, period_start, scope, model, ordinal)"
+                                  " CROSS JOIN LATERAL"
+                                  " (SELECT ctid, " AMOUNTS " FROM %s AS b"
+                                  " WHERE b.account_id OPERATOR(pg_catalog.=) k.account_id"
+                                  " AND b.period_start OPERATOR(pg_catalog.=) k.period_start"
+                                  " AND b.scope OPERATOR(pg_catalog.=) k.scope"
+                                  " AND b.model OPERATOR(pg_catalog.=) k.model OFFSET 0) AS b",
+                                  {UUIDARRAYOID, TIMESTAMPTZARRAYOID, TEXTARRAYOID, TEXTARRAYOID}};
+    const Datum arguments[] = {accounts_of(rows, count), starts_of(rows, count),
+                               scopes_of(rows, count), models_of(rows, count)};
+    const uint64 row_count = run(&statement, arguments);
+    for (uint64 row = 0; row < row_count; row++) {
+        BreakdownRow *found = rows[DatumGetInt64(required_column(1, row)) - 1];
+        found->tid = tid_column(2, row);
+        found->totals.amounts = amounts_of_row(row, 3);
+    }
+    free_rows();
+}
+
+/* How many pairs may still get a row of their own in the periods of some rows; none: 0 or less. */
+void read_room(BreakdownRow *const *rows, int64 *room, size_t count)
+{
+    static Statement statement = {
+        "usage_breakdown",
+        "SELECT k.ordinal, b.room"
+        " FROM unnest($1, $2) WITH ORDINALITY AS k (account_id, period_start, ordinal)"
+        " CROSS JOIN LATERAL"
+        " (SELECT CASE WHEN pg_catalog.bool_or(b.model OPERATOR(pg_catalog.=) '_other') THEN 0"
+        " ELSE $3 OPERATOR(pg_catalog.-) pg_catalog.count(*) END AS room FROM %s AS b"
+        " WHERE b.account_id OPERATOR(pg_catalog.=) k.account_id"
+        " AND b.period_start OPERATOR(pg_catalog.=) k.period_start) AS b",
+        {UUIDARRAYOID, TIMESTAMPTZARRAYOID, INT8OID}};
+    const Datum arguments[] = {accounts_of(rows, count), starts_of(rows, count),
+                               Int64GetDatum(max_breakdowns)};
+    const uint64 row_count = run(&statement, arguments);
+    for (uint64 row = 0; row < row_count; row++) {
+        room[DatumGetInt64(required_column(1, row)) - 1] = DatumGetInt64(required_column(2, row));
+    }
+    free_rows();
+}
+
+template <typename T> T *allocate(size_t count)
+{
+    return static_cast<T *>(
+        MemoryContextAllocHuge(CurrentMemoryContext, Max(count, 1) * sizeof(T)));
+}
+
+bool is_new(const BreakdownRow &row)
+{
+    return !ItemPointerIsValid(&row.tid);
+}
+
+BreakdownRow new_row(const core::CounterId &counter, const core::Pair &pair)
+{
+    BreakdownRow row = {counter, {pair, {}}, {}, false};
+    ItemPointerSetInvalid(&row.tid);
+    return row;
+}
+
+bool comes_before(const BreakdownRow &a, const BreakdownRow &b)
+{
+    const int order = core::compare_counters(a.counter, b.counter);
+    return order != 0 ? order < 0 : a.totals.pair < b.totals.pair;
+}
+
+/* For each row, that of model _other, which may be new too. */
+BreakdownRow **find_others(BreakdownRow *const *rows, size_t count)
+{
+    auto *others = allocate<BreakdownRow>(count);
+    auto **other_of_row = allocate<BreakdownRow *>(count);
+    for (size_t i = 0; i < count; i++) {
+        others[i] = new_row(rows[i]->counter, core::other_of(rows[i]->totals.pair));
+    }
+    std::sort(others, others + count, comes_before);
+    const auto is_same = [](const BreakdownRow &a, const BreakdownRow &b) {
+        return !comes_before(a, b);
+    };
+    const size_t other_count = std::unique(others, others + count, is_same) - others;
+    for (size_t i = 0; i < other_count; i++) {
+        other_of_row[i] = &others[i];
+    }
+    read_rows(other_of_row, other_count);
+    for (size_t i = 0; i < count; i++) {
+        other_of_row[i] = std::lower_bound(
+            others, others + other_count,
+            new_row(rows[i]->counter, core::other_of(rows[i]->totals.pair)), comes_before);
+    }
+    return other_of_row;
+}
+
+/*
+ * Decides whether rows that do not exist are made, or their pairs counted under _other:
+ * places[i] becomes the row for the pair of rows[i]. If the row of _other exists, the period is
+ * full, and need not be counted.
+ */
+void decide_places(BreakdownRow *const *rows, BreakdownRow **const *places, size_t count)
+{
+    BreakdownRow **const others = find_others(rows, count);
+    auto **asked = allocate<BreakdownRow *>(count); /* a row of each period to be counted */
+    auto *room = allocate<int64>(count);
+    size_t asked_count = 0;
+    for (size_t i = 0; i < count; i++) {
+        if (is_new(*others[i]) &&
+            (asked_count == 0 || !(asked[asked_count - 1]->counter == rows[i]->counter))) {
+            asked[asked_count++] = rows[i];
+        }
+    }
+    if (asked_count > 0) {
+        read_room(asked, room, asked_count);
+    }
+    size_t period = 0;
+    for (size_t i = 0; i < count; i++) {
+        if (is_new(*others[i])) {
+            while (!(asked[period]->counter == rows[i]->counter)) {
+                period++;
+            }
+            if (room[period]-- > 0) {
+                continue;
+            }
+        }
+        *places[i] = others[i];
+    }
+}
+
+void update_rows(BreakdownRow *const *rows, size_t count)
+{
+    static Statement statement = {
+        "usage_breakdown",
+        "UPDATE %s AS b SET input_tokens = k.input, cache_read_tokens = k.cache_read,"
+        " cache_write_tokens = k.cache_write, output_tokens = k.output,"
+        " reasoning_tokens = k.reasoning, cost_nanos = k.cost, events = k.events"
+        " FROM unnest($1, $2, $3, $4, $5, $6, $7, $8)"
+        " AS k (row, input, cache_read, cache_write, output, reasoning, cost, events)"
+        " WHERE b.ctid OPERATOR(pg_catalog.=) k.row",
+        {TIDARRAYOID, AMOUNT_ARRAY_TYPES}};
+    Datum arguments[1 + core::amount_count] = {
+        make_array(count, TIDOID, [&](size_t i) { return PointerGetDatum(&rows[i]->tid); })};
+    set_amounts(&arguments[1], rows, count);
+    const uint64 updated_count = run(&statement, arguments);
+    if (updated_count != count) {
+        elog(ERROR, "updated " UINT64_FORMAT " rows of a breakdown instead of %zu", updated_count,
+             count);
+    }
+}
+
+void insert_rows(BreakdownRow *const *rows, size_t count)
+{
+    static Statement statement = {
+        "usage_breakdown",
+        "INSERT INTO %s (account_id, period_start, " BREAKDOWN ")"
+        " SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
+        {UUIDARRAYOID, TIMESTAMPTZARRAYOID, TEXTARRAYOID, TEXTARRAYOID, AMOUNT_ARRAY_TYPES}};
+    Datum arguments[4 + core::amount_count] = {accounts_of(rows, count), starts_of(rows, count),
+                                               scopes_of(rows, count), models_of(rows, count)};
+    set_amounts(&arguments[4], rows, count);
+    run(&statement, arguments);
+}
+
+} // namespace
+
+Datum breakdown_datum(const core::Breakdown *breakdown)
+{
+    if (breakdown == nullptr) {
+        return 0;
+    }
+    char buffer[core::breakdown_text_max];
+    return text_datum({buffer, core::write_breakdown(*breakdown, buffer)});
+}
+
+bool read_breakdown(uint64 row, int column, core::Breakdown *breakdown)
+{
+    if (column_is_null(column, row)) {
+        return false;
+    }
+    const Datum value = required_column(column, row);
+    if (!core::read_breakdown(text_view(value), breakdown)) {
+        ereport(ERROR,
+                (errcode(ERRCODE_DATA_CORRUPTED), errmsg("breakdown of usage is malformed"),
+                 errdetail("It is %s.", quoted_text(value)),
+                 errhint("It was written by hand: find out what writes to the ledger's tables.")));
+    }
+    return true;
+}
+
+core::Amounts amounts_of_row(uint64 row, int first_column)
+{
+    core::Amounts amounts;
+    for (size_t i = 0; i < core::amount_count; i++) {
+        amounts.values[i] = DatumGetInt64(required_column(first_column + static_cast<int>(i), row));
+    }
+    return amounts;
+}
+
+void add_to_breakdown(const EventName &event, const core::CounterId &counter,
+                      const core::Breakdown &breakdown)
+{
+    describe_overflow({message_breakdown_overflow, event, counter}, [&] {
+        /* If there is a row of _other, the period is full. */
+        if (!update_row(counter, breakdown) &&
+            !update_row(counter, {core::other_of(breakdown.pair), breakdown.amounts})) {
+            const PairSum sum = {counter, breakdown.pair, core::sum_of(breakdown.amounts)};
+            add_to_breakdowns(&sum, 1);
+        }
+    });
+}
+
+BreakdownRow **find_rows(const PairSum *sums, size_t count)
+{
+    auto *rows = allocate<BreakdownRow>(count);
+    auto **places = allocate<BreakdownRow *>(count);
+    for (size_t i = 0; i < count; i++) {
+        Assert(i == 0 || sums[i - 1] < sums[i]);
+        rows[i] = new_row(sums[i].counter, sums[i].pair);
+        places[i] = &rows[i];
+    }
+    read_rows(places, count);
+
+    auto **missing = allocate<BreakdownRow *>(count);
+    auto ***places_of_missing = allocate<BreakdownRow **>(count);
+    size_t missing_count = 0;
+    for (size_t i = 0; i < count; i++) {
+        if (is_new(rows[i])) {
+            missing[missing_count] = &rows[i];
+            places_of_missing[missing_count++] = &places[i];
+        }
+    }
+    if (missing_count > 0) {
+        decide_places(missing, places_of_missing, missing_count);
+    }
+    return places;
+}
+
+void write_rows(BreakdownRow *const *rows, size_t count)
+{
+    auto **updated = allocate<BreakdownRow *>(count);
+    auto **inserted = allocate<BreakdownRow *>(count);
+    size_t updated_count = 0, inserted_count = 0;
+    for (size_t i = 0; i < count; i++) {
+        if (rows[i]->is_changed) {
+            (is_new(*rows[i]) ? inserted[inserted_count++] : updated[updated_count++]) = rows[i];
+            rows[i]->is_changed = false; /* sums may share it */
+        }
+    }
+    if (updated_count > 0) {
+        update_rows(updated, updated_count);
+    }
+    if (inserted_count > 0) {
+        insert_rows(inserted, inserted_count);
+    }
+}
+
+bool add_to_rows(BreakdownRow *const *rows, const PairSum *sums, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (!core::add(&rows[i]->totals.amounts, sums[i].sum)) {
+            for (size_t k = 0; k < i; k++) {
+                rows[k]->is_changed = false;
+            }
+            return false;
+        }
+        rows[i]->is_changed = true;
+    }
+    return true;
+}
+
+void add_to_breakdowns(const PairSum *sums, size_t count)
+{
+    if (count == 0) {
+        return;
+    }
+    BreakdownRow **const rows = find_rows(sums, count);
+    if (!add_to_rows(rows, sums, count)) {
+        ereport(ERROR, (errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE),
+                        errmsg("%s", message_breakdown_overflow),
+                        errdetail("%s: what is pending does not fit.", period_text(sums->counter)),
+                        errhint("Void some events of the period, then close it.")));
+    }
+    write_rows(rows, count);
+}
+
+} // namespace usage_ledger

@@ -1,0 +1,109 @@
+/*
+ * breakdowns.hpp: the rows of usage_breakdown, each the totals of a pair of scope and model in a
+ * period. They are read, made and changed only under their counter's lock.
+ *
+ * A pair that is new to a period gets a row of its own as long as the period has less than
+ * usage_ledger.max_breakdowns of them. The first pair that gets none is counted under model
+ * _other, in a row per first level of the scope, and from then on no pair gets one, whatever
+ * becomes of the setting. No row is deleted while the account exists. So a pair has a row of its
+ * own or never has one in that period, and the rows alone tell where it is counted:
+ *
+ * - in its own row, if there is one;
+ * - else under _other, if the period has a row of that model;
+ * - else nowhere yet. The session that brings it decides.
+ */
+#pragma once
+
+#include "pg/postgres.hpp"
+
+#include "core/breakdown.hpp"
+#include "core/counter.hpp"
+#include "pg/errors.hpp"
+#include "pg/spi.hpp"
+
+namespace usage_ledger
+{
+
+/* The columns of usage_breakdown after its period. */
+#define AMOUNTS                                                                                    \
+    "input_tokens, cache_read_tokens, cache_write_tokens, output_tokens, reasoning_tokens,"        \
+    " cost_nanos, events"
+#define BREAKDOWN "scope, model, " AMOUNTS
+
+inline Datum text_datum(std::string_view value)
+{
+    return PointerGetDatum(cstring_to_text_with_len(value.data(), static_cast<int>(value.size())));
+}
+
+/* The text of a returned row stays until SPI_finish or free_rows. */
+inline std::string_view text_view(Datum value)
+{
+    const text *pointer = DatumGetTextPP(value);
+    return {VARDATA_ANY(pointer), static_cast<size_t>(VARSIZE_ANY_EXHDR(pointer))};
+}
+
+/* The column breakdown of usage_events and usage_pending. It is NULL for plain usage, of which
+ * this returns 0. */
+Datum breakdown_datum(const core::Breakdown *breakdown);
+
+/* Reads that column. False: it is null. */
+bool read_breakdown(uint64 row, int column, core::Breakdown *breakdown);
+
+/* Reads the columns of AMOUNTS in a returned row. */
+core::Amounts amounts_of_row(uint64 row, int first_column);
+
+/*
+ * Adds the breakdown of an event to the row of its pair. Raises 22003 if that would overflow.
+ *
+ * REQUIRES: the counter is locked.
+ */
+void add_to_breakdown(const EventName &event, const core::CounterId &counter,
+                      const core::Breakdown &breakdown);
+
+/* Usage of a pair in a period, to be added to a row. */
+struct PairSum {
+    core::CounterId counter;
+    core::Pair pair;
+    core::WideAmounts sum;
+};
+
+inline bool operator<(const PairSum &a, const PairSum &b)
+{
+    const int order = core::compare_counters(a.counter, b.counter);
+    return order != 0 ? order < 0 : a.pair < b.pair;
+}
+
+inline bool operator==(const PairSum &a, const PairSum &b)
+{
+    return a.counter == b.counter && a.pair == b.pair;
+}
+
+struct BreakdownRow {
+    core::CounterId counter;
+    core::Breakdown totals;
+    ItemPointerData tid; /* invalid: it is still to be inserted */
+    bool is_changed;
+};
+
+/*
+ * Finds or decides in which rows to count sums: result[i] is that of sums[i]. Several sums may
+ * share a row. Nothing is written before write_rows.
+ *
+ * REQUIRES: the counters are locked; the sums are sorted, without duplicates.
+ */
+BreakdownRow **find_rows(const PairSum *sums, size_t count);
+
+/*
+ * Adds sums of one counter to their rows. False: one does not fit, and these rows stay unchanged.
+ *
+ * REQUIRES: find_rows has found rows[i] for sums[i], and it was called for all sums of the counter.
+ */
+bool add_to_rows(BreakdownRow *const *rows, const PairSum *sums, size_t count);
+
+/* Writes those rows that have changed. */
+void write_rows(BreakdownRow *const *rows, size_t count);
+
+/* Adds sums to their rows. Raises 22003 where one does not fit. Requires what find_rows does. */
+void add_to_breakdowns(const PairSum *sums, size_t count);
+
+} // namespace usage_ledger
