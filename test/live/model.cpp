@@ -32,7 +32,25 @@ Usage operator-(const Usage &a)
     return {-a.tokens, -a.reports, -a.chats};
 }
 
-Usage sum_of(const std::vector<Usage> &usages)
+Payload negative(const Payload &payload)
+{
+    Payload negated = {-payload, payload.breakdown};
+    if (negated.breakdown) {
+        for (Wide &amount : negated.breakdown->amounts) {
+            amount = -amount;
+        }
+    }
+    return negated;
+}
+
+void add(Amounts *sum, const Amounts &amounts)
+{
+    for (size_t i = 0; i < amounts.size(); i++) {
+        (*sum)[i] += amounts[i];
+    }
+}
+
+Usage sum_of(const std::vector<Payload> &usages)
 {
     Usage sum;
     for (const Usage &usage : usages) {
@@ -101,6 +119,14 @@ bool operator==(const Usage &a, const Usage &b)
     return a.tokens == b.tokens && a.reports == b.reports && a.chats == b.chats;
 }
 
+bool operator==(const Payload &a, const Payload &b)
+{
+    const Usage &usage_of_a = a, &usage_of_b = b;
+    return usage_of_a == usage_of_b && a.breakdown.has_value() == b.breakdown.has_value() &&
+           (!a.breakdown || (a.breakdown->pair == b.breakdown->pair &&
+                             a.breakdown->amounts == b.breakdown->amounts));
+}
+
 bool operator==(const Answer &a, const Answer &b)
 {
     return a.sqlstate == b.sqlstate && a.rows == b.rows;
@@ -153,8 +179,12 @@ Answer Model::answer_of(const Outcome &outcome)
 Answer Model::increment_usage(const Transaction &transaction, const Report &report)
 {
     Queue queue;
-    const Outcome outcome = count(transaction, report, &queue);
+    Additions additions;
+    const Outcome outcome = count(transaction, report, &queue, &additions);
     add_pending(queue);
+    if (outcome.outcome == "applied") {
+        add_to_breakdowns(additions);
+    }
     return answer_of(outcome);
 }
 
@@ -166,7 +196,7 @@ Answer Model::credit_usage(const Transaction &transaction, const Report &report)
     if (!has_valid_arguments(report) || *report.tokens == 0) {
         return error("22023");
     }
-    const Usage payload = {-Wide(*report.tokens), 0, 0};
+    const Payload payload = {{-Wide(*report.tokens), 0, 0}, {}};
     if (const std::optional<Outcome> replayed = replay(report, payload)) {
         return answer_of(*replayed);
     }
@@ -191,6 +221,7 @@ Answer Model::credit_usage(const Transaction &transaction, const Report &report)
     }
     Period &period = account->periods.at(existing->start);
     period.counter = total;
+    add_to_breakdown(&period, period.pending);
     period.pending.clear();
     account->events[*report.key] = {period.start, transaction.now, payload, false};
     return answer_of({"", "applied", total.tokens, {period.start, period.end}});
@@ -200,6 +231,7 @@ Answer Model::increment_usage_batch(const Transaction &transaction,
                                     const std::vector<Report> &reports)
 {
     Queue queue;
+    Additions additions;
     Answer answer;
     std::map<std::pair<std::string, std::string>, Outcome> refusals; /* by account and key */
     for (size_t i = 0; i < reports.size(); i++) {
@@ -209,7 +241,7 @@ Answer Model::increment_usage_batch(const Transaction &transaction,
         const auto refusal = refusals.find(name);
         const Outcome outcome = is_valid && refusal != refusals.end()
                                     ? refusal->second
-                                    : count(transaction, report, &queue);
+                                    : count(transaction, report, &queue, &additions);
         if (is_valid && !outcome.sqlstate.empty() && outcome.sqlstate != "UL001") {
             refusals[name] = outcome;
         }
@@ -224,10 +256,11 @@ Answer Model::increment_usage_batch(const Transaction &transaction,
         }
     }
     add_pending(queue);
+    add_to_breakdowns(additions);
     return answer;
 }
 
-std::optional<Model::Outcome> Model::replay(const Report &report, const Usage &payload) const
+std::optional<Model::Outcome> Model::replay(const Report &report, const Payload &payload) const
 {
     const Account *account = find(*report.account);
     if (account == nullptr || account->events.count(*report.key) == 0) {
@@ -241,7 +274,8 @@ std::optional<Model::Outcome> Model::replay(const Report &report, const Usage &p
     return Outcome{"", "replayed", period.counter.tokens, {period.start, period.end}};
 }
 
-Model::Outcome Model::count(const Transaction &transaction, const Report &report, Queue *queue)
+Model::Outcome Model::count(const Transaction &transaction, const Report &report, Queue *queue,
+                            Additions *additions)
 {
     const auto refuse = [](const char *sqlstate) { return Outcome{sqlstate, "", {}, {}}; };
     if (!report.account || !report.tokens || !report.key) {
@@ -250,7 +284,8 @@ Model::Outcome Model::count(const Transaction &transaction, const Report &report
     if (!has_valid_arguments(report)) {
         return refuse("22023");
     }
-    const Usage payload = {*report.tokens, report.is_report ? 1 : 0, report.is_chat ? 1 : 0};
+    const Payload payload = {{*report.tokens, report.is_report ? 1 : 0, report.is_chat ? 1 : 0},
+                             report.breakdown};
     if (const std::optional<Outcome> replayed = replay(report, payload)) {
         return *replayed;
     }
@@ -270,6 +305,10 @@ Model::Outcome Model::count(const Transaction &transaction, const Report &report
     }
     const bool is_queued = transaction.settlement == Settlement::deferred;
     if (existing != nullptr && !is_queued && overflows(existing->counter + payload)) {
+        if (payload.breakdown) {
+            additions->push_back(
+                {{*report.account, existing->start}, {payload.breakdown->pair, Amounts()}});
+        }
         return refuse("22003");
     }
 
@@ -282,18 +321,82 @@ Model::Outcome Model::count(const Transaction &transaction, const Report &report
     Period &period = account->periods.emplace(found.start, found).first->second;
     account->events[*report.key] = {period.start, time, payload, false};
     if (is_queued) {
-        Usage &queued = (*queue)[{*report.account, period.start}];
-        queued = queued + payload;
+        std::optional<Pair> pair;
+        if (payload.breakdown) {
+            pair = payload.breakdown->pair;
+        }
+        Payload &queued = (*queue)[{*report.account, period.start, pair}];
+        static_cast<Usage &>(queued) = queued + payload;
+        if (pair && queued.breakdown) {
+            add(&queued.breakdown->amounts, payload.breakdown->amounts);
+        } else {
+            queued.breakdown = payload.breakdown;
+        }
         return {"", "queued", {}, {period.start, period.end}};
     }
     period.counter = period.counter + payload;
+    if (payload.breakdown) {
+        additions->push_back({{*report.account, period.start}, *payload.breakdown});
+    }
     return {"", "applied", period.counter.tokens, {period.start, period.end}};
 }
 
 void Model::add_pending(const Queue &queue)
 {
     for (const auto &[counter, usage] : queue) {
-        accounts_.at(counter.first).periods.at(counter.second).pending.push_back(usage);
+        const auto &[account, start, pair] = counter;
+        accounts_.at(account).periods.at(start).pending.push_back(usage);
+    }
+}
+
+/* Pairs that are new to a period share its last places in their order. */
+void Model::add_to_breakdowns(const Additions &additions)
+{
+    std::map<std::pair<std::string, Time>, std::vector<Payload>> usages;
+    for (const auto &[counter, breakdown] : additions) {
+        usages[counter].push_back({{}, breakdown});
+    }
+    for (const auto &[counter, usages_of_period] : usages) {
+        add_to_breakdown(&accounts_.at(counter.first).periods.at(counter.second), usages_of_period);
+    }
+}
+
+/* Where a pair is counted: in its row, or under _other if some pair found no place. */
+Pair Model::place_of(const Period &period, const Pair &pair)
+{
+    const bool is_full = std::any_of(period.breakdown.begin(), period.breakdown.end(),
+                                     [](const auto &row) { return row.first.second == "_other"; });
+    if (!is_full || period.breakdown.count(pair) != 0) {
+        return pair;
+    }
+    return {pair.first.substr(0, pair.first.find('/')), "_other"};
+}
+
+void Model::add_to_breakdown(Period *period, const std::vector<Payload> &usages)
+{
+    std::map<Pair, Amounts> sums;
+    std::set<Pair> counted;
+    for (const Payload &usage : usages) {
+        if (usage.breakdown) {
+            add(&sums[usage.breakdown->pair], usage.breakdown->amounts);
+            if (!(usage.breakdown->amounts == Amounts())) {
+                counted.insert(usage.breakdown->pair);
+            }
+        }
+    }
+    /* An event that its counter refuses takes a place, but makes no row. */
+    std::map<Pair, Amounts> rows = period->breakdown;
+    for (const auto &[pair, amounts] : sums) {
+        Period decided = *period;
+        decided.breakdown = rows;
+        Pair place = place_of(decided, pair);
+        if (rows.count(place) == 0 && place == pair && rows.size() >= breakdowns_max) {
+            place = {pair.first.substr(0, pair.first.find('/')), "_other"};
+        }
+        add(&rows[place], amounts);
+        if (counted.count(pair) != 0) {
+            add(&period->breakdown[place], amounts);
+        }
     }
 }
 
@@ -322,10 +425,11 @@ Answer Model::void_usage(const std::string &account_id, const std::string &key)
     /* An event that is still pending cannot be subtracted from the counter. */
     const Usage remainder = period.counter + -event.payload;
     if (is_below_zero(remainder) || overflows(remainder)) {
-        period.pending.push_back(-event.payload);
+        period.pending.push_back(negative(event.payload));
         return {"", {{"voided", {}}}};
     }
     period.counter = remainder;
+    add_to_breakdown(&period, {negative(event.payload)});
     return {"", {{"voided", text_of_number(period.counter.tokens)}}};
 }
 
@@ -358,8 +462,9 @@ Answer Model::open_usage_period(const std::string &account_id, const Span &span,
     if (account != nullptr) {
         for (const auto &[start, period] : account->periods) {
             if (start == span.start && period.end == span.end &&
-                opening ==
-                    (account->events.count(key) != 0 ? account->events.at(key).payload : Usage())) {
+                Payload{opening, {}} == (account->events.count(key) != 0
+                                             ? account->events.at(key).payload
+                                             : Payload())) {
                 return {"", {row_of(account_id, period, period.counter)}};
             }
             if (start < span.end && period.end > span.start) {
@@ -375,10 +480,10 @@ Answer Model::open_usage_period(const std::string &account_id, const Span &span,
         account = &accounts_[account_id];
         account->cycle = default_cycle_;
     }
-    const Period period = {span.start, span.end, opening, {}, {}, {}};
+    const Period period = {span.start, span.end, opening, {}, {}, {}, {}};
     account->periods.emplace(span.start, period);
     if (has_totals) {
-        account->events[key] = {span.start, span.start, opening, false};
+        account->events[key] = {span.start, span.start, {opening, {}}, false};
     }
     return {"", {row_of(account_id, period, opening)}};
 }
@@ -435,6 +540,7 @@ Answer Model::close_usage_period(const Transaction &transaction, const std::stri
             return violation("not closed in this transaction");
         }
         period.counter = total;
+        add_to_breakdown(&period, period.pending);
         period.pending.clear();
         period.closed_at = time_of(*closed_at);
     }
@@ -443,7 +549,7 @@ Answer Model::close_usage_period(const Transaction &transaction, const std::stri
 
 Answer Model::settle_usage(size_t row_count_max, const std::vector<PendingRow> &left)
 {
-    std::map<std::pair<std::string, Time>, std::vector<Usage>> left_of;
+    std::map<std::pair<std::string, Time>, std::vector<Payload>> left_of;
     for (const PendingRow &row : left) {
         left_of[{row.account, row.period_start}].push_back(row.usage);
     }
@@ -451,11 +557,11 @@ Answer Model::settle_usage(size_t row_count_max, const std::vector<PendingRow> &
     for (auto &[account_id, account] : accounts_) {
         for (auto &[start, period] : account.periods) {
             pending_row_count += period.pending.size();
-            std::vector<Usage> rows_left = left_of[{account_id, start}];
+            std::vector<Payload> rows_left = left_of[{account_id, start}];
             left_of.erase({account_id, start});
 
-            std::vector<Usage> folded = period.pending;
-            for (const Usage &row : rows_left) {
+            std::vector<Payload> folded = period.pending;
+            for (const Payload &row : rows_left) {
                 const auto pending = std::find(folded.begin(), folded.end(), row);
                 if (pending == folded.end()) {
                     return violation("a row that was not pending");
@@ -464,6 +570,7 @@ Answer Model::settle_usage(size_t row_count_max, const std::vector<PendingRow> &
             }
             folded_row_count += folded.size();
             period.counter = period.counter + sum_of(folded);
+            add_to_breakdown(&period, folded);
             period.pending = std::move(rows_left);
             if (is_below_zero(period.counter) || overflows(period.counter)) {
                 return violation("a counter out of range");
@@ -816,6 +923,31 @@ Answer Model::events(const std::string &account_id) const
     return answer;
 }
 
+Answer Model::breakdown(const std::string &account_id) const
+{
+    Answer answer;
+    const Account *account = find(account_id);
+    if (account == nullptr) {
+        return answer;
+    }
+    for (const auto &[start, period] : account->periods) {
+        std::map<Pair, Amounts> totals = period.breakdown;
+        for (const Payload &usage : period.pending) {
+            if (usage.breakdown) {
+                add(&totals[place_of(period, usage.breakdown->pair)], usage.breakdown->amounts);
+            }
+        }
+        for (const auto &[pair, amounts] : totals) {
+            Row row = {account_id, text_of(start), pair.first, pair.second};
+            for (const Wide amount : amounts) {
+                row.emplace_back(text_of_number(amount));
+            }
+            answer.rows.push_back(row);
+        }
+    }
+    return answer;
+}
+
 const Cycle &Model::cycle_of(const std::string &account_id) const
 {
     const Account *account = find(account_id);
@@ -895,7 +1027,7 @@ Model::Period Model::new_period(const Account &account, Time time)
     if (!span) {
         throw std::logic_error("no boundaries known near " + text_of(time));
     }
-    Period period = {span->start, span->end, {}, {}, {}, {}};
+    Period period = {span->start, span->end, {}, {}, {}, {}, {}};
     for (const auto &[start, other] : account.periods) {
         if (other.end <= time) {
             period.start = std::max(period.start, other.end);

@@ -5,10 +5,12 @@
  */
 #pragma once
 
+#include <array>
 #include <map>
 #include <optional>
 #include <set>
 #include <string>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -24,6 +26,18 @@ struct Usage {
     Wide tokens = 0, reports = 0, chats = 0;
 };
 bool operator==(const Usage &a, const Usage &b);
+
+/* Scope and model, and what the ledger keeps of each pair: five kinds, cost and events. */
+using Pair = std::pair<std::string, std::string>;
+using Amounts = std::array<Wide, 7>;
+struct Breakdown {
+    Pair pair;
+    Amounts amounts;
+};
+struct Payload : Usage {
+    std::optional<Breakdown> breakdown;
+};
+bool operator==(const Payload &a, const Payload &b);
 
 enum class Settlement { immediate, adaptive, deferred };
 
@@ -47,13 +61,14 @@ struct Cycle {
     std::optional<Span> period_covering(Time time) const;
 };
 
-/* The arguments of one call of increment_usage. */
+/* The arguments of one call of increment_usage, or of record_usage. */
 struct Report {
     Value account;
     std::optional<int64_t> tokens;
     Value key;
     bool is_report, is_chat;
     std::optional<Time> occurred_at;
+    std::optional<Breakdown> breakdown;
 };
 
 /* The answer to a call: an error, or rows as the server prints them. */
@@ -72,12 +87,15 @@ std::string opening_key(Time period_start);
 struct PendingRow {
     std::string account;
     Time period_start;
-    Usage usage;
+    Payload usage;
 };
 
 class Model
 {
 public:
+    /* usage_ledger.max_breakdowns. */
+    static constexpr size_t breakdowns_max = 4;
+
     /* The age of the oldest event that is accepted: usage_ledger.max_event_age. */
     static constexpr Time event_age_max = 24000 * day;
 
@@ -134,6 +152,7 @@ public:
     /* The account's rows of usage_totals, and of usage_events. */
     Answer totals(const std::string &account) const;
     Answer events(const std::string &account) const;
+    Answer breakdown(const std::string &account) const; /* of usage_breakdown_totals */
 
     const Cycle &cycle_of(const std::string &account) const;
     std::vector<Span> periods_of(const std::string &account) const;
@@ -144,13 +163,14 @@ private:
     struct Period {
         Time start, end;
         Usage counter;
-        std::vector<Usage> pending;
+        std::vector<Payload> pending;
         std::optional<Time> closed_at;
         Value pruned_at;
+        std::map<Pair, Amounts> breakdown; /* the rows of usage_breakdown */
     };
     struct Event {
         Time period_start, occurred_at;
-        Usage payload;
+        Payload payload;
         bool is_voided;
     };
     struct Account {
@@ -177,11 +197,13 @@ private:
         std::optional<Wide> tokens_used;
         Span period;
     };
-    /* The pending rows that a call adds, one for each counter. */
-    using Queue = std::map<std::pair<std::string, Time>, Usage>;
+    /* The pending rows that a call adds, one for each counter, or for each of its pairs. */
+    using Queue = std::map<std::tuple<std::string, Time, std::optional<Pair>>, Payload>;
+    /* What a call adds to breakdowns, also that of an event which its counter refuses. */
+    using Additions = std::vector<std::pair<std::pair<std::string, Time>, Breakdown>>;
 
     /* None: the key is new. */
-    std::optional<Outcome> replay(const Report &report, const Usage &payload) const;
+    std::optional<Outcome> replay(const Report &report, const Payload &payload) const;
     bool is_counted(const std::string &account, const std::string &key) const;
     bool is_live(const std::string &account, const Holds::value_type &hold) const;
     std::optional<Answer> refuse(const Transaction &transaction, const Report &report,
@@ -189,9 +211,13 @@ private:
     std::optional<Standing> standing(const std::string &account, const std::string &key,
                                      Time earliest, Time latest) const;
     std::optional<Answer> adopt_holds(const std::string &account, const Answer &left);
-    Outcome count(const Transaction &transaction, const Report &report, Queue *queue);
+    Outcome count(const Transaction &transaction, const Report &report, Queue *queue,
+                  Additions *additions);
     static Answer answer_of(const Outcome &outcome);
     void add_pending(const Queue &queue);
+    void add_to_breakdowns(const Additions &additions);
+    static Pair place_of(const Period &period, const Pair &pair);
+    static void add_to_breakdown(Period *period, const std::vector<Payload> &usages);
     Account *find(const std::string &account);
     const Account *find(const std::string &account) const;
     static Row row_of(const std::string &account, const Period &period, const Usage &usage);

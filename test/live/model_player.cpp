@@ -4,6 +4,7 @@
 #include <cstdio>
 #include <iterator>
 #include <set>
+#include <sstream>
 #include <stdexcept>
 
 namespace usage_ledger::live
@@ -56,6 +57,24 @@ std::string array_of(const std::vector<Report> &reports, Element element)
         literal += (literal.empty() ? "{" : ",") + (value ? "\"" + *value + "\"" : "NULL");
     }
     return literal.empty() ? "{}" : literal + "}";
+}
+
+/* The column breakdown of a pending row. */
+std::optional<Breakdown> breakdown_of(const Value &value)
+{
+    if (!value) {
+        return {};
+    }
+    std::istringstream parts(*value);
+    Breakdown breakdown = {};
+    std::getline(parts, breakdown.pair.first, '\t');
+    std::getline(parts, breakdown.pair.second, '\t');
+    for (Wide &amount : breakdown.amounts) {
+        int64_t number = 0;
+        parts >> number;
+        amount = number;
+    }
+    return breakdown;
 }
 
 const char *text_of_settlement(Settlement settlement)
@@ -114,14 +133,16 @@ public:
         if (before_transaction_) {
             player_.connection_.run("ROLLBACK");
         }
-        for (const char *table : {"usage_pending", "usage_events", "usage_periods",
-                                  "usage_accounts", "usage_limits", "usage_holds"}) {
+        for (const char *table :
+             {"usage_pending", "usage_events", "usage_breakdown", "usage_periods", "usage_accounts",
+              "usage_limits", "usage_holds"}) {
             player_.connection_.run(std::string("DELETE FROM ") + table +
                                         " WHERE account_id = ANY ($1::uuid[])",
                                     {all_accounts_});
         }
-        player_.connection_.run("VACUUM usage_pending, usage_events, usage_periods, usage_accounts,"
-                                " usage_limits, usage_holds");
+        player_.connection_.run(
+            "VACUUM usage_pending, usage_events, usage_breakdown, usage_periods,"
+            " usage_accounts, usage_limits, usage_holds");
     }
 
     Game(const Game &) = delete;
@@ -223,7 +244,28 @@ private:
                 key_of(item),
                 item.is_report,
                 item.is_chat,
-                time_of_when(account_of(item), item.when)};
+                time_of_when(account_of(item), item.when),
+                {}};
+    }
+
+    /* What record_usage is given for an item: its tokens, in several kinds. */
+    Report record_of(const Item &item) const
+    {
+        Report report = report_of(item);
+        const Wide tokens = item.tokens, part = tokens > 0 ? tokens / 7 : 0;
+        report.breakdown = {
+            {scopes[item.pair % std::size(scopes)],
+             models[item.pair / std::size(scopes) % std::size(models)]},
+            {tokens - 4 * part, part, 2 * part, 0, part, item.key * 1001 - 25000, 1}};
+        return report;
+    }
+
+    /* An amount of a breakdown; the first one is NULL if there are no tokens. */
+    static Value amount_of(const Report &report, size_t amount)
+    {
+        return amount == 0 && !report.tokens
+                   ? Value()
+                   : std::to_string(static_cast<int64_t>(report.breakdown->amounts[amount]));
     }
 
     static Value tokens_of(const Report &report)
@@ -235,7 +277,10 @@ private:
     {
         Call call = {};
         for (const Item &item : step.items) {
-            call.reports.push_back(report_of(item));
+            call.reports.push_back(step.function == Function::record ||
+                                           step.function == Function::record_batch
+                                       ? record_of(item)
+                                       : report_of(item));
             if (std::find(call.accounts.begin(), call.accounts.end(), account_of(item)) ==
                 call.accounts.end()) {
                 call.accounts.push_back(account_of(item));
@@ -265,6 +310,41 @@ private:
                  array_of(reports, [](const Report &r) { return r.is_report ? "t" : "f"; }),
                  array_of(reports, [](const Report &r) { return r.is_chat ? "t" : "f"; }),
                  array_of(reports, [](const Report &r) { return text_of_time(r.occurred_at); })}};
+            break;
+        }
+        case Function::record: {
+            const Report &report = call.reports[0];
+            call.query = {"record_usage",
+                          {report.account, report.key, report.breakdown->pair.second,
+                           report.breakdown->pair.first}};
+            for (size_t amount = 0; amount + 1 < Amounts().size(); amount++) {
+                call.query.parameters.push_back(amount_of(report, amount));
+            }
+            for (const Value &value :
+                 {Value(report.is_report ? "t" : "f"), Value(report.is_chat ? "t" : "f"),
+                  text_of_time(report.occurred_at)}) {
+                call.query.parameters.push_back(value);
+            }
+            break;
+        }
+        case Function::record_batch: {
+            const std::vector<Report> &reports = call.reports;
+            call.query = {
+                "record_usage_batch",
+                {array_of(reports, [](const Report &r) { return r.account; }),
+                 array_of(reports, [](const Report &r) { return r.key; }),
+                 array_of(reports, [](const Report &r) { return r.breakdown->pair.second; }),
+                 array_of(reports, [](const Report &r) { return r.breakdown->pair.first; })}};
+            for (size_t amount = 0; amount + 1 < Amounts().size(); amount++) {
+                call.query.parameters.push_back(
+                    array_of(reports, [&](const Report &r) { return amount_of(r, amount); }));
+            }
+            call.query.parameters.push_back(
+                array_of(reports, [](const Report &r) { return r.is_report ? "t" : "f"; }));
+            call.query.parameters.push_back(
+                array_of(reports, [](const Report &r) { return r.is_chat ? "t" : "f"; }));
+            call.query.parameters.push_back(
+                array_of(reports, [](const Report &r) { return text_of_time(r.occurred_at); }));
             break;
         }
         case Function::credit: {
@@ -361,8 +441,10 @@ private:
     {
         switch (step.function) {
         case Function::increment:
+        case Function::record:
             return model_.increment_usage(transaction, call.reports[0]);
         case Function::batch:
+        case Function::record_batch:
             return model_.increment_usage_batch(transaction, call.reports);
         case Function::credit:
             return model_.credit_usage(transaction, call.reports[0]);
@@ -385,7 +467,8 @@ private:
                 rows.push_back(
                     {*row.at(0),
                      time_of(*row.at(1)),
-                     {std::stoll(*row.at(2)), std::stoll(*row.at(3)), std::stoll(*row.at(4))}});
+                     {{std::stoll(*row.at(2)), std::stoll(*row.at(3)), std::stoll(*row.at(4))},
+                      breakdown_of(row.at(6))}});
             }
             return model_.settle_usage(static_cast<size_t>(step.row_count), rows);
         }
@@ -486,6 +569,7 @@ private:
         }
         for (const std::string &account : call.accounts) {
             groups.push_back({Query{"totals", {account}}});
+            groups.push_back({Query{"breakdown", {account}}});
         }
         for (Result &result : run_in_pipeline(player_.connection_, groups)) {
             results.push_back(std::move(result));
@@ -506,10 +590,13 @@ private:
         if (before) {
             model_ = *before;
         }
-        const size_t totals = results.size() - call.accounts.size();
+        const size_t totals = results.size() - 2 * call.accounts.size();
         for (size_t i = 0; i < call.accounts.size(); i++) {
-            difference += compare("totals of account " + call.accounts[i],
-                                  model_.totals(call.accounts[i]), answer_of(results[totals + i]));
+            const std::string &account = call.accounts[i];
+            difference += compare("totals of account " + account, model_.totals(account),
+                                  answer_of(results[totals + 2 * i]));
+            difference += compare("breakdown of account " + account, model_.breakdown(account),
+                                  answer_of(results[totals + 2 * i + 1]));
         }
         return difference;
     }
@@ -562,9 +649,9 @@ private:
 
     static bool has_outcome(const std::string &statement)
     {
-        static const std::set<std::string> statements = {"increment_usage", "credit_usage",
-                                                         "void_usage",      "reserve_usage",
-                                                         "spend_usage",     "release_usage"};
+        static const std::set<std::string> statements = {
+            "increment_usage", "record_usage", "credit_usage", "void_usage",
+            "reserve_usage",   "spend_usage",  "release_usage"};
         return statements.count(statement) != 0;
     }
 
@@ -572,7 +659,8 @@ private:
     {
         if (!given.sqlstate.empty()) {
             player_.outcome_counts_[call.query.statement + " " + given.sqlstate]++;
-        } else if (call.query.statement == "increment_usage_batch") {
+        } else if (call.query.statement == "increment_usage_batch" ||
+                   call.query.statement == "record_usage_batch") {
             for (const Row &row : given.rows) {
                 player_.outcome_counts_["item " + *row.at(1)]++;
             }
@@ -602,8 +690,10 @@ Player::Player(uint64_t seed) : seed_(seed)
     }
     empty_ledger(connection_);
     connection_.value("LOAD 'usage_ledger'");
-    connection_.value("SELECT set_config('usage_ledger.max_event_age', $1, false)",
-                      {std::to_string(Model::event_age_max / second)});
+    connection_.value(
+        "SELECT set_config('usage_ledger.max_event_age', $1, false),"
+        " set_config('usage_ledger.max_breakdowns', $2, false)",
+        {std::to_string(Model::event_age_max / second), std::to_string(Model::breakdowns_max)});
 
     prepare("settings", "SELECT now(), set_config('usage_ledger.settlement', $1, true),"
                         " set_config('usage_ledger.unknown_account', $2, true)");
@@ -611,6 +701,11 @@ Player::Player(uint64_t seed) : seed_(seed)
     prepare("increment_usage_batch",
             "SELECT item, outcome, tokens_used, period_start, period_end, detail IS NOT NULL"
             " FROM increment_usage_batch($1, $2, $3, $4, $5, $6)");
+    prepare("record_usage", "SELECT * FROM record_usage($1, $2, $3, $4, $5, $6, $7, $8, $9, $10,"
+                            " $11, $12, $13)");
+    prepare("record_usage_batch",
+            "SELECT item, outcome, tokens_used, period_start, period_end, detail IS NOT NULL"
+            " FROM record_usage_batch($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)");
     prepare("credit_usage", "SELECT * FROM credit_usage($1, $2, $3, $4)");
     prepare("end_usage_period", "SELECT * FROM end_usage_period($1, $2)");
     prepare("void_usage", "SELECT * FROM void_usage($1, $2, $3)");
@@ -631,6 +726,8 @@ Player::Player(uint64_t seed) : seed_(seed)
     prepare("holds", "SELECT idempotency_key, tokens, expires_at FROM usage_holds"
                      " WHERE account_id = $1");
     prepare("totals", "SELECT * FROM usage_totals WHERE account_id = $1 ORDER BY period_start");
+    prepare("breakdown", "SELECT * FROM usage_breakdown_totals WHERE account_id = $1"
+                         " ORDER BY period_start, scope, model");
     prepare("pending", "SELECT * FROM usage_pending WHERE account_id = ANY ($1)");
     prepare("closed_keys", "SELECT account_id, idempotency_key"
                            " FROM usage_events JOIN usage_periods USING (account_id, period_start)"

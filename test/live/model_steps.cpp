@@ -11,6 +11,7 @@ namespace
 constexpr int key_count = 50, batch_size_max = 12;
 constexpr int held_keys_begin = 100, held_key_count = 16; /* keys that meet in calls under limits */
 constexpr int credit_keys_begin = 1000;                   /* the keys of credits */
+constexpr int record_keys_begin = 2000;                   /* most keys of events with a breakdown */
 
 using Random = std::mt19937_64;
 
@@ -64,10 +65,12 @@ Item random_item(Random &random)
     item.has_tokens = true;
     set_payload_of_key(&item);
     item.when = random_when(random);
+    item.pair = static_cast<unsigned>(item.key);
     if (happens(random, 15)) {
         item.tokens = any_of<int64_t>(random, {0, 1, 7, 1000000000000, 999999999999});
         item.is_report = happens(random, 50);
         item.is_chat = happens(random, 50);
+        item.pair = static_cast<unsigned>(random());
     }
     if (happens(random, 4)) {
         item.key = -2;
@@ -114,6 +117,7 @@ std::vector<Item> random_batch(Random &random)
                 item.tokens = other.tokens;
                 item.is_report = other.is_report;
                 item.is_chat = other.is_chat != happens(random, 15);
+                item.pair = other.pair + (happens(random, 15) ? 1 : 0);
             }
         }
         items.push_back(item);
@@ -128,13 +132,13 @@ Function random_function(Random &random)
         unsigned percent;
     };
     static constexpr Share shares[] = {
-        {Function::increment, 22}, {Function::batch, 10},     {Function::void_event, 10},
-        {Function::close, 4},      {Function::open, 5},       {Function::set_cycle, 3},
-        {Function::settle, 4},     {Function::prune, 3},      {Function::current, 2},
-        {Function::credit, 4},     {Function::end_period, 2}, {Function::erase, 1},
-        {Function::reserve, 7},    {Function::spend, 3},      {Function::release, 2},
-        {Function::set_limit, 5},  {Function::balance, 1},    {Function::begin, 3},
-        {Function::end, 9},
+        {Function::increment, 13}, {Function::batch, 7},        {Function::void_event, 10},
+        {Function::record, 12},    {Function::record_batch, 5}, {Function::close, 3},
+        {Function::open, 4},       {Function::set_cycle, 2},    {Function::settle, 4},
+        {Function::prune, 3},      {Function::current, 2},      {Function::credit, 4},
+        {Function::end_period, 2}, {Function::erase, 1},        {Function::reserve, 7},
+        {Function::spend, 3},      {Function::release, 2},      {Function::set_limit, 4},
+        {Function::balance, 1},    {Function::begin, 2},        {Function::end, 9},
     };
     unsigned left = random() % 100;
     for (const Share &share : shares) {
@@ -168,7 +172,7 @@ bool is_of_limits(Function function)
 /* Calls under limits meet in few keys, and half of them in the current period. */
 void choose_held_key(Random &random, Function function, Item *item)
 {
-    if (item->key < 0 || !happens(random, function == Function::increment ? 12 : 80)) {
+    if (item->key < 0 || !happens(random, is_of_limits(function) ? 80 : 12)) {
         return;
     }
     item->key = held_keys_begin + item->key % held_key_count;
@@ -183,7 +187,8 @@ void choose_held_key(Random &random, Function function, Item *item)
 
 void set_limit_arguments(Random &random, Step *step)
 {
-    if (is_of_limits(step->function) || step->function == Function::increment) {
+    if (is_of_limits(step->function) || step->function == Function::increment ||
+        step->function == Function::record) {
         choose_held_key(random, step->function, &step->items[0]);
     }
     step->hold_length = happens(random, 3)
@@ -203,8 +208,17 @@ Step random_step(Random &random)
         any_of(random, {Settlement::immediate, Settlement::adaptive, Settlement::deferred});
     step.rejects_unknown_accounts = happens(random, 30);
     step.is_undone = happens(random, step.function == Function::end ? 60 : 20);
-    step.items = step.function == Function::batch ? random_batch(random)
-                                                  : std::vector<Item>{random_item(random)};
+    const bool is_record =
+        step.function == Function::record || step.function == Function::record_batch;
+    step.items = step.function == Function::batch || step.function == Function::record_batch
+                     ? random_batch(random)
+                     : std::vector<Item>{random_item(random)};
+    if ((is_record && happens(random, 80)) ||
+        (step.function == Function::void_event && happens(random, 40))) {
+        for (Item &item : step.items) {
+            item.key += item.key < 0 ? 0 : record_keys_begin;
+        }
+    }
     if (step.function == Function::close && happens(random, 85)) {
         step.items[0].when = {When::Near::start_of_period, static_cast<unsigned>(random()), 0};
     }

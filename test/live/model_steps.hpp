@@ -57,11 +57,17 @@ struct Item {
     int64_t tokens;
     bool has_tokens, is_report, is_chat;
     When when;
+    unsigned pair; /* of scope and model, in record_usage */
 };
+
+constexpr const char *scopes[] = {"", "a", "a/b", "a/b/c", "a-b", "b/c"};
+constexpr const char *models[] = {"", "large", "Large"};
 
 enum class Function {
     increment,
     batch,
+    record,
+    record_batch,
     credit,
     void_event,
     end_period,

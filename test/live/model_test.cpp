@@ -50,7 +50,7 @@ std::vector<Step> shortest_failing(Player &player, size_t scene, std::vector<Ste
         simpler = steps[i];
         simpler.settlement = Settlement::immediate;
         try_with(i, simpler);
-        if (steps[i].function == Function::batch) {
+        if (steps[i].function == Function::batch || steps[i].function == Function::record_batch) {
             simpler = steps[i];
             simpler.items = shrink(simpler.items, [&](const std::vector<Item> &items) {
                 std::vector<Step> attempt = steps;
@@ -123,6 +123,15 @@ TEST(Model, AgreesWithTheLedgerOnRandomCalls)
                                 "increment_usage 22003",
                                 "increment_usage 22004",
                                 "increment_usage 22023",
+                                "record_usage applied",
+                                "record_usage queued",
+                                "record_usage replayed",
+                                "record_usage UL001",
+                                "record_usage UL002",
+                                "record_usage UL003",
+                                "record_usage UL005",
+                                "record_usage 22004",
+                                "record_usage 22023",
                                 "item applied",
                                 "item queued",
                                 "item replayed",
