@@ -28,7 +28,7 @@ Tokens tokens_of(const std::vector<Request> &requests)
 {
     Tokens tokens;
     for (const Request &request : requests) {
-        tokens.push_back(request.tokens);
+        tokens.push_back(request.tokens());
     }
     return tokens;
 }
@@ -37,6 +37,21 @@ Tokens read(const std::string &contents, size_t count_max = SIZE_MAX)
 {
     return tokens_of(parse_requests("f", contents, count_max));
 }
+
+/* The requests as "model: input cache_read cache_write output reasoning". */
+std::vector<std::string> breakdown_of(const std::string &contents)
+{
+    std::vector<std::string> lines;
+    for (const Request &request : parse_requests("f", contents, SIZE_MAX)) {
+        lines.push_back(request.model + ":");
+        for (const int64_t tokens : request.kinds) {
+            lines.back() += " " + std::to_string(tokens);
+        }
+    }
+    return lines;
+}
+
+using Lines = std::vector<std::string>;
 
 /* The error, in which the file is "f". */
 std::string fault_of(const std::string &contents)
@@ -154,6 +169,48 @@ TEST(ReadCsv, KnowsTheColumnsOfEachSource)
                    "usage_input_tokens_cache_read,usage_output_tokens,web_search_count\n"
                    "2026-03-22,≤ 200k,100000,20000,3000,400,50,10\n"),
               Tokens({123450}));
+}
+
+TEST(ReadCsv, SplitsTheTokensOfEachSourceIntoKinds)
+{
+    EXPECT_EQ(breakdown_of("TIMESTAMP,ContextTokens,GeneratedTokens\nx,2162,5\n"),
+              Lines({": 2162 0 0 5 0"}));
+    EXPECT_EQ(breakdown_of("arrived_at,num_prefill_tokens,num_decode_tokens\n0.0,374,44\n"),
+              Lines({": 374 0 0 44 0"}));
+    EXPECT_EQ(breakdown_of("Timestamp,Model,Request tokens,Response tokens,Total tokens\n"
+                           "5,ChatGPT,472,18,490\n"),
+              Lines({"ChatGPT: 472 0 0 18 0"}));
+    EXPECT_EQ(breakdown_of("start_time,num_model_requests,model,input_tokens,output_tokens,"
+                           "input_cached_tokens\n1759622400,10.0,gpt-4o,59200.0,10646.0,5760.0\n"),
+              Lines({"gpt-4o: 53440 5760 0 10646 0"}));
+    EXPECT_EQ(breakdown_of("snapshot_id,n_context_tokens_total,n_generated_tokens_total\n"
+                           "gpt-4,118,35\n"),
+              Lines({"gpt-4: 118 0 0 35 0"}));
+    EXPECT_EQ(breakdown_of("model,tokens_prompt,tokens_completion,tokens_reasoning,tokens_cached\n"
+                           "a/b,100,50,30,80\n"),
+              Lines({"a/b: 20 80 0 20 30"}));
+    EXPECT_EQ(breakdown_of("model_version,usage_input_tokens_no_cache,"
+                           "usage_input_tokens_cache_write_5m,usage_input_tokens_cache_write_1h,"
+                           "usage_input_tokens_cache_read,usage_output_tokens\n"
+                           "claude,100000,20000,3000,400,50\n"),
+              Lines({"claude: 100000 400 23000 50 0"}));
+}
+
+TEST(ReadCsv, CutsAPartThatIsLargerThanItsWhole)
+{
+    EXPECT_EQ(breakdown_of("input_tokens,output_tokens,cached_tokens,cache_write_tokens,"
+                           "reasoning_tokens\n5136,201,10192,7,300\n"),
+              Lines({": 0 5136 0 0 201"}));
+}
+
+TEST(ReadCsv, TakesModelsThatRecordUsageTakes)
+{
+    EXPECT_EQ(breakdown_of("Model,ContextTokens,GeneratedTokens\n"
+                           " gpt-5 ,1,2\n_other,1,2\n\"a\tb\xe9\xff\",1,2\n,1,2\n"),
+              Lines({"gpt-5: 1 0 0 2 0", "other: 1 0 0 2 0", "a?b??: 1 0 0 2 0", ": 1 0 0 2 0"}));
+    EXPECT_EQ(
+        breakdown_of("Model,ContextTokens,GeneratedTokens\n" + std::string(256, 'm') + ",1,2\n"),
+        Lines({std::string(255, 'm') + ": 1 0 0 2 0"}));
 }
 
 TEST(ReadCsv, TakesNamesOfAnotherCaseAndSpelling)
@@ -301,12 +358,13 @@ TEST(ReadRequests, ReadsAFile)
 TEST(RequestList, RefusesMoreTokensThanACounterCanHold)
 {
     constexpr size_t count = INT64_MAX / core::event_tokens_max;
+    const Request full = {"", {core::event_tokens_max}};
     RequestList requests("f", SIZE_MAX);
     for (size_t line = 2; line < 2 + count; line++) {
-        requests.add_request(line, core::event_tokens_max);
+        requests.add_request(line, full);
     }
     ASSERT_FALSE(requests.is_full());
-    requests.add_request(2 + count, core::event_tokens_max);
+    requests.add_request(2 + count, full);
     ASSERT_TRUE(requests.is_full());
     try {
         requests.finish();
@@ -358,6 +416,65 @@ TEST(ReadJson, ReadsResponsesOfEachApi)
     EXPECT_EQ(read(R"({"custom_id": "1", "response": {"body": {"usage":
                        {"prompt_tokens": 1, "completion_tokens": 2}}}})"),
               Tokens({3}));
+}
+
+TEST(ReadJson, SplitsTheTokensOfEachApiIntoKinds)
+{
+    EXPECT_EQ(breakdown_of(R"({"model": "gpt-5", "usage": {"prompt_tokens": 19,
+                               "completion_tokens": 10, "total_tokens": 29,
+                               "prompt_tokens_details": {"cached_tokens": 8,
+                                                         "cache_write_tokens": 4},
+                               "completion_tokens_details": {"reasoning_tokens": 6}}})"),
+              Lines({"gpt-5: 7 8 4 4 6"}));
+    EXPECT_EQ(breakdown_of(R"({"response": {"body": {"model": "gpt-5", "usage":
+                               {"input_tokens": 36, "input_tokens_details":
+                                {"cached_tokens": 6, "cache_write_tokens": 10},
+                                "output_tokens": 87, "output_tokens_details":
+                                {"reasoning_tokens": 64}, "total_tokens": 123}}}})"),
+              Lines({"gpt-5: 20 6 10 23 64"}));
+    EXPECT_EQ(breakdown_of(R"({"model": "claude", "usage": {"input_tokens": 3,
+                               "cache_creation_input_tokens": 23724,
+                               "cache_read_input_tokens": 14269, "output_tokens": 229,
+                               "output_tokens_details": {"thinking_tokens": 200},
+                               "cache_creation": {"ephemeral_5m_input_tokens": 0,
+                                                  "ephemeral_1h_input_tokens": 23724}}})"),
+              Lines({"claude: 3 14269 23724 29 200"}));
+    EXPECT_EQ(breakdown_of(R"({"data": [{"results": [
+                               {"uncached_input_tokens": 1000,
+                                "cache_creation": {"ephemeral_1h_input_tokens": 200,
+                                                   "ephemeral_5m_input_tokens": 30},
+                                "cache_read_input_tokens": 4, "output_tokens": 50000,
+                                "model": null}]}]})"),
+              Lines({": 1000 4 230 50000 0"}));
+    EXPECT_EQ(breakdown_of(R"({"data": [{"model": "a/b", "prompt_tokens": 50,
+                               "completion_tokens": 125, "reasoning_tokens": 25}]})"),
+              Lines({"a/b: 50 0 0 100 25"}));
+}
+
+/* A record may have the model that was asked for too. */
+TEST(ReadJson, TakesTheFirstOfSeveralModels)
+{
+    EXPECT_EQ(breakdown_of(R"({"request": {"model": "gpt-5"}, "response": {"model": "gpt-5-2026",
+                               "usage": {"input_tokens": 1, "output_tokens": 2}}})"),
+              Lines({"gpt-5: 1 0 0 2 0"}));
+}
+
+TEST(MakeRequests, MakesTheSameTokensOfEachKindAgain)
+{
+    const std::vector<Request> requests = make_requests(1000, 7), again = make_requests(1000, 7);
+    EXPECT_EQ(tokens_of(requests), tokens_of(again));
+    Kinds used = {};
+    for (const Request &request : requests) {
+        EXPECT_GT(request.tokens(), 0);
+        for (size_t kind = 0; kind < kind_count; kind++) {
+            EXPECT_GE(request.kinds[kind], 0);
+            used[kind] += request.kinds[kind];
+        }
+    }
+    EXPECT_GT(used[input], 0);
+    EXPECT_GT(used[cache_read], 0);
+    EXPECT_GT(used[output], 0);
+    EXPECT_GT(used[reasoning], 0);
 }
 
 TEST(ReadJson, ReadsUsageReports)

@@ -6,6 +6,7 @@
 #include <stdexcept>
 #include <system_error>
 
+#include "core/breakdown.hpp"
 #include "core/limits.hpp"
 #include "text.hpp"
 
@@ -18,33 +19,61 @@ namespace
 /*
  * OpenAI and OpenRouter include cached tokens in the input, and reasoning tokens in the
  * output. Anthropic counts input that was read from or written to a cache separately.
+ * docs/breakdown.md has the sources.
  */
 const std::vector<TokenColumns> known_columns = {
-    {"Azure LLM inference traces", {"ContextTokens", "GeneratedTokens"}, {}, false},
-    {"vidur", {"num_prefill_tokens", "num_decode_tokens"}, {}, false},
-    {"BurstGPT", {"Request tokens", "Response tokens"}, {}, false},
-    {"Mooncake", {"input_length", "output_length"}, {}, false},
-    {"OpenAI usage, OpenAI and Anthropic responses",
-     {"input_tokens", "output_tokens"},
-     {"cache_creation_input_tokens", "cache_read_input_tokens"},
-     true},
-    {"OpenAI chat completions, OpenRouter activity API",
-     {"prompt_tokens", "completion_tokens"},
+    {"Azure LLM inference traces",
+     {{"ContextTokens", input}, {"GeneratedTokens", output}},
+     {},
      {},
      false},
-    {"OpenAI usage (older)", {"n_context_tokens_total", "n_generated_tokens_total"}, {}, false},
-    {"OpenRouter activity export", {"tokens_prompt", "tokens_completion"}, {}, false},
+    {"vidur", {{"num_prefill_tokens", input}, {"num_decode_tokens", output}}, {}, {}, false},
+    {"BurstGPT", {{"Request tokens", input}, {"Response tokens", output}}, {}, {}, false},
+    {"Mooncake", {{"input_length", input}, {"output_length", output}}, {}, {}, false},
+    {"OpenAI usage, OpenAI and Anthropic responses",
+     {{"input_tokens", input}, {"output_tokens", output}},
+     {{"cache_creation_input_tokens", cache_write}, {"cache_read_input_tokens", cache_read}},
+     {{"cached_tokens", cache_read},
+      {"input_cached_tokens", cache_read},
+      {"cache_write_tokens", cache_write},
+      {"reasoning_tokens", reasoning},
+      {"thinking_tokens", reasoning}},
+     true},
+    {"OpenAI chat completions, OpenRouter activity API",
+     {{"prompt_tokens", input}, {"completion_tokens", output}},
+     {},
+     {{"cached_tokens", cache_read},
+      {"cache_write_tokens", cache_write},
+      {"reasoning_tokens", reasoning}},
+     false},
+    {"OpenAI usage (older)",
+     {{"n_context_tokens_total", input}, {"n_generated_tokens_total", output}},
+     {},
+     {},
+     false},
+    {"OpenRouter activity export",
+     {{"tokens_prompt", input}, {"tokens_completion", output}},
+     {},
+     {{"tokens_cached", cache_read}, {"tokens_reasoning", reasoning}},
+     false},
     {"Anthropic usage export",
-     {"usage_input_tokens_no_cache", "usage_output_tokens"},
-     {"usage_input_tokens_cache_write_5m", "usage_input_tokens_cache_write_1h",
-      "usage_input_tokens_cache_read"},
+     {{"usage_input_tokens_no_cache", input}, {"usage_output_tokens", output}},
+     {{"usage_input_tokens_cache_write_5m", cache_write},
+      {"usage_input_tokens_cache_write_1h", cache_write},
+      {"usage_input_tokens_cache_read", cache_read}},
+     {},
      false},
     {"Anthropic usage report API",
-     {"uncached_input_tokens", "output_tokens"},
-     {"cache_creation.ephemeral_5m_input_tokens", "cache_creation.ephemeral_1h_input_tokens",
-      "cache_read_input_tokens"},
+     {{"uncached_input_tokens", input}, {"output_tokens", output}},
+     {{"cache_creation.ephemeral_5m_input_tokens", cache_write},
+      {"cache_creation.ephemeral_1h_input_tokens", cache_write},
+      {"cache_read_input_tokens", cache_read}},
+     {},
      false},
 };
+
+/* The first of these that a record has. */
+constexpr const char *model_columns[] = {"model", "model_version", "snapshot_id"};
 
 /* The usage APIs of OpenAI, Anthropic and OpenRouter answer in pages of buckets. */
 constexpr std::string_view lists_of_records[] = {"data", "results"};
@@ -85,11 +114,26 @@ std::optional<size_t> find_column(const std::vector<std::string> &folded_names, 
 
 bool has_required_columns(const std::vector<std::string> &folded_names, const TokenColumns &source)
 {
-    return std::all_of(source.required.begin(), source.required.end(), [&](const char *column) {
-        return std::any_of(
-            folded_names.begin(), folded_names.end(),
-            [&](const std::string &folded) { return matches(folded, fold(column)); });
-    });
+    return std::all_of(source.required.begin(), source.required.end(),
+                       [&](const TokenColumn &column) {
+                           return std::any_of(folded_names.begin(), folded_names.end(),
+                                              [&](const std::string &folded) {
+                                                  return matches(folded, fold(column.name));
+                                              });
+                       });
+}
+
+/* Where a record has several models, such as that of the request and of the response, the first. */
+std::optional<size_t> find_model(const std::vector<std::string> &folded_names)
+{
+    for (const char *column : model_columns) {
+        for (size_t i = 0; i < folded_names.size(); i++) {
+            if (matches(folded_names[i], fold(column))) {
+                return i;
+            }
+        }
+    }
+    return std::nullopt;
 }
 
 int64_t read_count(const char *column, std::string_view text)
@@ -121,13 +165,16 @@ std::string describe_known_columns()
     std::string description;
     for (const TokenColumns &source : known_columns) {
         description += std::string("  ") + source.source + "\n     ";
-        for (const char *column : source.required) {
-            description += std::string(" ") + column;
-            description += column == source.required.back() ? "" : ",";
+        for (const TokenColumn &column : source.required) {
+            description += std::string(" ") + column.name;
+            description += &column == &source.required.back() ? "" : ",";
         }
         description += "\n";
-        for (const char *column : source.optional) {
-            description += std::string("        and, if there, ") + column + "\n";
+        for (const TokenColumn &column : source.optional) {
+            description += std::string("        and, if there, ") + column.name + "\n";
+        }
+        for (const TokenColumn &column : source.parts) {
+            description += std::string("        of which, if there, ") + column.name + "\n";
         }
     }
     return description;
@@ -166,18 +213,21 @@ ColumnChoice::ColumnChoice(const std::vector<std::string> &names)
     }
 
     has_empty_records_ = chosen->has_empty_records;
-    for (const char *column : chosen->required) {
-        columns_.push_back({column, *find_column(folded_names, column), true});
-    }
-    for (const char *column : chosen->optional) {
-        const std::optional<size_t> index = find_column(folded_names, column);
-        if (index.has_value()) {
-            columns_.push_back({column, *index, false});
+    model_index_ = find_model(folded_names);
+    const auto add_columns = [&](const std::vector<TokenColumn> &columns, Role role) {
+        for (const TokenColumn &column : columns) {
+            const std::optional<size_t> index = find_column(folded_names, column.name);
+            if (index.has_value()) {
+                columns_.push_back({column, role, *index});
+            }
         }
-    }
+    };
+    add_columns(chosen->required, Role::required);
+    add_columns(chosen->optional, Role::optional);
+    add_columns(chosen->parts, Role::part);
 }
 
-std::optional<int64_t> ColumnChoice::tokens_of(const std::vector<std::string> &values) const
+std::optional<Kinds> ColumnChoice::kinds_of(const std::vector<std::string> &values) const
 {
     const auto value_of = [&values](const Column &column) {
         return column.index < values.size() ? trim(values[column.index]) : std::string_view();
@@ -188,16 +238,34 @@ std::optional<int64_t> ColumnChoice::tokens_of(const std::vector<std::string> &v
         return std::nullopt;
     }
 
-    int64_t tokens = 0;
+    Kinds kinds = {};
     for (const Column &column : columns_) {
+        const auto &[name, kind] = column.column;
         const std::string_view value = value_of(column);
-        if (!value.empty()) {
-            tokens += read_count(column.name, value);
-        } else if (column.is_required) {
-            throw std::runtime_error(std::string(column.name) + " is missing");
+        if (value.empty() && column.role == Role::required) {
+            throw std::runtime_error(std::string(name) + " is missing");
         }
+        int64_t tokens = value.empty() ? 0 : read_count(name, value);
+        if (column.role == Role::part) {
+            /* A part that is larger than its whole is cut, so that the sum stays. */
+            int64_t &whole = kinds[kind == reasoning ? output : input];
+            tokens = std::min(tokens, whole);
+            whole -= tokens;
+        }
+        kinds[kind] += tokens;
     }
-    return tokens;
+    return kinds;
+}
+
+std::string ColumnChoice::model_of(const std::vector<std::string> &values) const
+{
+    if (!model_index_.has_value() || *model_index_ >= values.size()) {
+        return "";
+    }
+    std::string model(trim(values[*model_index_]).substr(0, core::name_length_max));
+    std::replace_if(
+        model.begin(), model.end(), [](char c) { return c < ' ' || c > '~'; }, '?');
+    return model == core::other_model ? "other" : model;
 }
 
 } // namespace usage_ledger::trace

@@ -38,6 +38,7 @@ Contender in_place(const Contender &contender, const Place &place)
     placed.call = in_place(placed.call, place);
     placed.additions = in_place(placed.additions, place);
     placed.counters = in_place(placed.counters, place);
+    placed.breakdown = in_place(placed.breakdown, place);
     return placed;
 }
 
@@ -70,6 +71,7 @@ Contender naive_read_modify_write(const Place &place)
                      "SELECT SCRATCH.naive_increment($1, $2, $3)",
                      "SELECT idempotency_key, tokens FROM SCRATCH.naive_additions",
                      "SELECT tokens_used FROM SCRATCH.naive_usage",
+                     "",
                      {}},
                     place);
 }
@@ -102,6 +104,7 @@ Contender check_then_insert(const Place &place)
                      "SELECT SCRATCH.checked_increment($1, $2, $3)",
                      "SELECT idempotency_key, tokens FROM SCRATCH.checked_events",
                      "SELECT tokens_used FROM SCRATCH.checked_usage",
+                     "",
                      {}},
                     place);
 }
@@ -121,6 +124,7 @@ Contender ledger(const std::string &name, const std::vector<std::string> &setup,
                      " WHERE account_id IN (ALL_ACCOUNTS)",
                      "SELECT sum(tokens_used) AS tokens_used FROM LEDGER.usage_totals"
                      " WHERE account_id IN (ALL_ACCOUNTS) GROUP BY account_id",
+                     "",
                      {"SELECT LEDGER.erase_usage(account_id)"
                       " FROM unnest(ARRAY[ALL_ACCOUNTS]::uuid[]) AS account_id"}},
                     place);
@@ -131,6 +135,21 @@ Contender ledger(const std::string &name, const std::vector<std::string> &setup,
 Contender increment_usage(const Place &place)
 {
     return ledger("increment_usage", {}, "", place);
+}
+
+Contender record_usage(const Place &place)
+{
+    Contender contender = ledger("record_usage", {}, "", place);
+    contender.call = in_place("SELECT LEDGER.record_usage($1, $3, $4, '', $5, $6, $7, $8, $9)"
+                              " WHERE $2::bigint IS NOT NULL",
+                              place);
+    contender.breakdown =
+        in_place("SELECT model, sum(input_tokens), sum(cache_read_tokens), sum(cache_write_tokens),"
+                 " sum(output_tokens), sum(reasoning_tokens), sum(events)"
+                 " FROM LEDGER.usage_breakdown_totals WHERE account_id IN (ALL_ACCOUNTS)"
+                 " GROUP BY model ORDER BY sum(events) DESC, model COLLATE \"C\"",
+                 place);
+    return contender;
 }
 
 /* The usual check: work if what is used leaves room for it. */

@@ -10,10 +10,12 @@ namespace usage_ledger::trace
 {
 
 /*
- * Each way is one SQL call: $1 account, $2 tokens, $3 idempotency key. Two subqueries
+ * Each way is one SQL call: $1 account, $2 tokens, $3 idempotency key. A way that breaks usage
+ * down has $4 model and $5 to $9 the kinds of tokens instead of $2. Two subqueries
  * audit it: `additions` returns every addition as (idempotency_key, tokens), and
- * `counters` returns (tokens_used), one row per account. A way that keeps to a limit asks first,
- * with the same parameters: `admission` returns whether the work may begin.
+ * `counters` returns (tokens_used), one row per account. `breakdown`, if it is not empty,
+ * returns (model, the kinds of tokens, events). A way that keeps to a limit asks first,
+ * with the first three parameters: `admission` returns whether the work may begin.
  */
 struct Contender {
     std::string name;
@@ -22,6 +24,7 @@ struct Contender {
     std::string call;
     std::string additions;
     std::string counters;
+    std::string breakdown;
     std::vector<std::string> cleanup;
 };
 
@@ -40,6 +43,7 @@ struct Place {
 Contender naive_read_modify_write(const Place &place);
 Contender check_then_insert(const Place &place);
 Contender increment_usage(const Place &place);
+Contender record_usage(const Place &place);
 
 /* Ways to keep to a limit. Both count with increment_usage. */
 Contender check_then_spend(const Place &place);

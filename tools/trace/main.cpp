@@ -1,7 +1,7 @@
 /*
- * trace: sends a trace of LLM requests to three ways of counting tokens, from many
- * workers with retries. Shows what each way lost and counted twice. With a limit, it shows what
- * two ways of keeping to it let through.
+ * trace: sends a trace of LLM requests to four ways of counting tokens, from many
+ * workers with retries. Shows what each way lost and counted twice, and the breakdown by model.
+ * With a limit, it shows what two ways of keeping to it let through.
  */
 #include <getopt.h>
 
@@ -11,6 +11,7 @@
 #include <cstdlib>
 #include <exception>
 #include <functional>
+#include <numeric>
 #include <random>
 #include <stdexcept>
 #include <string>
@@ -19,6 +20,7 @@
 #include "columns.hpp"
 #include "contender.hpp"
 #include "database.hpp"
+#include "core/breakdown.hpp"
 #include "requests.hpp"
 #include "run.hpp"
 
@@ -30,9 +32,10 @@ namespace
 const char usage[] =
     "Usage: trace [OPTION]... [FILE]\n"
     "\n"
-    "Counts a trace of LLM requests in three ways and compares the results. FILE is CSV\n"
+    "Counts a trace of LLM requests in four ways and compares the results. FILE is CSV\n"
     "with a header, JSON lines or JSON, and each record is a request. Its tokens are the\n"
-    "sum of the columns below. Without a file, the trace is generated.\n"
+    "sum of the columns below. Without a file, the trace is generated. record_usage breaks\n"
+    "the tokens down by model and kind.\n"
     "\n"
     "  --connection STRING  libpq connection string (default: the PG* environment)\n"
     "  --workers N          concurrent workers, 1 to 64 (default 8)\n"
@@ -46,8 +49,8 @@ const char usage[] =
     "The database needs the extension usage_ledger. The role must be able to create a\n"
     "schema, to read the ledger's tables, and to call erase_usage and, with --limit,\n"
     "set_usage_limit and reserve_usage. The run removes all that it wrote. Exit status: 0\n"
-    "if increment_usage lost nothing, counted nothing twice and raised no error, and\n"
-    "reserve_usage let nothing pass the limit; 1 otherwise.\n";
+    "if the ledger lost nothing, counted nothing twice and raised no error, its breakdown\n"
+    "is that of the requests, and reserve_usage let nothing pass the limit; 1 otherwise.\n";
 
 const char columns_usage[] =
     "\n"
@@ -56,7 +59,8 @@ const char columns_usage[] =
     "%s"
     "\n"
     "Case, spaces, \"_\" and \"-\" in names do not matter. CSV fields are separated by commas,\n"
-    "semicolons, tabs or \"|\". In JSON, a column may be in an object of the record, such as\n"
+    "semicolons, tabs or \"|\". The model is in the column \"model\", if there. In JSON, a column "
+    "may be in an object of the record, such as\n"
     "\"usage\", and \"data\" and \"results\" are lists of records. A time bucket without usage\n"
     "in an export of OpenAI is not a request.\n";
 
@@ -218,20 +222,73 @@ void print_tallies(const std::vector<Contender> &contenders, const std::vector<T
     }
 }
 
-/* Says whether the ledger has done what it promises. */
-int verdict(const Tally &ours, bool has_limit)
+void print_models(const std::vector<ModelTally> &models)
 {
-    const bool is_exact =
-        ours.tokens_lost == "0" && ours.tokens_counted_twice == "0" && ours.error_count == 0 &&
-        (has_limit ? ours.tokens_above_limit == "0" : ours.tokens_counted == ours.tokens_sent);
-    if (!is_exact) {
-        std::printf("FAILED: see the last column above.\n");
+    std::printf("\nCounted by record_usage:\n\n%-22s", "model");
+    for (const char *heading :
+         {"input", "cache read", "cache write", "output", "reasoning", "requests"}) {
+        std::printf(" %14s", heading);
+    }
+    std::printf("\n");
+    for (const ModelTally &tally : models) {
+        std::printf("%-22s", tally.model.empty() ? "(not known)" : tally.model.c_str());
+        for (const std::string &figure : tally.figures) {
+            std::printf(" %14s", with_separators(figure).c_str());
+        }
+        std::printf("\n");
+    }
+    std::printf("\n");
+}
+
+ModelTally sum_of(const std::vector<ModelTally> &models)
+{
+    ModelTally sum = {"", {}};
+    for (size_t i = 0; i < sum.figures.size(); i++) {
+        sum.figures[i] = std::to_string(std::accumulate(
+            models.begin(), models.end(), int64_t{0},
+            [i](int64_t s, const ModelTally &m) { return s + std::stoll(m.figures[i]); }));
+    }
+    return sum;
+}
+
+/* More models than an account's breakdown has room for are counted together. */
+bool is_same_breakdown(const std::vector<ModelTally> &counted, const std::vector<ModelTally> &sent)
+{
+    const bool has_other = std::any_of(counted.begin(), counted.end(), [](const ModelTally &tally) {
+        return tally.model == core::other_model;
+    });
+    return has_other ? sum_of(counted) == sum_of(sent) : counted == sent;
+}
+
+bool is_exact(const Tally &tally, bool has_limit)
+{
+    return tally.tokens_lost == "0" && tally.tokens_counted_twice == "0" &&
+           tally.error_count == 0 &&
+           (has_limit ? tally.tokens_above_limit == "0"
+                      : tally.tokens_counted == tally.tokens_sent);
+}
+
+/* Says whether the ledger has done what it promises. */
+int verdict(const std::vector<Tally> &tallies, const std::vector<Request> &requests, bool has_limit)
+{
+    const Tally &last = tallies.back();
+    if (!is_exact(last, has_limit) ||
+        (!has_limit && !is_exact(tallies[tallies.size() - 2], has_limit))) {
+        std::printf("FAILED: see the columns above.\n");
         return 1;
     }
-    std::printf("increment_usage lost nothing, counted nothing twice and raised no error.\n");
     if (has_limit) {
-        std::printf("reserve_usage let nothing pass the limit.\n");
+        std::printf("increment_usage lost nothing, counted nothing twice and raised no error.\n"
+                    "reserve_usage let nothing pass the limit.\n");
+        return 0;
     }
+    if (!is_same_breakdown(last.models, tally_models(requests))) {
+        std::printf("FAILED: the breakdown is not that of the requests.\n");
+        return 1;
+    }
+    std::printf(
+        "increment_usage and record_usage lost nothing, counted nothing twice and raised no "
+        "error.\nThe breakdown is that of the requests.\n");
     return 0;
 }
 
@@ -256,7 +313,7 @@ int main(int argc, char **argv)
         line.has_limit()
             ? std::vector<Contender>{check_then_spend(place), reserve_then_count(place)}
             : std::vector<Contender>{naive_read_modify_write(place), check_then_insert(place),
-                                     increment_usage(place)};
+                                     increment_usage(place), record_usage(place)};
     std::vector<Tally> tallies;
     for (const Contender &contender : contenders) {
         tallies.push_back(run(contender, place, requests, line.options));
@@ -265,7 +322,10 @@ int main(int argc, char **argv)
           "SET client_min_messages = warning; DROP SCHEMA " + place.scratch_schema + " CASCADE");
 
     print_tallies(contenders, tallies, line.has_limit());
-    return verdict(tallies.back(), line.has_limit());
+    if (!line.has_limit()) {
+        print_models(tallies.back().models);
+    }
+    return verdict(tallies, requests, line.has_limit());
 }
 
 } // namespace

@@ -1,5 +1,6 @@
 #include "request_list.hpp"
 
+#include <numeric>
 #include <optional>
 #include <stdexcept>
 #include <utility>
@@ -17,6 +18,11 @@ constexpr size_t shown_faults_max = 10;
 
 } // namespace
 
+int64_t Request::tokens() const
+{
+    return std::accumulate(kinds.begin(), kinds.end(), int64_t{0});
+}
+
 RequestList::RequestList(std::string name, size_t count_max)
     : name_(std::move(name)), count_max_(count_max)
 {
@@ -31,17 +37,18 @@ void RequestList::add_record(size_t line, const ColumnChoice &columns,
                              const std::vector<std::string> &values)
 {
     try {
-        const std::optional<int64_t> tokens = columns.tokens_of(values);
-        if (tokens.has_value()) {
-            add_request(line, *tokens);
+        const std::optional<Kinds> kinds = columns.kinds_of(values);
+        if (kinds.has_value()) {
+            add_request(line, {columns.model_of(values), *kinds});
         }
     } catch (const std::runtime_error &error) {
         add_fault(line, error.what());
     }
 }
 
-void RequestList::add_request(size_t line, int64_t tokens)
+void RequestList::add_request(size_t line, const Request &request)
 {
+    const int64_t tokens = request.tokens();
     if (tokens > core::event_tokens_max) {
         add_fault(line, std::to_string(tokens) + " tokens, but an event has at most " +
                             std::to_string(core::event_tokens_max));
@@ -51,7 +58,7 @@ void RequestList::add_request(size_t line, int64_t tokens)
                             std::to_string(INT64_MAX));
     } else {
         tokens_ += tokens;
-        requests_.push_back({tokens});
+        requests_.push_back(request);
     }
 }
 

@@ -14,7 +14,10 @@ namespace usage_ledger::trace
 {
 
 struct Request {
-    int64_t tokens; /* read and written */
+    std::string model; /* empty if it is not known */
+    Kinds kinds;
+
+    int64_t tokens() const;
 };
 
 class RequestList
@@ -29,7 +32,7 @@ public:
     /* A record of the file that starts at a line. */
     void add_record(size_t line, const ColumnChoice &columns,
                     const std::vector<std::string> &values);
-    void add_request(size_t line, int64_t tokens);
+    void add_request(size_t line, const Request &request);
     void add_fault(size_t line, const std::string &message);
 
     /*

@@ -63,10 +63,18 @@ std::vector<Request> make_requests(int count, uint64_t seed)
 {
     std::mt19937_64 random(seed);
     std::lognormal_distribution<double> context(7.2, 1.2), generated(2.8, 1.0);
+    std::uniform_int_distribution<int> percent(0, 99);
     std::vector<Request> requests;
     for (int i = 0; i < count; i++) {
-        requests.push_back(
-            {static_cast<int64_t>(context(random)) + 1 + static_cast<int64_t>(generated(random))});
+        Request request = {percent(random) < 70 ? "small" : "large", {}};
+        request.kinds[input] = static_cast<int64_t>(context(random)) + 1;
+        request.kinds[output] = static_cast<int64_t>(generated(random));
+        /* Half of the prompts have been seen before, and the large model reasons. */
+        request.kinds[cache_read] = percent(random) < 50 ? request.kinds[input] / 4 * 3 : 0;
+        request.kinds[input] -= request.kinds[cache_read];
+        request.kinds[reasoning] = request.model == "large" ? request.kinds[output] / 2 : 0;
+        request.kinds[output] -= request.kinds[reasoning];
+        requests.push_back(request);
     }
     return requests;
 }

@@ -8,6 +8,8 @@
 #include <chrono>
 #include <cstdio>
 #include <exception>
+#include <functional>
+#include <map>
 #include <mutex>
 #include <random>
 #include <stdexcept>
@@ -35,6 +37,8 @@ struct Delivery {
     std::string account;
     std::string tokens;
     std::string key;
+    std::string model;
+    std::array<std::string, kind_count> kinds;
     bool is_reply_dropped; /* on the first attempt */
     bool is_storm;
 };
@@ -52,8 +56,11 @@ std::vector<Delivery> plan_deliveries(const std::vector<Request> &requests, cons
     std::vector<Delivery> deliveries;
     for (size_t i = 0; i < requests.size(); i++) {
         const size_t account = std::min(pick(random), place.accounts.size() - 1);
-        deliveries.push_back({place.accounts[account], std::to_string(requests[i].tokens),
-                              "request-" + std::to_string(i),
+        std::array<std::string, kind_count> kinds;
+        std::transform(requests[i].kinds.begin(), requests[i].kinds.end(), kinds.begin(),
+                       [](int64_t tokens) { return std::to_string(tokens); });
+        deliveries.push_back({place.accounts[account], std::to_string(requests[i].tokens()),
+                              "request-" + std::to_string(i), requests[i].model, kinds,
                               happens(options.dropped_reply_percent),
                               happens(options.storm_percent)});
     }
@@ -119,16 +126,24 @@ public:
     }
 
 private:
-    using Parameters = std::array<const char *, 3>;
+    using Parameters = std::vector<const char *>;
 
-    static Parameters parameters_of(const Delivery &delivery)
+    static Parameters parameters_of(const Delivery &delivery, bool has_breakdown)
     {
-        return {delivery.account.c_str(), delivery.tokens.c_str(), delivery.key.c_str()};
+        Parameters parameters = {delivery.account.c_str(), delivery.tokens.c_str(),
+                                 delivery.key.c_str()};
+        if (has_breakdown) {
+            parameters.push_back(delivery.model.c_str());
+            for (const std::string &tokens : delivery.kinds) {
+                parameters.push_back(tokens.c_str());
+            }
+        }
+        return parameters;
     }
 
     bool is_admitted(const Delivery &delivery)
     {
-        const Parameters parameters = parameters_of(delivery);
+        const Parameters parameters = parameters_of(delivery, false);
         const ResultHandle result(PQexecParams(connections_[0].get(), contender_.admission.c_str(),
                                                static_cast<int>(parameters.size()), nullptr,
                                                parameters.data(), nullptr, nullptr, 0),
@@ -142,7 +157,7 @@ private:
     /* Sends the same call on several connections, then waits for all the answers. */
     bool send_and_wait(const Delivery &delivery, int call_count)
     {
-        const Parameters parameters = parameters_of(delivery);
+        const Parameters parameters = parameters_of(delivery, !contender_.breakdown.empty());
         for (int i = 0; i < call_count; i++) {
             if (PQsendQueryParams(connections_[i].get(), contender_.call.c_str(),
                                   static_cast<int>(parameters.size()), nullptr, parameters.data(),
@@ -253,7 +268,44 @@ std::string audit_query(const Contender &contender, const Place &place, int64_t 
            ") AS c) AS c";
 }
 
+std::vector<ModelTally> read_models(PGconn *connection, const Contender &contender)
+{
+    std::vector<ModelTally> models;
+    if (!contender.breakdown.empty()) {
+        const ResultHandle result = query(connection, contender.breakdown);
+        for (int row = 0; row < PQntuples(result.get()); row++) {
+            models.push_back({PQgetvalue(result.get(), row, 0), {}});
+            for (size_t i = 0; i < models.back().figures.size(); i++) {
+                models.back().figures[i] = PQgetvalue(result.get(), row, static_cast<int>(i) + 1);
+            }
+        }
+    }
+    return models;
+}
+
 } // namespace
+
+std::vector<ModelTally> tally_models(const std::vector<Request> &requests)
+{
+    std::map<std::string, std::array<int64_t, kind_count + 1>> sums;
+    for (const Request &request : requests) {
+        auto &sum = sums[request.model];
+        std::transform(request.kinds.begin(), request.kinds.end(), sum.begin(), sum.begin(),
+                       std::plus<>());
+        sum.back()++;
+    }
+    using Sum = std::pair<std::string, std::array<int64_t, kind_count + 1>>;
+    std::vector<Sum> ordered(sums.begin(), sums.end());
+    std::stable_sort(ordered.begin(), ordered.end(),
+                     [](const Sum &a, const Sum &b) { return a.second.back() > b.second.back(); });
+    std::vector<ModelTally> models;
+    for (const auto &[model, sum] : ordered) {
+        models.push_back({model, {}});
+        std::transform(sum.begin(), sum.end(), models.back().figures.begin(),
+                       [](int64_t figure) { return std::to_string(figure); });
+    }
+    return models;
+}
 
 Tally run(const Contender &contender, const Place &place, const std::vector<Request> &requests,
           const Options &options)
@@ -268,10 +320,11 @@ Tally run(const Contender &contender, const Place &place, const std::vector<Requ
 
     int64_t sent = 0;
     for (const Request &request : requests) {
-        sent += request.tokens;
+        sent += request.tokens();
     }
     const ResultHandle audit =
         query(connection.get(), audit_query(contender, place, sent - progress.refused_tokens));
+    const std::vector<ModelTally> models = read_models(connection.get(), contender);
     for (const std::string &sql : contender.cleanup) {
         query(connection.get(), sql);
     }
@@ -284,7 +337,8 @@ Tally run(const Contender &contender, const Place &place, const std::vector<Requ
             figure(3),
             progress.refused_count,
             progress.error_count,
-            progress.first_error};
+            progress.first_error,
+            models};
 }
 
 } // namespace usage_ledger::trace

@@ -3,6 +3,7 @@
  */
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -22,6 +23,17 @@ struct Options {
     int storm_percent = 10;
 };
 
+/* What was counted of a model: the kinds of tokens, then the number of events. */
+struct ModelTally {
+    std::string model;
+    std::array<std::string, kind_count + 1> figures;
+};
+
+inline bool operator==(const ModelTally &a, const ModelTally &b)
+{
+    return a.model == b.model && a.figures == b.figures;
+}
+
 /* Sums of tokens are decimal numbers: counted several times, they may not fit 64 bits. */
 struct Tally {
     std::string tokens_sent;
@@ -32,7 +44,11 @@ struct Tally {
     int64_t refused_count; /* requests that were not admitted */
     int64_t error_count;
     std::string first_error;
+    std::vector<ModelTally> models; /* of a way that breaks usage down, the most used first */
 };
+
+/* The same of the requests themselves. */
+std::vector<ModelTally> tally_models(const std::vector<Request> &requests);
 
 /*
  * Sets up a contender, sends every request with retries as a job runner does, and audits
