@@ -7,6 +7,7 @@ rounds; ratios are taken within a round.
 """
 
 import argparse
+import collections
 import csv
 import glob
 import os
@@ -55,6 +56,15 @@ BOOKS = """
     SELECT count(*) FILTER (WHERE b.tokens_used <> COALESCE(e.tokens, 0)), max(b.tokens_used + b.tokens_held - b.token_limit)
       FROM {balances} AS b
       LEFT JOIN (SELECT account_id, sum(tokens) AS tokens FROM {events} GROUP BY 1) AS e USING (account_id)"""
+# Each model uses its own numbers of tokens, so that usage of one cannot pass for that of another:
+# input, cache read, cache write, output, reasoning; then the cost.
+USAGE_OF_MODEL = {"small": (100, 0, 0, 20, 0, 41000), "large": (30, 300, 7, 50, 11, 930000), "deep": (200, 50, 0, 13, 400, 7000)}
+TEAMS = 2
+RECORD = f"SELECT {{function}}({ACCOUNT}, {{key}}, '{{model}}', 'team ' || :t, {{usage}});"
+BREAKDOWN_BOOKS = """
+    SELECT model, sum(input_tokens), sum(cache_read_tokens), sum(cache_write_tokens), sum(output_tokens),
+           sum(reasoning_tokens), sum(cost_nanos), sum(events)
+      FROM {breakdown} GROUP BY model"""
 # Each contender has its own tables, so each of our modes has its own database.
 MODES = {mode: f"{DATABASE}_{mode}" for mode in ("immediate", "adaptive", "deferred")}
 CHOICE = {
@@ -108,6 +118,7 @@ class Bench:
         self.options = options
         self.server = Server()
         self.rows = []
+        self.calls_made = collections.Counter()  # by script: the calls that clients got an answer to
         self.directory = tempfile.mkdtemp(prefix="usage_ledger_bench.")
 
     def script(self, name, text):
@@ -137,7 +148,10 @@ class Bench:
         latencies_us = []
         for path in glob.glob(log + ".*"):
             with open(path) as file:
-                latencies_us += [int(line.split()[2]) for line in file]
+                for line in file:
+                    fields = line.split()
+                    latencies_us.append(int(fields[2]))
+                    self.calls_made[scripts[int(fields[3])]] += 1
             os.remove(path)
         latencies_us.sort()
         count = len(latencies_us)
@@ -172,7 +186,7 @@ class Bench:
         self.create(DATABASE)
         subprocess.run(["psql", "-Xq", "-v", "ON_ERROR_STOP=1", "-d", DATABASE, "-f",
                         os.path.join(os.path.dirname(__file__), "contenders.sql")], check=True)
-        for name in (*HAND_WRITTEN, "d"):
+        for name in (*HAND_WRITTEN, "d", "e"):
             psql(f"INSERT INTO {name}_periods SELECT * FROM usage_periods")
         psql(f"INSERT INTO d_limits SELECT account_id, {OUT_OF_REACH} FROM usage_accounts")
         self.settle_down()
@@ -274,6 +288,82 @@ class Bench:
         self.rounds("reservations", "pending rows", {name: lambda path=path: self.pgbench([path], 1, database) for name, path in scripts.items()})
         psql("SELECT settle_usage(10000000)", database)
 
+    def breakdown(self):
+        """Calls and batches with a breakdown, and plain ones. What is counted must be what clients were told."""
+        contenders = {"e": (DATABASE, "immediate", "e_record", "e_breakdown")}
+        contenders.update({f"{mode} breakdown": (database, mode, "record_usage", "usage_breakdown_totals") for mode, database in MODES.items()})
+        self.fill_breakdowns()
+        for point in ("even 16", "hot 16", "batches of 1,000"):
+            plain = self.plain_batch() if point.startswith("batches") else self.script(
+                "plain_" + point, CHOICE[point.split()[0]] + "\n" + OURS.format(key=NEW_KEY))
+            clients, events = (2, 1000) if point.startswith("batches") else (16, 1)
+            turns = {mode: lambda mode=mode: self.ours([plain], clients, mode) for mode in MODES}
+            for name, (database, mode, function, totals) in contenders.items():
+                if events == 1:
+                    scripts = {self.script(f"{name}_{point}_{model}", f"{CHOICE[point.split()[0]]}\n\\set t random(1, {TEAMS})\n" + RECORD.format(
+                        function=function, key=NEW_KEY, model=model, usage=", ".join(map(str, usage)))): {model: 1}
+                        for model, usage in USAGE_OF_MODEL.items()}
+                elif function == "record_usage":
+                    scripts = {self.breakdown_batch(name): {model: events // 4 * share for model, share in zip(USAGE_OF_MODEL, (1, 1, 2))}}
+                else:
+                    continue
+                turns[name] = lambda scripts=scripts, database=database, mode=mode, totals=totals, name=name: self.checked_turn(
+                    name, scripts, clients, database, mode, totals)
+            self.rounds("breakdown", point, {name: lambda turn=turn: self.of_events(turn(), events) for name, turn in turns.items()})
+        for database in MODES.values():
+            if psql("SELECT count(*) FROM verify_usage()", database) != "0":
+                sys.exit(f"{database}: verify_usage has rows")
+        progress("breakdown: every contender has counted what its clients were told")
+
+    def fill_breakdowns(self):
+        """Makes the rows of all pairs, as in a period that has begun a while ago."""
+        if psql("SELECT count(*) FROM e_breakdown") != "0":
+            return
+        pairs = f"""generate_series(1, {ACCOUNTS}) AS n, generate_series(1, {TEAMS}) AS t,
+                    unnest('{{{",".join(USAGE_OF_MODEL)}}}'::text[]) AS m"""
+        for database in (DATABASE, *MODES.values()):
+            psql(f"SELECT count(record_usage(md5('account ' || n)::uuid, 'pair ' || t || m, m, 'team ' || t)) FROM {pairs}", database)
+        psql("INSERT INTO e_breakdown SELECT * FROM usage_breakdown")
+        self.settle_down()
+
+    def plain_batch(self):
+        items = "FROM generate_series(1, 1000) AS i"
+        return self.script("plain_batch", f"""SELECT count(*) FROM increment_usage_batch(
+            ARRAY(SELECT md5('account ' || (:client_id * {ACCOUNTS // 2} + i))::uuid {items}), array_fill({TOKENS}::bigint, ARRAY[1000]),
+            ARRAY(SELECT {NEW_KEY} {items}));""".replace("\n", " "))
+
+    def breakdown_batch(self, name):
+        """The last model has two events of four, the others have one each."""
+        items = "FROM generate_series(1, 1000) AS i"
+        models = [model for model, share in zip(USAGE_OF_MODEL, (1, 1, 2)) for _ in range(share)]
+        by_model = lambda values, type: f"ARRAY(SELECT ('{{{','.join(map(str, values))}}}'::{type}[])[i % 4 + 1] {items})"
+        amounts = [by_model([USAGE_OF_MODEL[model][i] for model in models], "bigint") for i in range(6)]
+        return self.script(f"batch {name}", f"""SELECT count(*) FROM record_usage_batch(
+            ARRAY(SELECT md5('account ' || (:client_id * {ACCOUNTS // 2} + i))::uuid {items}), ARRAY(SELECT {NEW_KEY} {items}),
+            {by_model(models, "text")}, ARRAY(SELECT 'team ' || i % {TEAMS} + 1 {items}), {", ".join(amounts)});""".replace("\n", " "))
+
+    def checked_turn(self, name, scripts, clients, database, mode, totals):
+        """Scripts: how many events of each model a call of each script counts."""
+        def books():
+            rows = (line.split("|") for line in psql(BREAKDOWN_BOOKS.format(breakdown=totals), database).splitlines())
+            return {model: [int(figure) for figure in figures] for model, *figures in rows}
+
+        before, told = books(), collections.Counter(self.calls_made)
+        measured = self.pgbench(list(scripts), clients, database, mode)
+        told = self.calls_made - told
+        for model, figures in books().items():
+            events = sum(told[script] * counted.get(model, 0) for script, counted in scripts.items())
+            expected = [figure + events * used for figure, used in zip(before[model], (*USAGE_OF_MODEL[model], 1))]
+            if figures != expected:
+                sys.exit(f"{name}, {model}: clients were told of {expected}, but the books have {figures}")
+        return measured
+
+    @staticmethod
+    def of_events(measured, count):
+        """The figures of an event, from those of a call that counts several."""
+        return {key: value * count if key == "per_s" else value / count if key in ("cpu_us", "wal_bytes") else value
+                for key, value in measured.items()}
+
     def batches(self):
         """Two clients, each with its own accounts. The unit is an event, not a call."""
         psql("CREATE TABLE floor_events (LIKE usage_events INCLUDING DEFAULTS, PRIMARY KEY (account_id, idempotency_key))")
@@ -286,22 +376,19 @@ class Bench:
             floor = self.script(f"floor_{size}", f"""INSERT INTO floor_events
                 (account_id, period_start, occurred_at, tokens, reports, chats, idempotency_key)
                 SELECT {account}, now(), now(), {TOKENS}, 0, 0, {NEW_KEY} {items};""".replace("\n", " "))
-            def events(measured):
-                return {key: value * size if key == "per_s" else value / size if key in ("cpu_us", "wal_bytes") else value
-                        for key, value in measured.items()}
             for database in MODES.values():  # the floor starts empty too
                 psql("TRUNCATE usage_events", database)
             psql("TRUNCATE floor_events")
             self.settle_down()
-            contenders = {mode: lambda mode=mode: events(self.ours([batch], 2, mode)) for mode in MODES}
-            contenders["floor"] = lambda: events(self.pgbench([floor], 2))
+            contenders = {mode: lambda mode=mode: self.of_events(self.ours([batch], 2, mode), size) for mode in MODES}
+            contenders["floor"] = lambda: self.of_events(self.pgbench([floor], 2), size)
             self.rounds("batches", str(size), contenders)
 
     def settlement(self):
         """One call that settles a large backlog."""
         row_count = 1000000
-        def settle():
-            psql(f"""INSERT INTO usage_pending SELECT account_id, period_start, 1, 0, 0
+        def settle(breakdown):
+            psql(f"""INSERT INTO usage_pending SELECT account_id, period_start, 1, 0, 0, now(), {breakdown}
                      FROM generate_series(1, {row_count}) AS n
                      JOIN (SELECT row_number() OVER () - 1 AS i, * FROM usage_periods) AS p ON p.i = hashint4(n) & 8191""")
             started, cpu_s, wal_bytes = time.time(), self.server.cpu_s(), self.server.wal_bytes()
@@ -313,7 +400,10 @@ class Bench:
         psql("ALTER SYSTEM SET usage_ledger.settle_databases = ''", "postgres")
         psql("SELECT pg_reload_conf()", "postgres")
         time.sleep(2)
-        self.rounds("settlement", "1,000,000 rows", {"settle_usage": settle})
+        self.fill_breakdowns()
+        models = ",".join(USAGE_OF_MODEL)
+        breakdown = f"""concat_ws(E'\\t', 'team ' || n % {TEAMS} + 1, ('{{{models}}}'::text[])[n % 3 + 1], 1, 0, 0, 0, 0, 0, 1)"""
+        self.rounds("settlement", "1,000,000 rows", {"settle_usage": lambda: settle("NULL"), "with breakdown": lambda: settle(breakdown)})
 
     def bytes_per_event(self):
         """WAL and disk bytes an event; the same events in the same order for both contenders."""
@@ -323,13 +413,17 @@ class Bench:
         while psql("SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'autovacuum worker'") != "0":
             time.sleep(1)
         count = 100000
-        for name, function, prefix in (("immediate", "increment_usage", "usage"), ("b", "b_increment", "b")):
+        self.fill_breakdowns()
+        plain = f"SELECT {{function}}({ACCOUNT}, {TOKENS}, md5('event ' || :i));"
+        record = f"\\set t :i % {TEAMS} + 1\n" + RECORD.format(function="record_usage", key="md5('event ' || :i)", model="large",
+                                                            usage=", ".join(map(str, USAGE_OF_MODEL["large"])))
+        for name, call, prefix in (("immediate", plain.format(function="increment_usage"), "usage"),
+                                   ("b", plain.format(function="b_increment"), "b"), ("breakdown", record, "usage")):
             events = f"{prefix}_events"
             psql(f"TRUNCATE {events}")
             psql(f"VACUUM FULL {prefix}_periods")  # earlier sections must not affect the result
             wal_bytes = self.server.wal_bytes()
-            calls = self.script("count_" + name, f"""\\set i :i + 1\n\\set n :i % {ACCOUNTS} + 1
-                SELECT {function}({ACCOUNT}, {TOKENS}, md5('event ' || :i));""")
+            calls = self.script("count_" + name, f"\\set i :i + 1\n\\set n :i % {ACCOUNTS} + 1\n{call}")
             subprocess.run(["pgbench", "-n", "-M", "prepared", "-D", "i=0", "-t", str(count), "-f", calls, DATABASE],
                            check=True, capture_output=True,
                            env=dict(os.environ, PGOPTIONS="-c synchronous_commit=off"))
@@ -375,7 +469,7 @@ class Bench:
 
     def run(self):
         sections = {"calls": self.calls, "round trip": self.round_trip, "replays": self.replays,
-                    "reservations": self.reservations, "batches": self.batches, "settlement": self.settlement,
+                    "reservations": self.reservations, "breakdown": self.breakdown, "batches": self.batches, "settlement": self.settlement,
                     "bytes": self.bytes_per_event, "growth": self.growth}
         self.prepare()
         try:

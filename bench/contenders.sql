@@ -1,5 +1,5 @@
--- Ways in which a competent engineer counts usage in hand-written SQL: (a) to (c), and (d)
--- under a limit. Each has its own tables, with the columns, indexes and storage parameters
+-- Ways in which a competent engineer counts usage in hand-written SQL: (a) to (c), (d)
+-- under a limit, and (e) with a breakdown. Each has its own tables, with the columns, indexes and storage parameters
 -- of usage_periods and usage_events.
 --
 -- None of them opens a period, detects a conflict, or answers a retry from the period in
@@ -10,7 +10,7 @@ DECLARE
     name text;
     parameters text;
 BEGIN
-    FOREACH name IN ARRAY '{a,b,c,d}'::text[] LOOP
+    FOREACH name IN ARRAY '{a,b,c,d,e}'::text[] LOOP
         EXECUTE format('CREATE TABLE %s_periods (LIKE usage_periods INCLUDING ALL)', name);
         EXECUTE format('CREATE TABLE %s_events (LIKE usage_events INCLUDING ALL)', name);
         SELECT array_to_string(reloptions, ', ') INTO parameters FROM pg_class WHERE oid = 'usage_periods'::regclass;
@@ -110,6 +110,44 @@ BEGIN
         UPDATE d_periods SET tokens_used = tokens_used + p_tokens
          WHERE account_id = p_account_id AND period_start = v_start
         RETURNING tokens_used INTO v_used;
+    END IF;
+    RETURN v_used;
+END $$;
+
+-- (e) keeps a breakdown: (b), which also adds to the row of the model and the team. It has no
+-- limit on their number, and no other way to count the tokens than their sum.
+ALTER TABLE e_events DROP COLUMN breakdown, ADD COLUMN scope text NOT NULL, ADD COLUMN model text NOT NULL,
+    ADD COLUMN input_tokens bigint NOT NULL, ADD COLUMN cache_read_tokens bigint NOT NULL, ADD COLUMN cache_write_tokens bigint NOT NULL,
+    ADD COLUMN output_tokens bigint NOT NULL, ADD COLUMN reasoning_tokens bigint NOT NULL, ADD COLUMN cost_nanos bigint NOT NULL;
+CREATE TABLE e_breakdown (LIKE usage_breakdown INCLUDING ALL) WITH (fillfactor = 50);
+
+CREATE FUNCTION e_record(p_account_id uuid, p_key text, p_model text, p_scope text, p_input bigint, p_cache_read bigint,
+                         p_cache_write bigint, p_output bigint, p_reasoning bigint, p_cost bigint)
+RETURNS bigint LANGUAGE plpgsql AS $$
+DECLARE
+    v_tokens bigint := p_input + p_cache_read + p_cache_write + p_output + p_reasoning;
+    v_start timestamptz;
+    v_used bigint;
+BEGIN
+    SELECT period_start, tokens_used INTO v_start, v_used FROM e_periods
+     WHERE account_id = p_account_id AND period_start <= now() AND period_end > now();
+    INSERT INTO e_events (account_id, period_start, occurred_at, tokens, reports, chats, idempotency_key, scope, model, input_tokens,
+                          cache_read_tokens, cache_write_tokens, output_tokens, reasoning_tokens, cost_nanos)
+    VALUES (p_account_id, v_start, now(), v_tokens, 0, 0, p_key, p_scope, p_model, p_input,
+            p_cache_read, p_cache_write, p_output, p_reasoning, p_cost)
+    ON CONFLICT DO NOTHING;
+    IF FOUND THEN
+        UPDATE e_periods SET tokens_used = tokens_used + v_tokens
+         WHERE account_id = p_account_id AND period_start = v_start
+        RETURNING tokens_used INTO v_used;
+        INSERT INTO e_breakdown AS b (account_id, period_start, scope, model, input_tokens, cache_read_tokens, cache_write_tokens,
+                                      output_tokens, reasoning_tokens, cost_nanos, events)
+        VALUES (p_account_id, v_start, p_scope, p_model, p_input, p_cache_read, p_cache_write, p_output, p_reasoning, p_cost, 1)
+        ON CONFLICT (account_id, period_start, scope, model) DO UPDATE
+           SET input_tokens = b.input_tokens + excluded.input_tokens, cache_read_tokens = b.cache_read_tokens + excluded.cache_read_tokens,
+               cache_write_tokens = b.cache_write_tokens + excluded.cache_write_tokens, output_tokens = b.output_tokens + excluded.output_tokens,
+               reasoning_tokens = b.reasoning_tokens + excluded.reasoning_tokens, cost_nanos = b.cost_nanos + excluded.cost_nanos,
+               events = b.events + excluded.events;
     END IF;
     RETURN v_used;
 END $$;

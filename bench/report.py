@@ -62,6 +62,16 @@ def target_lines(results):
                results.ratios(("reservations", point, "immediate"), [("reservations", point, "d")]), 1.0, True)
     yield ("reservations, 1,000 pending rows / none",
            results.ratios(("reservations", "pending rows", "1,000"), [("reservations", "pending rows", "none")]), 0.5, True)
+    for point, mode, target in (("even 16", "immediate", 0.75), ("hot 16", "adaptive", 0.8), ("batches of 1,000", "immediate", 0.6)):
+        yield (f"breakdown, {point}: {mode} with / without",
+               results.ratios(("breakdown", point, f"{mode} breakdown"), [("breakdown", point, mode)]), target, True)
+    for point in ("even 16", "hot 16"):
+        yield (f"breakdown, {point}: immediate / (e)",
+               results.ratios(("breakdown", point, "immediate breakdown"), [("breakdown", point, "e")]), 1.0, True)
+    yield ("breakdown, settlement with / without",
+           results.ratios(("settlement", "1,000,000 rows", "with breakdown"), [("settlement", "1,000,000 rows", "settle_usage")]), 0.5, True)
+    wal = [results.values("bytes", "per event", name, "wal_bytes") for name in ("breakdown", "immediate")]
+    yield "breakdown, WAL bytes an event more", [more - plain for more, plain in zip(*wal)], 300, False
     yield "batches of 1,000: events/s", results.values("batches", "1000", "immediate"), 100000, True
     yield "batches of 1,000 / floor", results.ratios(("batches", "1000", "immediate"), [("batches", "1000", "floor")]), 0.5, True
     yield "settlement of 1,000,000 rows: rows/s", results.values("settlement", "1,000,000 rows", "settle_usage"), 400000, True
