@@ -14,11 +14,25 @@ export function ledgerThroughPg(pool: Pool): Ledger {
   }
 
   return {
-    incrementUsage: ({ accountId, tokens, idempotencyKey, occurredAt }) =>
+    recordUsage: ({ accountId, idempotencyKey, model, scope, kinds, occurredAt }) =>
       rowOf<Receipt>(
         `SELECT outcome, tokens_used AS "tokensUsed"
-           FROM increment_usage($1, $2, $3, p_is_report => true, p_occurred_at => $4)`,
-        [accountId, tokens, idempotencyKey, occurredAt],
+           FROM record_usage($1, $2, p_model => $3, p_scope => $4,
+                             p_input_tokens => $5, p_cache_read_tokens => $6, p_cache_write_tokens => $7,
+                             p_output_tokens => $8, p_reasoning_tokens => $9,
+                             p_is_report => true, p_occurred_at => $10)`,
+        [
+          accountId,
+          idempotencyKey,
+          model,
+          scope,
+          kinds.inputTokens,
+          kinds.cacheReadTokens,
+          kinds.cacheWriteTokens,
+          kinds.outputTokens,
+          kinds.reasoningTokens,
+          occurredAt,
+        ],
       ),
     reserveUsage: ({ accountId, tokens, idempotencyKey }) =>
       rowOf<Reservation>(

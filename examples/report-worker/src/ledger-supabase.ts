@@ -5,12 +5,18 @@ import type { Ledger, Receipt, Reservation } from './ledger.js';
 
 export function ledgerThroughSupabase(supabase: SupabaseClient): Ledger {
   return {
-    async incrementUsage({ accountId, tokens, idempotencyKey, occurredAt }) {
+    async recordUsage({ accountId, idempotencyKey, model, scope, kinds, occurredAt }) {
       const { data } = await supabase
-        .rpc('increment_usage', {
+        .rpc('record_usage', {
           p_account_id: accountId,
-          p_tokens: tokens,
           p_idempotency_key: idempotencyKey,
+          p_model: model,
+          p_scope: scope,
+          p_input_tokens: kinds.inputTokens,
+          p_cache_read_tokens: kinds.cacheReadTokens,
+          p_cache_write_tokens: kinds.cacheWriteTokens,
+          p_output_tokens: kinds.outputTokens,
+          p_reasoning_tokens: kinds.reasoningTokens,
           p_is_report: true,
           p_occurred_at: occurredAt,
         })

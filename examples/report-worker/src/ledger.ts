@@ -1,9 +1,15 @@
 // The calls of the ledger that the worker makes. ledger-pg.ts and ledger-supabase.ts make them.
 
+import type { KindsOfTokens } from './kinds-of-tokens.js';
+
 export interface Usage {
   accountId: string;
+  /** The model that was used, under one spelling. */
+  model: string;
+  /** Who used it within the account: a path such as team/user. Empty if that is not known. */
+  scope: string;
   /** At most 10^12 in one event, so a number is exact. */
-  tokens: number;
+  kinds: KindsOfTokens;
   /** Names the event. Every retry sends the same key; every other event has another. */
   idempotencyKey: string;
   /** ISO 8601; null counts the event in the period that is open now. */
@@ -31,6 +37,6 @@ export interface Reservation {
 }
 
 export interface Ledger {
-  incrementUsage(usage: Usage): Promise<Receipt>;
+  recordUsage(usage: Usage): Promise<Receipt>;
   reserveUsage(claim: Claim): Promise<Reservation>;
 }

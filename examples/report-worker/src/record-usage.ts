@@ -6,7 +6,7 @@ import { giveUp, wayOn } from './ways-on.js';
 export async function recordUsage(ledger: Ledger, usage: Usage): Promise<Receipt> {
   let receipt: Receipt;
   try {
-    receipt = await ledger.incrementUsage(usage);
+    receipt = await ledger.recordUsage(usage);
   } catch (error) {
     switch (wayOn(error)) {
       case 'retry':
@@ -26,7 +26,7 @@ export async function recordUsage(ledger: Ledger, usage: Usage): Promise<Receipt
     case 'replayed': // counted by an earlier try, whose reply was lost
       return receipt;
     default:
-      // This answer does not come from usage_ledger's increment_usage.
+      // This answer does not come from usage_ledger's record_usage.
       throw new Error(`Unexpected outcome: ${receipt.outcome satisfies never}`);
   }
 }

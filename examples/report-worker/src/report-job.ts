@@ -3,6 +3,7 @@
 import { Inngest, eventType, staticSchema } from 'inngest';
 import { eventKey } from './event-key.js';
 import { type GenerateReport, firstRequestTokensMax } from './generate-report.js';
+import { sumOf } from './kinds-of-tokens.js';
 import type { Ledger } from './ledger.js';
 import { recordUsage } from './record-usage.js';
 import { isAdmitted, reserveUsage } from './reserve-usage.js';
@@ -10,6 +11,8 @@ import { isAdmitted, reserveUsage } from './reserve-usage.js';
 export type ReportRequest = {
   accountId: string;
   title: string;
+  /** Who asked for it within the account: a path such as team/user. */
+  scope?: string;
 };
 
 export const inngest = new Inngest({ id: 'report-worker' });
@@ -24,7 +27,7 @@ export function createReportJob(generateReport: GenerateReport, ledger: Ledger) 
   return inngest.createFunction(
     { id: 'generate-report', triggers: [reportRequested] },
     async ({ event, runId, step }) => {
-      const { accountId, title } = event.data;
+      const { accountId, title, scope = '' } = event.data;
       // The run and the step that used the tokens: the same for every worker and every try.
       // It is made before any tokens are used, so that none are used that cannot be counted.
       const idempotencyKey = eventKey(runId, generateStep);
@@ -37,7 +40,7 @@ export function createReportJob(generateReport: GenerateReport, ledger: Ledger) 
       }
 
       // This is a separate step because Inngest keeps its result. So every try of the next
-      // step sends the same number of tokens. A report that is generated again would use
+      // step sends the same tokens. A report that is generated again would use
       // another number, and the retry would be a conflict instead of a replay.
       //
       // The hold grows with the report. A report that the limit breaks off is counted too.
@@ -49,13 +52,15 @@ export function createReportJob(generateReport: GenerateReport, ledger: Ledger) 
       const usage = await step.run(recordStep, () =>
         recordUsage(ledger, {
           accountId,
-          tokens: report.tokens,
+          model: report.model,
+          scope,
+          kinds: report.kinds,
           idempotencyKey,
           occurredAt: report.finishedAt,
         }),
       );
 
-      return { text: report.text, isComplete: report.isComplete, tokens: report.tokens, usage };
+      return { text: report.text, isComplete: report.isComplete, tokens: sumOf(report.kinds), usage };
     },
   );
 }

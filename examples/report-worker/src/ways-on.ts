@@ -7,12 +7,12 @@ export type WayOn = 'retry' | 'fix the caller' | 'count again without a time';
 // As the table of errors in the ledger's README. All other errors are retried, for example
 // 40001, 40P01, a timeout, a lost connection, or a gateway that is down.
 const waysOn: ReadonlyMap<string, WayOn> = new Map<string, WayOn>([
-  ['UL001', 'fix the caller'], // the key was counted with other tokens or flags
+  ['UL001', 'fix the caller'], // the key was counted with another payload
   ['UL002', 'count again without a time'], // no account, or no period for that time
   ['UL003', 'count again without a time'], // the period of that time is closed
   ['UL004', 'fix the caller'], // void_usage: no such event
   ['UL005', 'count again without a time'], // that time is too old or too far ahead
-  ['22003', 'fix the caller'], // the counter would overflow
+  ['22003', 'fix the caller'], // the counter or its breakdown would overflow
   ['22004', 'fix the caller'], // an argument is NULL
   ['22007', 'count again without a time'], // that time cannot be read
   ['22008', 'count again without a time'], // that time does not exist

@@ -4,6 +4,7 @@ import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
 import { NonRetriableError } from 'inngest';
+import { noTokens } from '../src/kinds-of-tokens.js';
 import type { Ledger, Usage } from '../src/ledger.js';
 import { recordUsage } from '../src/record-usage.js';
 import { reserveUsage } from '../src/reserve-usage.js';
@@ -23,11 +24,11 @@ function tableOfErrors(): Map<string, string> {
 
 /** What the worker does when its first call fails with that SQLSTATE. */
 async function decisionOn(code: string, occurredAt: string | null): Promise<string> {
-  const usage: Usage = { accountId: '', tokens: 1, idempotencyKey: '', occurredAt };
+  const usage: Usage = { accountId: '', model: '', scope: '', kinds: noTokens, idempotencyKey: '', occurredAt };
   const failure = Object.assign(new Error(), { code });
   const calls: Usage[] = [];
   const ledger: Ledger = {
-    async incrementUsage(call) {
+    async recordUsage(call) {
       calls.push(call);
       if (calls.length === 1) {
         throw failure;
@@ -36,7 +37,7 @@ async function decisionOn(code: string, occurredAt: string | null): Promise<stri
     },
     reserveUsage: () => Promise.reject(failure),
   };
-  const reserving = await reserveUsage(ledger, usage).catch((reason: unknown) => reason);
+  const reserving = await reserveUsage(ledger, { ...usage, tokens: 1 }).catch((reason: unknown) => reason);
   const recording = recordUsage(ledger, usage);
   const error: unknown = await recording.then(() => undefined, (reason) => reason);
   // A reservation has no time, so it is retried or given up.

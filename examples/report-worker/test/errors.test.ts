@@ -7,7 +7,8 @@ import { NonRetriableError } from 'inngest';
 import { Pool } from 'pg';
 import type { GenerateReport, Report } from '../src/generate-report.js';
 import { ledgerThroughPg } from '../src/ledger-pg.js';
-import type { Receipt } from '../src/ledger.js';
+import { noTokens } from '../src/kinds-of-tokens.js';
+import type { Receipt, Usage } from '../src/ledger.js';
 import { recordUsage } from '../src/record-usage.js';
 import { serveJob, routes } from './harness.js';
 import { type Run, runJob } from './inngest-server.js';
@@ -20,8 +21,16 @@ after(async () => {
   await database.end();
 });
 
+const output = (outputTokens: number) => ({ ...noTokens, outputTokens });
+
 function generating(report: Partial<Report>): GenerateReport {
-  return async () => ({ text: '', tokens: 100, isComplete: true, finishedAt: new Date().toISOString(), ...report });
+  const finishedAt = new Date().toISOString();
+  return async () => ({ text: '', model: 'm', kinds: output(100), isComplete: true, finishedAt, ...report });
+}
+
+function usageOf(tokens: number): Usage {
+  const kinds = output(tokens);
+  return { accountId: randomUUID(), model: 'm', scope: 's', kinds, idempotencyKey: 'key', occurredAt: null };
 }
 
 /** One step failed, with that SQLSTATE, and was not retried. */
@@ -106,17 +115,11 @@ for (const route of routes) {
 
     test('UL005, the time is out of bounds: counts without it', async (t) => {
       for (const occurredAt of [Date.now() - 36 * 86_400_000, Date.now() + 6 * 60_000]) {
-        const accountId = randomUUID();
         const { ledger } = await route.open(t);
-        const usage = {
-          accountId,
-          tokens: 100,
-          idempotencyKey: 'out of time',
-          occurredAt: new Date(occurredAt).toISOString(),
-        };
+        const usage = { ...usageOf(100), occurredAt: new Date(occurredAt).toISOString() };
         const receipt = await recordUsage(ledger, usage);
         assert.equal(receipt.outcome, 'applied');
-        assert.deepEqual(await tallyOf(database, accountId), { tokens: 100n, reports: 1n, events: 1n });
+        assert.deepEqual(await tallyOf(database, usage.accountId), { tokens: 100n, reports: 1n, events: 1n });
       }
     });
 
@@ -139,13 +142,13 @@ for (const route of routes) {
       assertGivenUp(await runJob([worker], { accountId: 'acme', title: '' }), '22P02');
 
       const accountId = randomUUID();
-      const negative = await serveJob(t, generating({ tokens: -1 }), ledger);
+      const negative = await serveJob(t, generating({ kinds: output(-1) }), ledger);
       assertGivenUp(await runJob([negative], { accountId, title: '' }), '22023');
       assert.deepEqual(await tallyOf(database, accountId), { tokens: 0n, reports: 0n, events: 0n });
     });
 
     test('42883 and 42501, no such function, or no right to call it: gives up', async (t) => {
-      const usage = { accountId: randomUUID(), tokens: 1, idempotencyKey: 'key', occurredAt: null };
+      const usage = usageOf(1);
       const code = route.name === 'supabase-js' ? 'PGRST202' : '42883';
       for (const [options, sqlstate] of [
         ['-c search_path=pg_catalog', code],
@@ -160,7 +163,7 @@ for (const route of routes) {
     });
 
     test('25006, the server is read-only: retries', async (t) => {
-      const usage = { accountId: randomUUID(), tokens: 1, idempotencyKey: 'key', occurredAt: null };
+      const usage = usageOf(1);
       const { ledger } = await route.open(t, { options: '-c default_transaction_read_only=on' });
       await assert.rejects(recordUsage(ledger, usage), (error) => !(error instanceof NonRetriableError));
     });
@@ -222,16 +225,16 @@ for (const route of routes) {
       await openPeriod(accountId, 2n ** 53n);
 
       const { ledger } = await route.open(t);
-      const worker = await serveJob(t, generating({ tokens: 1 }), ledger);
+      const worker = await serveJob(t, generating({ kinds: output(1) }), ledger);
       assertCounted(await runJob([worker], { accountId, title: '' }), { tokensUsed: '9007199254740993' });
     });
   });
 }
 
 test('an answer without an outcome is an error that is retried', async () => {
-  const usage = { accountId: randomUUID(), tokens: 1, idempotencyKey: 'key', occurredAt: null };
+  const usage = usageOf(1);
   await assert.rejects(
-    recordUsage({ ...ledgerThroughPg(database), incrementUsage: async () => ({}) as Receipt }, usage),
+    recordUsage({ ...ledgerThroughPg(database), recordUsage: async () => ({}) as Receipt }, usage),
     (error: Error) => !(error instanceof NonRetriableError) && /Unexpected outcome/.test(error.message),
   );
 });

@@ -5,6 +5,7 @@ import { randomUUID } from 'node:crypto';
 import { after, describe, test } from 'node:test';
 import { Pool } from 'pg';
 import { firstRequestTokensMax, generateReport, inputTokens } from '../src/generate-report.js';
+import { noTokens } from '../src/kinds-of-tokens.js';
 import { routes, serveJob } from './harness.js';
 import { runJob } from './inngest-server.js';
 import { assertSound, tallyOf } from './tally.js';
@@ -14,6 +15,8 @@ after(async () => {
   await assertSound(database);
   await database.end();
 });
+
+const finished = { text: '', model: 'm', isComplete: true, finishedAt: new Date().toISOString() };
 
 async function accountWithLimit(tokens: number): Promise<string> {
   const accountId = randomUUID();
@@ -62,7 +65,7 @@ for (const route of routes) {
             }
             tokens += firstRequestTokensMax - 100;
           }
-          return { text: '', tokens, isComplete: false, finishedAt: new Date().toISOString() };
+          return { ...finished, kinds: { ...noTokens, outputTokens: tokens }, isComplete: false };
         },
         ledger,
       );
@@ -79,8 +82,8 @@ for (const route of routes) {
       const accountId = await accountWithLimit(firstRequestTokensMax);
       const { ledger } = await route.open(t);
       const cutOff = async function* () {
-        yield 20;
-        yield 10;
+        yield { outputTokens: 20 };
+        yield { outputTokens: 10 };
         throw new Error('connection reset');
       };
       const worker = await serveJob(t, (title, raiseHold) => generateReport(title, raiseHold, cutOff), ledger);
@@ -97,7 +100,7 @@ for (const route of routes) {
       const { ledger, proxy } = await route.open(t);
       const worker = await serveJob(
         t,
-        async () => ({ text: '', tokens: 1, isComplete: true, finishedAt: new Date().toISOString() }),
+        async () => ({ ...finished, kinds: { ...noTokens, outputTokens: 1 } }),
         ledger,
       );
       proxy.arm('reserve_usage');

@@ -39,7 +39,7 @@ for (const route of routes) {
       const uninterrupted = await runJob([worker], { accountId, title: 'First quarter' });
       assert.deepEqual(outcomesOf(uninterrupted), ['applied']);
 
-      proxy.arm('increment_usage');
+      proxy.arm('record_usage');
       const interrupted = await runJob([worker], { accountId, title: 'Second quarter' });
       assert.equal(proxy.lost(), 1);
       assert.deepEqual(
