@@ -7,6 +7,7 @@ DROP EXTENSION usage_ledger;
 CREATE EXTENSION usage_ledger;
 SET usage_ledger.max_event_age = '20000d';
 CREATE ROLE biller;
+CREATE ROLE acme;
 \getenv source PG_ABS_SRCDIR
 \getenv build PG_ABS_BUILDDIR
 \set document :source '/../docs/breakdown.md'
@@ -20,6 +21,8 @@ SELECT outcome FROM record_usage('7f0c64f2-3a0e-4b61-9f0b-0f6f2d1f9a11', 'run-45
 SELECT outcome FROM record_usage('7f0c64f2-3a0e-4b61-9f0b-0f6f2d1f9a11', 'run-46', 'gpt-5', 'research-2', 1);
 \! "$(dirname "$DOCUMENT")/../test/tools/snippets.sh" "$DOCUMENT" 'Scopes and models' > "$SNIPPET"
 \i :snippet
+
+SELECT erase_usage('7f0c64f2-3a0e-4b61-9f0b-0f6f2d1f9a11');
 
 -- October: three models and teams, one event pending, and usage of other functions.
 \set a '''7f0c64f2-3a0e-4b61-9f0b-0f6f2d1f9a11'''
@@ -61,9 +64,23 @@ SET ROLE biller;
 \pset format aligned
 RESET ROLE;
 
+-- A tenant sees its own rows, what is pending included.
+GRANT USAGE ON SCHEMA public TO acme;
+GRANT SELECT ON usage_pending TO acme;
+CREATE POLICY acme ON usage_pending FOR SELECT TO acme USING (account_id = '7f0c64f2-3a0e-4b61-9f0b-0f6f2d1f9a11');
+\! "$(dirname "$DOCUMENT")/../test/tools/snippets.sh" "$DOCUMENT" 'Show tenants their own breakdown' > "$SNIPPET"
+\i :snippet
+SET usage_ledger.settlement = 'deferred';
+SELECT outcome FROM record_usage(:a, 'late', 'gpt-5', 'research', 5, p_occurred_at => '2026-09-05Z');
+SELECT outcome FROM record_usage(:b, 'late', 'gpt-5', '', 5, p_occurred_at => '2026-09-05Z');
+RESET usage_ledger.settlement;
+SET ROLE acme;
+SELECT account_id, scope, sum(input_tokens) AS input, sum(events) AS events FROM usage_breakdown_totals GROUP BY 1, 2 ORDER BY 1, 2;
+RESET ROLE;
+
 SELECT * FROM verify_usage();
-DROP OWNED BY biller;
-DROP ROLE biller;
+DROP OWNED BY biller, acme;
+DROP ROLE biller, acme;
 DROP TABLE model_prices;
 DROP EXTENSION usage_ledger;
 CREATE EXTENSION usage_ledger;

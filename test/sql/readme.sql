@@ -58,17 +58,17 @@ SELECT idempotency_key, void_reason FROM usage_events WHERE voided_at IS NOT NUL
 
 \! "$(dirname "$DOCUMENT")/test/tools/snippets.sh" "$DOCUMENT" 'Dimensions of your own' > "$SNIPPET"
 \i :snippet
-INSERT INTO event_models
-SELECT account_id, idempotency_key, 'small' FROM usage_events WHERE account_id = '7f0c64f2-3a0e-4b61-9f0b-0f6f2d1f9a11' AND period_start = '2026-10-01Z';
+INSERT INTO event_regions
+SELECT account_id, idempotency_key, 'eu' FROM usage_events WHERE account_id = '7f0c64f2-3a0e-4b61-9f0b-0f6f2d1f9a11' AND period_start = '2026-10-01Z';
 -- The same query again, now with a row to show.
 \! sed -n '/^SELECT/,$p' "$SNIPPET" > "$SNIPPET.query"
 \set query :build '/results/readme_snippet.sql.query'
 \i :query
-DROP TABLE event_models;
+DROP TABLE event_regions;
 
 \! "$(dirname "$DOCUMENT")/test/tools/snippets.sh" "$DOCUMENT" 'How long keys are remembered' > "$SNIPPET"
 \i :snippet
-\! "$(dirname "$DOCUMENT")/test/tools/snippets.sh" "$DOCUMENT" 'Breakdown by model and team' > "$SNIPPET"
+\! "$(dirname "$DOCUMENT")/test/tools/snippets.sh" "$DOCUMENT" 'Breakdown' > "$SNIPPET"
 \set ECHO none
 \i :snippet
 \set ECHO all
