@@ -193,6 +193,24 @@ for my $account (@accounts)
 	is(call('worker', qq{SELECT outcome FROM increment_usage(p_idempotency_key => 'by name',
 			p_account_id => $account, p_tokens => 1, p_is_report => true)}),
 		'applied', 'arguments can be passed by name');
+	is(call('worker', qq{
+			SELECT outcome FROM record_usage($account, 'broken down', 'm', 'team/user', 1, 2, 3, 4, 5, -6);
+			SELECT outcome FROM record_usage($account, 'broken down', 'm', 'team/user', 1, 2, 3, 4, 5, -6);}),
+		"applied\nreplayed", 'record_usage');
+	is(call('worker', "SELECT record_usage($account, 'broken down', 'm', 'team/user', 1, 2, 3, 5, 4, -6)"),
+		'UL001', 'another kind of token is a conflict');
+	is(call('biller', qq{SELECT scope, model, input_tokens, cache_read_tokens, cache_write_tokens, output_tokens,
+			reasoning_tokens, cost_nanos, events FROM usage_breakdown_totals WHERE account_id = $account}),
+		'team/user|m|1|2|3|4|5|-6|1', 'the view of the breakdown on the proxy');
+	is(call('biller', qq{SELECT token_limit - tokens_used, tokens_held FROM current_usage($account) AS u,
+			set_usage_limit($account, u.tokens_used::bigint + 100)}),
+		'100|0', 'set_usage_limit');
+	is(call('worker', qq{
+			SELECT outcome, tokens_remaining FROM reserve_usage($account, 60, 'long');
+			SELECT outcome, tokens_remaining FROM spend_usage($account, 60, 'short');
+			SELECT outcome, tokens_remaining FROM release_usage($account, 'long');
+			SELECT outcome, tokens_remaining FROM spend_usage($account, 60, 'short');}),
+		"reserved|40\nlimit_reached|40\nreleased|100\napplied|40", 'reserve_usage, spend_usage and release_usage');
 	is(call('biller', "SELECT account_id, reports_used FROM current_usage($account)"),
 		substr($account, 1, 36) . '|1', 'current_usage');
 	is(call('biller', "SELECT outcome FROM void_usage($account, 'by name', 'not wanted')"),
@@ -238,6 +256,12 @@ is(call('worker', qq{SELECT outcome FROM increment_usage_batch(ARRAY[$accounts[0
 is_deeply([ on_shards(q{SELECT reports, occurred_at < recorded_at FROM usage_events WHERE idempotency_key = 'with flags'}) ],
 	[ '1|t', '0|f' ], 'flags and times are recorded with their items');
 is(call('worker', "SELECT count(*) FROM increment_usage_batch('{}', '{}', '{}')"), '0', 'an empty batch returns no rows');
+is(call('worker', qq{SELECT item, outcome, sqlstate FROM record_usage_batch(
+		ARRAY[$accounts[1], $accounts[0], $accounts[0], $accounts[1]]::uuid[], ARRAY['r', 'r', 'r', 's'],
+		ARRAY['m', NULL, 'n', '_other'], p_output_tokens => ARRAY[7, 8, 8, 9])}),
+	"1|applied|\n2|applied|\n3|conflict|UL001\n4|invalid|22023", 'a batch with breakdowns is counted');
+is(call('biller', 'SELECT model, sum(output_tokens), sum(events) FROM usage_breakdown_totals GROUP BY model ORDER BY model'),
+	"|8|1\nm|7|1", 'the breakdown on the proxy is that of both shards');
 # Not 22023, as on a ledger: PL/Proxy refuses to split the arrays before it calls a shard, and
 # the function around it is in SQL, which raises no errors of its own.
 is(call('worker', "SELECT increment_usage_batch(ARRAY[$accounts[0]]::uuid[], ARRAY[1, 2], ARRAY['malformed'])"),
@@ -253,12 +277,14 @@ for my $role (qw(worker biller dba stranger))
 	$callable{$role} = $proxy->safe_psql('postgres', qq{
 		SELECT string_agg(DISTINCT p.proname::text, ' ' ORDER BY p.proname::text) FROM pg_proc AS p
 		  JOIN pg_language AS l ON l.oid = p.prolang
-		 WHERE (l.lanname = 'plproxy' OR p.proname = 'increment_usage_batch')
+		 WHERE (l.lanname = 'plproxy' OR p.proname IN ('increment_usage_batch', 'record_usage_batch'))
 		   AND has_function_privilege('$role', p.oid, 'EXECUTE')});
 }
 is_deeply(\%callable, {
-		worker => 'increment_usage increment_usage_batch increment_usage_batch_of_shards',
-		biller => 'close_usage_period credit_usage current_usage usage_totals_of_shards verify_usage void_usage',
+		worker => 'increment_usage increment_usage_batch increment_usage_batch_of_shards record_usage'
+		  . ' record_usage_batch record_usage_batch_of_shards release_usage reserve_usage spend_usage',
+		biller => 'close_usage_period credit_usage current_usage set_usage_limit usage_breakdown_of_shards'
+		  . ' usage_totals_of_shards verify_usage void_usage',
 		dba => 'end_usage_period erase_usage open_usage_period prune_usage_events set_usage_cycle settle_usage verify_usage',
 		stranger => '' },
 	'each role may call the same functions as on a ledger');
