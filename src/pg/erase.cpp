@@ -80,8 +80,10 @@ int64 delete_rows(Datum account_id)
 int64 erase(Datum account_id)
 {
     /* An unknown account too has rows to lock, so that it has none when this commits. */
-    create_limit(account_id, 0);
-    (void)lock_limit(account_id);
+    do {
+        CHECK_FOR_INTERRUPTS();
+        create_limit(account_id, 0);
+    } while (!lock_limit(account_id)); /* another erase has deleted it in between */
     Cycle cycle;
     register_and_lock_accounts(&account_id, &cycle, 1);
     const Counters counters = counters_of_account(account_id);

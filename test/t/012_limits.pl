@@ -65,6 +65,7 @@ sub end_session
 	my $session = $node->background_psql('postgres', on_error_stop => 0);
 	$session->query_safe($_) for @statements;
 	my $pid = $session->query_safe('SELECT pg_backend_pid()');
+	my $log_end = -s $node->logfile;
 	if (defined $signal)
 	{
 		PostgreSQL::Test::Utils::system_log('pg_ctl', 'kill', $signal, $pid);
@@ -74,6 +75,10 @@ sub end_session
 		$node->safe_psql('postgres', "SELECT pg_terminate_backend($pid, 60000)");
 	}
 	$session->{run}->finish;
+
+	# The server may notice the death of a process only some time after psql has.
+	$node->wait_for_log(qr/all server processes terminated; reinitializing/, $log_end)
+	  if defined $signal;
 	ok($node->poll_query_until('postgres', 'SELECT true'), 'the server accepts connections');
 	return;
 }
