@@ -1,5 +1,5 @@
-# The Citus script that docs/sharding.md prints, on a coordinator and two workers. The script
-# was written from the documentation of Citus, because Citus was not available to run it.
+# The ledger on Citus, set up as docs/sharding.md prints it: a coordinator that has shards too, and
+# two workers. Every function answers as it does on one server without Citus.
 use strict;
 use warnings;
 
@@ -13,77 +13,234 @@ chomp(my $sharedir = `pg_config --sharedir`);
 plan skip_all => 'Citus is not installed for this server'
   unless -e "$sharedir/extension/citus.control";
 
-my @nodes;
-for my $name (qw(coordinator worker_1 worker_2))
-{
-	my $node = PostgreSQL::Test::Cluster->new($name);
-	$node->init;
-	$node->append_conf(
-		'postgresql.conf', q{
-shared_preload_libraries = 'citus'
-listen_addresses = '127.0.0.1'
-citus.node_conninfo = 'sslmode=prefer'
-max_prepared_transactions = 100
-});
-	$node->start;
-	$node->safe_psql('postgres', 'CREATE EXTENSION citus');
-	push @nodes, $node;
-}
-my ($coordinator, @workers) = @nodes;
-$coordinator->safe_psql('postgres', "SELECT citus_set_coordinator_host('127.0.0.1', " . $coordinator->port . ')');
-$coordinator->safe_psql('postgres', "SELECT citus_add_node('127.0.0.1', " . $_->port . ')') for @workers;
-$coordinator->safe_psql('postgres', Sharding::snippet('docs/sharding.md', 'Citus set-up'));
+# ----------------------------------------------------------------------------
+# Set-up
 
-# The account of the document. Its period is opened by the document's SQL.
-my $account = "'7f0c64f2-3a0e-4b61-9f0b-0f6f2d1f9a11'";
-$coordinator->safe_psql('postgres', Sharding::snippet('docs/sharding.md', 'What works on Citus'));
+my $single = PostgreSQL::Test::Cluster->new('single');
+$single->init;
+$single->start;
+$single->safe_psql('postgres', 'CREATE EXTENSION usage_ledger');
 
-# Runs SQL as a role on the coordinator.
-sub call
-{
-	my ($role, $sql) = @_;
-	return Sharding::call($coordinator, $role, $sql);
-}
+my @nodes = Sharding::start_citus(3);
+my ($coordinator) = @nodes;
+$coordinator->safe_psql('postgres',
+	Sharding::snippet('docs/sharding.md', 'Citus set-up') . Sharding::snippet('README.md', 'Grants'));
 
 is($coordinator->safe_psql('postgres', q{
 		SELECT count(*), count(DISTINCT colocationid) FROM pg_dist_partition
 		 WHERE logicalrelid::text LIKE 'usage\_%'}),
-	'5|1', 'the five tables are distributed together');
+	'7|1', 'the tables are distributed together');
 
-is(call('worker', "SELECT outcome, tokens_used FROM increment_usage($account, 100, 'one')"),
-	'applied|100', 'a call is counted');
-is(call('worker', "SELECT outcome, tokens_used FROM increment_usage($account, 100, 'one')"),
-	'replayed|100', 'its retry is replayed');
-is(call('worker', "SELECT increment_usage($account, 101, 'one')"), 'UL001', 'a conflict is an error');
-is(call('worker', "BEGIN; SELECT outcome FROM increment_usage($account, 10, 'two'); COMMIT"),
-	'applied', 'a call in a transaction block is counted');
-my (undef, undef, $messages) = $coordinator->psql('postgres',
-	"SET client_min_messages = debug1; SELECT increment_usage($account, 1, 'three')");
-like($messages, qr/pushing down the function call/, 'a call runs on the node of its account');
-
-is(call($coordinator->safe_psql('postgres', 'SELECT current_user'),
-		"SELECT outcome, tokens_used FROM void_usage($account, 'two', 'not wanted')"),
-	'voided|101', 'void_usage');
-is($coordinator->safe_psql('postgres', "SELECT tokens_used FROM current_usage($account)"), '101', 'current_usage');
-is($coordinator->safe_psql('postgres',
-		"SELECT period_length FROM set_usage_cycle($account, '7 days')"), '7 days', 'set_usage_cycle');
-is($coordinator->safe_psql('postgres', 'SELECT tokens_used FROM usage_totals'), '101', 'usage_totals');
-is($coordinator->safe_psql('postgres', 'SELECT count(*) FROM verify_usage()'), '0', 'verify_usage finds nothing');
-$coordinator->safe_psql('postgres', "UPDATE usage_periods SET tokens_used = 1 WHERE account_id = $account");
-is($coordinator->safe_psql('postgres', 'SELECT recorded, expected FROM verify_usage()'),
-	'1|101', 'verify_usage lists a wrong counter');
-
-# The calls that the document lists as refused. One that works in a later version must be
-# moved to the document's list of what works.
-for my $refused (
-	"increment_usage(gen_random_uuid(), 1, 'first use')",
-	"open_usage_period(gen_random_uuid(), date_trunc('milliseconds', now()), date_trunc('milliseconds', now()) + interval '1 day')",
-	"close_usage_period($account, (SELECT period_start FROM usage_periods WHERE account_id = $account))",
-	"increment_usage_batch(ARRAY[$account]::uuid[], ARRAY[1], ARRAY['batch'])",
-	'prune_usage_events(now())')
+# The roles' settings are the only ones that reach the nodes.
+my @modes = qw(immediate adaptive deferred);
+for my $server ($single, $coordinator)
 {
-	my ($status) = $coordinator->psql('postgres', "SELECT $refused");
-	isnt($status, 0, "refused: $refused");
+	for my $mode (@modes)
+	{
+		$server->safe_psql('postgres', "CREATE ROLE $mode LOGIN SUPERUSER;
+			ALTER ROLE $mode SET usage_ledger.settlement = '$mode'");
+	}
 }
+
+# Account ids that nothing has used yet, by the node that has them.
+my %accounts_of_node;
+for my $line (split /\n/, $coordinator->safe_psql('postgres', q{
+		SELECT n.groupid, a.id
+		  FROM (SELECT md5('account ' || n)::uuid AS id FROM generate_series(1, 2000) AS n) AS a
+		  JOIN pg_dist_placement AS p
+		    ON p.shardid = get_shard_id_for_distribution_column('usage_accounts', a.id)
+		  JOIN pg_dist_node AS n USING (groupid)}))
+{
+	my ($group, $id) = split /\|/, $line;
+	push @{ $accounts_of_node{$group} }, "'$id'";
+}
+is(join(' ', sort keys %accounts_of_node), '0 1 2', 'every node has accounts');
+
+sub new_account
+{
+	my ($group) = @_;
+	return shift @{ $accounts_of_node{$group} };
+}
+
+# ----------------------------------------------------------------------------
+# Every function
+
+# Times in a period that both servers compute from this month, whenever they do.
+my $month = $single->safe_psql('postgres',
+	q{SELECT date_trunc('month', now() AT TIME ZONE 'UTC') || '+00'});
+
+# Calls for an account $a, in turn, of which some are refused. $b and $c are accounts of other nodes.
+sub calls
+{
+	my ($a, $b, $c) = @_;
+	my $at = "'$month'";
+	my $answer = 'outcome, tokens_used, period_start, period_end';
+	my $period = 'account_id, period_start, period_end, tokens_used, reports_used, chats_used, closed_at IS NOT NULL, pruned_at';
+	my $batch = 'item, outcome, tokens_used, period_start, period_end, detail, sqlstate';
+	my $ids = "ARRAY[$a, $b, $a, $c, $b, $a, $a, $a]::uuid[]";
+	my $keys = q{ARRAY['one', 'b1', 'a1', 'c1', 'b1', 'a1', '', NULL]};
+	return (
+		"SELECT $answer FROM increment_usage($a, 100, 'one', true, false, $at)",
+		"SELECT $answer FROM increment_usage($a, 100, 'one', true, false)",
+		"SELECT $answer FROM increment_usage($a, 101, 'one', true, false)",
+		"SELECT $answer FROM increment_usage($a, 5, 'now')",
+		"SELECT $answer FROM increment_usage($a, 5, '')",
+		"SELECT $answer FROM increment_usage($a, 5, 'old', p_occurred_at => '2001-01-01')",
+		"SELECT $answer FROM increment_usage(NULL, 5, 'null')",
+		"SELECT $answer FROM increment_usage($a, -5, 'negative')",
+		"SELECT $batch FROM increment_usage_batch($ids, ARRAY[100, 2, 3, 4, 2, 7, 8, 9], $keys, ARRAY[true, false, false, false, false, false, false, false], p_occurred_at => array_fill($at\::timestamptz, ARRAY[8]))",
+		"SELECT $batch FROM increment_usage_batch($ids, ARRAY[1], $keys)",
+		"SELECT * FROM void_usage($a, 'a1', 'not wanted')",
+		"SELECT * FROM void_usage($a, 'a1', 'not wanted')",
+		"SELECT * FROM void_usage($a, 'unknown', 'not wanted')",
+		"SELECT count(*) FROM usage_pending WHERE account_id = $a",
+		"SELECT settle_usage() >= 0",
+		"SELECT count(*) FROM usage_pending",
+		"SELECT tokens_used FROM current_usage($a)",
+		"SELECT tokens_used, reports_used, chats_used FROM usage_totals WHERE account_id = $a",
+		"SELECT outcome, tokens_used FROM credit_usage($a, 30, 'credit', 'broken')",
+		"SELECT outcome, tokens_used FROM credit_usage($a, 30, 'credit', 'broken')",
+		"SELECT outcome, tokens_used FROM credit_usage($a, 1000000, 'too high', 'broken')",
+		"SELECT account_id, period_anchor, period_length, time_zone FROM set_usage_cycle($a, '7 days', '2001-01-01 00:00+00', 'Europe/Berlin')",
+		"SELECT set_usage_cycle($a, '0 days')",
+		"SELECT $period FROM open_usage_period($a, '2001-01-01 00:00+00', '2001-02-01 00:00+00', 1000, 2, 3)",
+		"SELECT $period FROM open_usage_period($a, '2001-01-01 00:00+00', '2001-02-01 00:00+00', 1000, 2, 3)",
+		"SELECT $period FROM open_usage_period($a, '2001-01-15 00:00+00', '2001-02-15 00:00+00')",
+		"SELECT open_usage_period($a, '2001-03-01 00:00+00', '2001-04-01 00:00+00')",
+		"SELECT $period FROM close_usage_period($a, '2001-01-01 00:00+00')",
+		"SELECT $period FROM close_usage_period($a, '2001-01-01 00:00+00')",
+		"SELECT $period FROM close_usage_period($a, '1999-01-01 00:00+00')",
+		"SELECT * FROM void_usage($a, 'opening:2001-01-01T00:00:00+00:00', 'invoiced')",
+		"SELECT account_id, tokens_used, period_end < now() FROM end_usage_period($a)",
+		"SELECT end_usage_period($a, 'infinity')",
+		'SELECT pg_sleep(0.01)', # an end is up to a millisecond ahead
+		"SELECT outcome, tokens_used FROM increment_usage($a, 6, 'after the end')",
+		"SELECT prune_usage_events(now() + interval '1 hour', 1)",
+		"SELECT prune_usage_events(now() + interval '1 hour')",
+		"SELECT pruned_at < 'infinity' FROM usage_periods WHERE account_id = $a AND period_start = '2001-01-01 00:00+00'",
+		"SELECT * FROM set_usage_limit($a, 500)",
+		"SELECT * FROM set_usage_limit($a, -1)",
+		"SELECT outcome, tokens_remaining FROM reserve_usage($a, 100, 'work')",
+		"SELECT outcome, tokens_remaining FROM reserve_usage($a, 150, 'work')",
+		"SELECT outcome, tokens_remaining FROM reserve_usage($a, 1000, 'too long')",
+		"SELECT outcome, tokens_remaining FROM reserve_usage($b, 1000, 'no limit')",
+		"SELECT outcome, tokens_used FROM increment_usage($a, 140, 'work')",
+		"SELECT outcome, tokens_remaining FROM reserve_usage($a, 100, 'work')",
+		"SELECT outcome, tokens_remaining FROM reserve_usage($a, 10, 'released')",
+		"SELECT outcome, tokens_remaining FROM release_usage($a, 'released')",
+		"SELECT outcome, tokens_remaining FROM release_usage($a, 'released')",
+		"SELECT outcome, tokens_remaining FROM spend_usage($a, 20, 'spent')",
+		"SELECT outcome, tokens_remaining FROM spend_usage($a, 2000, 'not spent')",
+		"SELECT outcome, tokens_remaining FROM reserve_usage($a, 330, 'all that a dead hold leaves')",
+		"SELECT token_limit, tokens_used, tokens_held, tokens_remaining FROM usage_balances WHERE account_id = $a",
+		"SELECT * FROM verify_usage($a)",
+		"SELECT * FROM verify_usage()",
+		"SELECT erase_usage($c)",
+		"SELECT count(*) FROM usage_events WHERE account_id = $c",
+		"SELECT outcome, tokens_used FROM increment_usage($c, 1, 'again')",
+		"SELECT settle_usage() >= 0",
+		"SELECT account_id, tokens, reports, chats, voided_at IS NOT NULL, idempotency_key, void_reason FROM usage_events WHERE account_id IN ($a, $b, $c) ORDER BY account_id, idempotency_key",
+		"SELECT account_id, period_start < '2002-01-01', tokens_used, reports_used, chats_used FROM usage_totals WHERE account_id IN ($a, $b, $c) ORDER BY account_id, period_start",
+	);
+}
+
+# Each call in a transaction of its own, or after a call for another account in one.
+sub script
+{
+	my ($begin, @calls) = @_;
+	my $number = 0;
+	return join("\n", '\set VERBOSITY default', '\set SHOW_CONTEXT never', '\set ON_ERROR_STOP 0',
+		map { ($begin->($number++), "$_;", "\\echo :SQLSTATE", 'COMMIT;') } @calls);
+}
+
+# Runs a script on both servers as the role of a mode, and returns the two outputs, lines of errors
+# included.
+sub outputs
+{
+	my ($mode, $script) = @_;
+	return map {
+		my ($out, $err);
+		IPC::Run::run([ 'psql', '-XAtq', '-d', $_->connstr('postgres'), '-U', $mode, '-f', '-' ],
+			'<', \$script, '>', \$out, '2>&1');
+		$out =~ s/^psql:<stdin>:\d+: //mg;
+		$out =~ s/^.*there is no transaction in progress\n//mg;
+		$out =~ s/server's clock is at \S+/server's clock is at .../g;
+		$out
+	} ($single, $coordinator);
+}
+
+# Compares all calls in all modes, for accounts on the coordinator and on another node.
+sub compare_calls
+{
+	my ($how, $is_called) = @_;
+	for my $mode (@modes)
+	{
+		for my $group (0, 1)
+		{
+			for my $is_in_transaction (0, 1)
+			{
+				my ($a, $b, $c, $d) = map { new_account($_) } $group, 2, 1 - $group, 2;
+				my $begin = sub {
+					return '' if !$is_in_transaction;
+					my ($number) = @_;
+					return "BEGIN; SELECT outcome FROM increment_usage($d, 1, '$number');";
+				};
+				# Citus refuses to read, in a transaction, what the ledger's owner has written in it.
+				my @calls = grep {
+					$is_called->($_) && !($is_in_transaction && /FROM usage_/)
+				} calls($a, $b, $c);
+				my ($expected, $actual) = outputs($mode, script($begin, @calls));
+				is($actual, $expected,
+					"$how, $mode, account of node $group" . ($is_in_transaction ? ', in a transaction' : ''));
+			}
+		}
+	}
+}
+
+compare_calls('from the coordinator', sub { 1 });
+
+# Citus crashes where an account is NULL in a call that it delegates.
+$coordinator->safe_psql('postgres', Sharding::snippet('docs/sharding.md', 'Delegation'));
+my (undef, undef, $messages) = $coordinator->psql('postgres',
+	'SET client_min_messages = debug1; SELECT outcome FROM increment_usage(' . new_account(1) . ", 1, 'one')");
+like($messages, qr/pushing down the function call/, 'a call runs on the node of its account');
+compare_calls('delegated', sub { $_[0] !~ /increment_usage\(NULL/ });
+
+# ----------------------------------------------------------------------------
+# What Citus refuses
+
+# Runs SQL on the coordinator as its superuser. Returns the output, or the SQLSTATE of the error.
+sub run_sql
+{
+	my ($sql) = @_;
+	return Sharding::call($coordinator, $coordinator->safe_psql('postgres', 'SELECT current_user'), $sql);
+}
+my $account = new_account(1);
+my $start = "'2001-01-01 00:00+00'";
+run_sql("SELECT open_usage_period($account, $start, '2001-02-01 00:00+00')");
+
+for my $level ('REPEATABLE READ', 'SERIALIZABLE')
+{
+	is(run_sql("BEGIN ISOLATION LEVEL $level; SELECT increment_usage($account, 1, 'isolated')"),
+		'0A000', "a call under $level");
+}
+my $periods = "SELECT account_id, period_start FROM usage_periods WHERE account_id = $account AND period_start = $start";
+is(run_sql("SELECT close_usage_period(account_id, period_start) FROM ($periods) AS p"),
+	'XX000', 'a call for the rows of a query that Citus sends to one node as a whole');
+is(run_sql("DO \$\$
+		DECLARE p record;
+		BEGIN
+			FOR p IN $periods LOOP
+				PERFORM close_usage_period(p.account_id, p.period_start);
+			END LOOP;
+		END \$\$;
+		SELECT closed_at IS NOT NULL FROM usage_periods WHERE account_id = $account AND period_start = $start"),
+	't', 'a call for the rows of a loop');
+is(run_sql("BEGIN; SET LOCAL ROLE biller; SELECT count(*) FROM usage_totals;
+		SELECT credit_usage($account, 1, 'none', 'broken')"),
+	'22023', 'a reader before a call in its transaction');
+is(run_sql("BEGIN; SET LOCAL ROLE worker; SELECT increment_usage($account, 1, 'own');
+		SET LOCAL ROLE biller; SELECT count(*) FROM usage_totals"),
+	'25001', 'a reader after a call in its transaction');
 
 done_testing();

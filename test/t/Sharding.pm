@@ -3,6 +3,8 @@ package Sharding;
 use strict;
 use warnings;
 
+use PostgreSQL::Test::Cluster;
+
 # Returns the SQL that a document prints under a heading.
 sub snippet
 {
@@ -20,6 +22,34 @@ sub call
 		extra_params => [ '-U', $role, '-v', 'VERBOSITY=sqlstate' ]);
 	return $out if $status == 0;
 	return $err =~ /ERROR:\s+(\w{5})/ ? $1 : $err;
+}
+
+# Starts nodes with Citus, and returns them. The first one is the coordinator, and has shards too.
+sub start_citus
+{
+	my ($count, $settings) = @_;
+	my @nodes;
+	for my $number (0 .. $count - 1)
+	{
+		my $node = PostgreSQL::Test::Cluster->new("citus_$number");
+		$node->init;
+		$node->append_conf(
+			'postgresql.conf', q{
+shared_preload_libraries = 'citus,usage_ledger'
+max_connections = 100
+max_prepared_transactions = 100
+citus.local_hostname = '} . $node->host . "'\n" . ($settings // ''));
+		$node->start;
+		$node->safe_psql('postgres', 'CREATE EXTENSION citus');
+		push @nodes, $node;
+	}
+	my ($coordinator, @workers) = @nodes;
+	my $place = sub { "'" . $_[0]->host . "', " . $_[0]->port };
+	$coordinator->safe_psql('postgres', 'SELECT citus_set_coordinator_host(' . $place->($coordinator) . ')');
+	$coordinator->safe_psql('postgres', 'SELECT citus_add_node(' . $place->($_) . ')') for @workers;
+	$coordinator->safe_psql('postgres',
+		'SELECT citus_set_node_property(' . $place->($coordinator) . ", 'shouldhaveshards', true)");
+	return @nodes;
 }
 
 1;
