@@ -75,13 +75,23 @@ constexpr Timestamp local_calendar_anchor = 366 * USECS_PER_DAY;
     " CROSS JOIN LATERAL"                                                                          \
     " (SELECT a.ctid, a.period_length, a.period_anchor, a.time_zone FROM %s AS a"                  \
     " WHERE a.account_id OPERATOR(pg_catalog.=) k.account_id" locking ") AS a"
+#define SELECT_ACCOUNT(locking)                                                                    \
+    "SELECT $2, " NO_TID ", period_length, period_anchor, time_zone FROM %s"                       \
+    " WHERE account_id OPERATOR(pg_catalog.=) $1" locking
 
 void lock_accounts(const Datum *account_ids, Cycle *cycles, size_t count,
                    LockWaitPolicy wait_policy)
 {
-    static Statement wait = {"usage_accounts", SELECT_ACCOUNTS(" FOR UPDATE"), {UUIDARRAYOID}};
-    static Statement skip = {
-        "usage_accounts", SELECT_ACCOUNTS(" FOR UPDATE SKIP LOCKED"), {UUIDARRAYOID}};
+    static Statement wait = {"usage_accounts",
+                             SELECT_ACCOUNTS(" FOR UPDATE"),
+                             {UUIDARRAYOID},
+                             {},
+                             SELECT_ACCOUNT(" FOR UPDATE")};
+    static Statement skip = {"usage_accounts",
+                             SELECT_ACCOUNTS(" FOR UPDATE SKIP LOCKED"),
+                             {UUIDARRAYOID},
+                             {},
+                             SELECT_ACCOUNT(" FOR UPDATE SKIP LOCKED")};
     Statement *lock = wait_policy == LockWaitBlock ? &wait : &skip;
     /*
      * Under REPEATABLE READ, a session that waited for the lock does not see the periods
@@ -90,7 +100,10 @@ void lock_accounts(const Datum *account_ids, Cycle *cycles, size_t count,
     static Statement update = {
         "usage_accounts",
         "UPDATE %s SET time_zone = time_zone WHERE ctid OPERATOR(pg_catalog.=) ANY ($1)",
-        {TIDARRAYOID}};
+        {TIDARRAYOID},
+        {},
+        "UPDATE %s SET time_zone = time_zone WHERE account_id OPERATOR(pg_catalog.=) $2",
+        {UUIDOID}};
 
     Assert(count > 0);
     const Datum ids = make_array(count, UUIDOID, [&](size_t i) { return account_ids[i]; });
@@ -105,9 +118,13 @@ void lock_accounts(const Datum *account_ids, Cycle *cycles, size_t count,
     if (locked_count == 0) {
         return;
     }
-    const Datum rows =
-        make_array(locked_count, TIDOID, [&](size_t row) { return required_column(2, row); });
-    run(&update, &rows);
+    const Datum arguments[] = {
+        make_array(locked_count, TIDOID, [](size_t row) { return required_column(2, row); }),
+        name_array(
+            locked_count, UUIDOID,
+            [&](size_t row) { return account_ids[DatumGetInt64(required_column(1, row)) - 1]; }),
+    };
+    run(&update, arguments);
 }
 
 /*
@@ -122,7 +139,11 @@ void register_and_lock_accounts(const Datum *account_ids, Cycle *cycles, size_t 
         " SELECT k.account_id, $2 FROM pg_catalog.unnest($1) AS k (account_id)"
         " ON CONFLICT (account_id) DO UPDATE SET time_zone = a.time_zone"
         " RETURNING period_length, period_anchor, time_zone",
-        {UUIDARRAYOID, TIMESTAMPTZOID}};
+        {UUIDARRAYOID, TIMESTAMPTZOID},
+        {},
+        "INSERT INTO %s AS a (account_id, period_anchor) VALUES ($1, $2)"
+        " ON CONFLICT (account_id) DO UPDATE SET time_zone = a.time_zone"
+        " RETURNING period_length, period_anchor, time_zone"};
     const Datum arguments[] = {
         make_array(count, UUIDOID, [&](size_t i) { return account_ids[i]; }),
         TimestampTzGetDatum(local_calendar_anchor), /* local is UTC here */

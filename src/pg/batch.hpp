@@ -6,6 +6,7 @@
 #include "pg/postgres.hpp"
 
 #include "core/batch.hpp"
+#include "pg/events.hpp"
 #include "pg/spi.hpp"
 
 namespace usage_ledger
@@ -58,6 +59,9 @@ inline Datum account_of(const Item &item)
 {
     return PointerGetDatum(item.account_id);
 }
+
+/* The event that an item is to record. */
+Event event_of(const Item &item);
 
 /*
  * Counts a batch and returns its rows. read() reads the arguments inside SPI, whose context

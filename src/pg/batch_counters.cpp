@@ -234,7 +234,7 @@ void add_up(const ItemList &list, const Counters &added, const Counters &replaye
  */
 void write_usage(const Counters &counters, bool has_breakdowns)
 {
-    auto *tids = allocate<ItemPointerData>(counters.count);
+    auto *locked = allocate<CounterState>(counters.count);
     auto *ids = allocate<core::CounterId>(counters.count);
     auto *added = allocate<core::Usage>(counters.count);
     auto *queued = allocate<core::Payload>(counters.count);
@@ -244,7 +244,7 @@ void write_usage(const Counters &counters, bool has_breakdowns)
             continue;
         }
         if (counters.states[i].is_locked) {
-            tids[added_count] = counters.states[i].tid;
+            locked[added_count] = counters.states[i];
             added[added_count++] = counters.usage[i];
         } else if (!has_breakdowns) {
             ids[queued_count] = counters.states[i].id;
@@ -252,7 +252,7 @@ void write_usage(const Counters &counters, bool has_breakdowns)
         }
     }
     if (added_count > 0) {
-        add_to_counters(tids, added, added_count);
+        add_to_counters(locked, added, added_count);
     }
     if (queued_count > 0) {
         enqueue_all(ids, queued, queued_count);
@@ -264,15 +264,17 @@ void write_usage(const Counters &counters, bool has_breakdowns)
 void delete_refused(const Batch &batch, const ItemList &list, const ItemPointerData *tids_of_items)
 {
     auto *tids = allocate<ItemPointerData>(list.count);
+    auto *events = allocate<Event>(list.count);
     size_t count = 0;
     for (size_t i = 0; i < list.count; i++) {
         const ItemPointerData &tid = tids_of_items[list.items[i] - batch.items];
         if (ItemPointerIsValid(&tid) && !list.items[i]->has_event) {
+            events[count] = event_of(*list.items[i]);
             tids[count++] = tid;
         }
     }
     if (count > 0) {
-        delete_events(tids, count);
+        delete_events(events, tids, count);
     }
 }
 

@@ -52,13 +52,6 @@ void look_up_periods(const ItemList &list, void (*look_up)(PeriodLookup *, size_
     }
 }
 
-Event event_of(const Item &item)
-{
-    return {account_of(item),
-            PointerGetDatum(cstring_to_text_with_len(item.key, static_cast<int>(item.key_length))),
-            item.payload, item.occurred_at};
-}
-
 /* Decides those items whose key was counted before, in a snapshot or as the transaction sees it. */
 void decide_counted(const ItemList &list, Snapshot snapshot = nullptr)
 {
@@ -121,6 +114,13 @@ void record_events_of(const ItemList &list, const Batch &batch, ItemPointerData 
 
 } // namespace
 
+Event event_of(const Item &item)
+{
+    return {account_of(item),
+            PointerGetDatum(cstring_to_text_with_len(item.key, static_cast<int>(item.key_length))),
+            item.payload, item.occurred_at};
+}
+
 void record_items(const Batch &batch, const ItemList &list, ItemPointerData *tids)
 {
     const ItemList sorted = copy_of(list);
@@ -160,13 +160,15 @@ void move_items(const Batch &batch, const ItemList &list, ItemPointerData *tids)
     std::sort(sorted.items, sorted.items + sorted.count,
               [](const Item *a, const Item *b) { return core::compare_keys(*a, *b) < 0; });
     auto *moved = allocate<ItemPointerData>(sorted.count);
+    auto *events = allocate<Event>(sorted.count);
     for (size_t i = 0; i < sorted.count; i++) {
         ItemPointerData *tid = &tids[sorted.items[i] - batch.items];
         moved[i] = *tid;
+        events[i] = event_of(*sorted.items[i]);
         ItemPointerSetInvalid(tid);
         sorted.items[i]->has_event = false;
     }
-    delete_events(moved, sorted.count);
+    delete_events(events, moved, sorted.count);
 
     forget_ended_periods();
     look_up_periods(sorted, find_periods);

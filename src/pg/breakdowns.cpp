@@ -45,18 +45,6 @@ Datum accounts_of(BreakdownRow *const *rows, size_t count)
     return make_array(count, UUIDOID, [&](size_t i) { return account_of(rows[i]->counter); });
 }
 
-Datum scopes_of(BreakdownRow *const *rows, size_t count)
-{
-    return make_array(count, TEXTOID,
-                      [&](size_t i) { return text_datum(rows[i]->totals.pair.scope); });
-}
-
-Datum models_of(BreakdownRow *const *rows, size_t count)
-{
-    return make_array(count, TEXTOID,
-                      [&](size_t i) { return text_datum(rows[i]->totals.pair.model); });
-}
-
 void set_amounts(Datum *arguments, BreakdownRow *const *rows, size_t count)
 {
     for (size_t amount = 0; amount < core::amount_count; amount++) {
@@ -75,6 +63,17 @@ Datum starts_of(BreakdownRow *const *rows, size_t count)
                       [&](size_t i) { return TimestampTzGetDatum(rows[i]->counter.period_start); });
 }
 
+/* The primary keys of some rows. */
+void set_names(Datum *arguments, BreakdownRow *const *rows, size_t count)
+{
+    arguments[0] = accounts_of(rows, count);
+    arguments[1] = starts_of(rows, count);
+    arguments[2] = make_array(count, TEXTOID,
+                              [&](size_t i) { return text_datum(rows[i]->totals.pair.scope); });
+    arguments[3] = make_array(count, TEXTOID,
+                              [&](size_t i) { return text_datum(rows[i]->totals.pair.model); });
+}
+
 /* Reads those of some rows that exist. */
 void read_rows(BreakdownRow *const *rows, size_t count)
 {
@@ -88,9 +87,13 @@ void read_rows(BreakdownRow *const *rows, size_t count)
                                   " AND b.period_start OPERATOR(pg_catalog.=) k.period_start"
                                   " AND b.scope OPERATOR(pg_catalog.=) k.scope"
                                   " AND b.model OPERATOR(pg_catalog.=) k.model OFFSET 0) AS b",
-                                  {UUIDARRAYOID, TIMESTAMPTZARRAYOID, TEXTARRAYOID, TEXTARRAYOID}};
-    const Datum arguments[] = {accounts_of(rows, count), starts_of(rows, count),
-                               scopes_of(rows, count), models_of(rows, count)};
+                                  {UUIDARRAYOID, TIMESTAMPTZARRAYOID, TEXTARRAYOID, TEXTARRAYOID},
+                                  {},
+                                  "SELECT $5, " NO_TID ", " AMOUNTS " FROM %s" WHERE_COUNTER
+                                  " AND scope OPERATOR(pg_catalog.=) $3"
+                                  " AND model OPERATOR(pg_catalog.=) $4"};
+    Datum arguments[4];
+    set_names(arguments, rows, count);
     const uint64 row_count = run(&statement, arguments);
     for (uint64 row = 0; row < row_count; row++) {
         BreakdownRow *found = rows[DatumGetInt64(required_column(1, row)) - 1];
@@ -100,6 +103,10 @@ void read_rows(BreakdownRow *const *rows, size_t count)
     free_rows();
 }
 
+#define ROOM                                                                                       \
+    "CASE WHEN pg_catalog.bool_or(model OPERATOR(pg_catalog.=) '_other') THEN 0"                   \
+    " ELSE $3 OPERATOR(pg_catalog.-) pg_catalog.count(*) END"
+
 /* How many pairs may still get a row of their own in the periods of some rows; none: 0 or less. */
 void read_room(BreakdownRow *const *rows, int64 *room, size_t count)
 {
@@ -108,11 +115,12 @@ void read_room(BreakdownRow *const *rows, int64 *room, size_t count)
         "SELECT k.ordinal, b.room"
         " FROM unnest($1, $2) WITH ORDINALITY AS k (account_id, period_start, ordinal)"
         " CROSS JOIN LATERAL"
-        " (SELECT CASE WHEN pg_catalog.bool_or(b.model OPERATOR(pg_catalog.=) '_other') THEN 0"
-        " ELSE $3 OPERATOR(pg_catalog.-) pg_catalog.count(*) END AS room FROM %s AS b"
+        " (SELECT " ROOM " AS room FROM %s AS b"
         " WHERE b.account_id OPERATOR(pg_catalog.=) k.account_id"
         " AND b.period_start OPERATOR(pg_catalog.=) k.period_start) AS b",
-        {UUIDARRAYOID, TIMESTAMPTZARRAYOID, INT8OID}};
+        {UUIDARRAYOID, TIMESTAMPTZARRAYOID, INT8OID},
+        {},
+        "SELECT $4, " ROOM " FROM %s" WHERE_COUNTER};
     const Datum arguments[] = {accounts_of(rows, count), starts_of(rows, count),
                                Int64GetDatum(max_breakdowns)};
     const uint64 row_count = run(&statement, arguments);
@@ -215,10 +223,19 @@ void update_rows(BreakdownRow *const *rows, size_t count)
         " FROM unnest($1, $2, $3, $4, $5, $6, $7, $8)"
         " AS k (row, input, cache_read, cache_write, output, reasoning, cost, events)"
         " WHERE b.ctid OPERATOR(pg_catalog.=) k.row",
-        {TIDARRAYOID, AMOUNT_ARRAY_TYPES}};
-    Datum arguments[1 + core::amount_count] = {
+        {TIDARRAYOID, AMOUNT_ARRAY_TYPES},
+        {},
+        "UPDATE %s SET input_tokens = $2, cache_read_tokens = $3, cache_write_tokens = $4,"
+        " output_tokens = $5, reasoning_tokens = $6, cost_nanos = $7, events = $8"
+        " WHERE account_id OPERATOR(pg_catalog.=) $9 AND period_start OPERATOR(pg_catalog.=) $10"
+        " AND scope OPERATOR(pg_catalog.=) $11 AND model OPERATOR(pg_catalog.=) $12",
+        {UUIDOID, TIMESTAMPTZOID, TEXTOID, TEXTOID}};
+    Datum arguments[1 + core::amount_count + 4] = {
         make_array(count, TIDOID, [&](size_t i) { return PointerGetDatum(&rows[i]->tid); })};
     set_amounts(&arguments[1], rows, count);
+    if (is_distributed()) {
+        set_names(&arguments[1 + core::amount_count], rows, count);
+    }
     const uint64 updated_count = run(&statement, arguments);
     if (updated_count != count) {
         elog(ERROR, "updated " UINT64_FORMAT " rows of a breakdown instead of %zu", updated_count,
@@ -232,9 +249,12 @@ void insert_rows(BreakdownRow *const *rows, size_t count)
         "usage_breakdown",
         "INSERT INTO %s (account_id, period_start, " BREAKDOWN ")"
         " SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
-        {UUIDARRAYOID, TIMESTAMPTZARRAYOID, TEXTARRAYOID, TEXTARRAYOID, AMOUNT_ARRAY_TYPES}};
-    Datum arguments[4 + core::amount_count] = {accounts_of(rows, count), starts_of(rows, count),
-                                               scopes_of(rows, count), models_of(rows, count)};
+        {UUIDARRAYOID, TIMESTAMPTZARRAYOID, TEXTARRAYOID, TEXTARRAYOID, AMOUNT_ARRAY_TYPES},
+        {},
+        "INSERT INTO %s (account_id, period_start, " BREAKDOWN ")"
+        " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)"};
+    Datum arguments[4 + core::amount_count];
+    set_names(arguments, rows, count);
     set_amounts(&arguments[4], rows, count);
     run(&statement, arguments);
 }

@@ -27,11 +27,10 @@ namespace
 Datum closed_period(const core::CounterId &counter)
 {
     static Statement statement = {"usage_periods",
-                                  "SELECT period FROM %s AS period" WHERE_COUNTER
-                                  " AND closed_at IS NOT NULL",
+                                  "SELECT * FROM %s" WHERE_COUNTER " AND closed_at IS NOT NULL",
                                   {UUIDOID, TIMESTAMPTZOID}};
     lock_for_write(&statement);
-    return run_for_counter(&statement, counter) == 0 ? 0 : returned_row();
+    return run_for_counter(&statement, counter) == 0 ? 0 : returned_row("usage_periods");
 }
 
 /* A row of usage_breakdown, and what the events of its pairs add up to. */
@@ -152,14 +151,15 @@ Datum stamp_closed(const core::CounterId &counter, const core::Usage &totals)
 {
     static Statement statement = {
         "usage_periods",
-        "UPDATE %s AS period SET tokens_used = $3, reports_used = $4, chats_used = $5,"
-        " closed_at = pg_catalog.clock_timestamp()" WHERE_COUNTER " RETURNING period",
-        {UUIDOID, TIMESTAMPTZOID, INT8OID, INT8OID, INT8OID}};
-    const Datum arguments[] = {account_of(counter), TimestampTzGetDatum(counter.period_start),
-                               Int64GetDatum(totals.tokens), Int64GetDatum(totals.reports),
-                               Int64GetDatum(totals.chats)};
+        "UPDATE %s SET tokens_used = $3, reports_used = $4, chats_used = $5,"
+        " closed_at = $6" WHERE_COUNTER " RETURNING *",
+        {UUIDOID, TIMESTAMPTZOID, INT8OID, INT8OID, INT8OID, TIMESTAMPTZOID}};
+    const Datum arguments[] = {
+        account_of(counter),          TimestampTzGetDatum(counter.period_start),
+        Int64GetDatum(totals.tokens), Int64GetDatum(totals.reports),
+        Int64GetDatum(totals.chats),  TimestampTzGetDatum(GetCurrentTimestamp())};
     run(&statement, arguments);
-    return returned_row();
+    return returned_row("usage_periods");
 }
 
 Datum close_period(const core::CounterId &counter)

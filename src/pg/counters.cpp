@@ -25,6 +25,15 @@ namespace
     " (SELECT p.ctid, p.period_end, p.closed_at, p.tokens_used, p.reports_used, p.chats_used"      \
     " FROM %s AS p WHERE p.account_id OPERATOR(pg_catalog.=) k.account_id"                         \
     " AND p.period_start OPERATOR(pg_catalog.=) k.period_start" locking ") AS c"
+#define SELECT_COUNTER(locking)                                                                    \
+    "SELECT $3, " NO_TID                                                                           \
+    ", period_end, closed_at, tokens_used, reports_used, chats_used FROM %s" WHERE_COUNTER locking
+/* The initializer of such a statement. */
+#define COUNTERS_STATEMENT(locking, distributed_locking)                                           \
+    {                                                                                              \
+        "usage_periods", SELECT_COUNTERS(locking), {UUIDARRAYOID, TIMESTAMPTZARRAYOID}, {},        \
+            SELECT_COUNTER(distributed_locking)                                                    \
+    }
 
 void check_none_is_missing(uint64 missing_count)
 {
@@ -147,6 +156,43 @@ CounterReading add_to_counter(const Event &event, const core::CounterId &counter
     return reading;
 }
 
+namespace
+{
+
+/* The state of a counter in returned row 0: tid, end, closed_at and totals. */
+CounterState locked_state_of_row(const core::CounterId &counter)
+{
+    return {counter,
+            false,
+            true,
+            !column_is_null(3),
+            tid_column(1, 0),
+            DatumGetTimestampTz(required_column(2)),
+            {DatumGetInt64(required_column(4)), DatumGetInt64(required_column(5)),
+             DatumGetInt64(required_column(6))}};
+}
+
+/*
+ * There is no other way on Citus, so this can be the victim of the deadlock that the function below
+ * avoids. Then no other session has to fail.
+ */
+bool lock_distributed_to_close(const core::CounterId &counter, CounterState *state)
+{
+    static Statement statement = {"usage_periods",
+                                  "SELECT " NO_TID
+                                  ", period_end, closed_at, tokens_used, reports_used,"
+                                  " chats_used FROM %s" WHERE_COUNTER " FOR UPDATE",
+                                  {UUIDOID, TIMESTAMPTZOID}};
+    lock_for_write(&statement);
+    if (run_for_counter(&statement, counter) == 0) {
+        return false;
+    }
+    *state = locked_state_of_row(counter);
+    return true;
+}
+
+} // namespace
+
 /*
  * Does not use SELECT ... FOR UPDATE. After it has waited for an update, that locks the row's
  * next version and then looks at the previous one again. A session that locks the row FOR KEY
@@ -160,6 +206,9 @@ bool lock_counter_to_close(const core::CounterId &counter, CounterState *state)
                                   "chats_used FROM %s" WHERE_COUNTER,
                                   {UUIDOID, TIMESTAMPTZOID}};
 
+    if (is_distributed()) {
+        return lock_distributed_to_close(counter, state);
+    }
     lock_for_write(&statement);
 
     /* Keeps the row version that it reads from being vacuumed before it is locked. */
@@ -180,14 +229,7 @@ bool lock_counter_to_close(const core::CounterId &counter, CounterState *state)
     if (result != TM_Ok || run_for_counter(&statement, counter) == 0) {
         return false;
     }
-    *state = {counter,
-              false,
-              true,
-              !column_is_null(3),
-              tid_column(1, 0),
-              DatumGetTimestampTz(required_column(2)),
-              {DatumGetInt64(required_column(4)), DatumGetInt64(required_column(5)),
-               DatumGetInt64(required_column(6))}};
+    *state = locked_state_of_row(counter);
     return true;
 }
 
@@ -203,11 +245,32 @@ core::Usage totals_of(const core::CounterId &counter, const core::WideUsage &sum
     return totals;
 }
 
+namespace
+{
+
+/*
+ * On Citus a session cannot lock a row version that it has read: SKIP LOCKED it is. For a session
+ * that may wait only in the order of counters, that one wait is in order.
+ */
+size_t try_lock_distributed(CounterState *counters, size_t count)
+{
+    static Statement statement =
+        COUNTERS_STATEMENT(" FOR NO KEY UPDATE SKIP LOCKED", " FOR NO KEY UPDATE SKIP LOCKED");
+    fill_in(&statement, nullptr, counters, count);
+    for (size_t i = 0; i < count; i++) {
+        counters[i].is_locked |= !counters[i].is_missing;
+    }
+    read_counters(counters, count);
+    return std::count_if(counters, counters + count, [](const CounterState &counter) {
+        return !counter.is_locked && !counter.is_missing;
+    });
+}
+
+} // namespace
+
 void lock_counters(CounterState *counters, size_t count)
 {
-    static Statement statement = {"usage_periods",
-                                  SELECT_COUNTERS(" FOR NO KEY UPDATE"),
-                                  {UUIDARRAYOID, TIMESTAMPTZARRAYOID}};
+    static Statement statement = COUNTERS_STATEMENT(" FOR NO KEY UPDATE", " FOR NO KEY UPDATE");
     lock_for_write(&statement);
     fill_in(&statement, nullptr, counters, count);
     require_counters(counters, count);
@@ -223,6 +286,9 @@ void lock_counters(CounterState *counters, size_t count)
  */
 size_t try_lock_counters(CounterState *counters, size_t count)
 {
+    if (is_distributed()) {
+        return try_lock_distributed(counters, count);
+    }
     Relation periods = table_open(extension_table("usage_periods"), RowExclusiveLock);
 
     /* Keeps the row versions that it reads from being vacuumed before they are locked. */
@@ -244,8 +310,7 @@ size_t try_lock_counters(CounterState *counters, size_t count)
 
 void read_counters(CounterState *counters, size_t count, Snapshot snapshot)
 {
-    static Statement statement = {
-        "usage_periods", SELECT_COUNTERS(" OFFSET 0"), {UUIDARRAYOID, TIMESTAMPTZARRAYOID}};
+    static Statement statement = COUNTERS_STATEMENT(" OFFSET 0", "");
     fill_in(&statement, snapshot, counters, count);
 }
 
@@ -258,8 +323,7 @@ void require_counters(const CounterState *counters, size_t count)
 
 void hold_counters(const core::CounterId *counters, size_t count)
 {
-    static Statement statement = {
-        "usage_periods", SELECT_COUNTERS(" FOR KEY SHARE"), {UUIDARRAYOID, TIMESTAMPTZARRAYOID}};
+    static Statement statement = COUNTERS_STATEMENT(" FOR KEY SHARE", " FOR KEY SHARE");
     Assert(count > 0 && std::is_sorted(counters, counters + count));
     const Datum arguments[] = {
         make_array(count, UUIDOID, [&](size_t i) { return account_of(counters[i]); }),
@@ -270,7 +334,7 @@ void hold_counters(const core::CounterId *counters, size_t count)
     check_none_is_missing(count - run(&statement, arguments));
 }
 
-void add_to_counters(const ItemPointerData *tids, const core::Usage *usage, size_t count)
+void add_to_counters(const CounterState *counters, const core::Usage *usage, size_t count)
 {
     static Statement statement = {
         "usage_periods",
@@ -279,12 +343,23 @@ void add_to_counters(const ItemPointerData *tids, const core::Usage *usage, size
         " chats_used = p.chats_used OPERATOR(pg_catalog.+) k.chats"
         " FROM unnest($1, $2, $3, $4) AS k (row, tokens, reports, chats)"
         " WHERE p.ctid OPERATOR(pg_catalog.=) k.row",
-        {TIDARRAYOID, INT8ARRAYOID, INT8ARRAYOID, INT8ARRAYOID}};
+        {TIDARRAYOID, INT8ARRAYOID, INT8ARRAYOID, INT8ARRAYOID},
+        {},
+        "UPDATE %s SET tokens_used = tokens_used OPERATOR(pg_catalog.+) $2,"
+        " reports_used = reports_used OPERATOR(pg_catalog.+) $3,"
+        " chats_used = chats_used OPERATOR(pg_catalog.+) $4"
+        " WHERE account_id OPERATOR(pg_catalog.=) $5 AND period_start OPERATOR(pg_catalog.=) $6",
+        {UUIDOID, TIMESTAMPTZOID}};
     const Datum arguments[] = {
-        make_tid_array(tids, count),
+        make_array(
+            count, TIDOID,
+            [&](size_t i) { return PointerGetDatum(const_cast<ItemPointer>(&counters[i].tid)); }),
         make_array(count, INT8OID, [&](size_t i) { return Int64GetDatum(usage[i].tokens); }),
         make_array(count, INT8OID, [&](size_t i) { return Int64GetDatum(usage[i].reports); }),
         make_array(count, INT8OID, [&](size_t i) { return Int64GetDatum(usage[i].chats); }),
+        name_array(count, UUIDOID, [&](size_t i) { return account_of(counters[i].id); }),
+        name_array(count, TIMESTAMPTZOID,
+                   [&](size_t i) { return TimestampTzGetDatum(counters[i].id.period_start); }),
     };
     const uint64 updated_count = run(&statement, arguments);
     if (updated_count != count) {

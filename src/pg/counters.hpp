@@ -83,7 +83,7 @@ void require_counters(const CounterState *counters, size_t count);
 /* Holds periods open by their counters' rows, FOR KEY SHARE. Waits for a close. */
 void hold_counters(const core::CounterId *counters, size_t count);
 
-/* Adds usage[i] to the counter whose row is at tids[i]. REQUIRES: all are locked. */
-void add_to_counters(const ItemPointerData *tids, const core::Usage *usage, size_t count);
+/* Adds usage[i] to counters[i]. REQUIRES: all are locked. */
+void add_to_counters(const CounterState *counters, const core::Usage *usage, size_t count);
 
 } // namespace usage_ledger

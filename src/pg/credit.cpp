@@ -47,7 +47,7 @@ Settlement add_credit(const Event &event, const core::CounterId &id, bool)
     const core::Usage totals = totals_of(id, total);
     core::Usage change = -counter.totals;
     (void)core::add(&change, totals);
-    add_to_counters(&counter.tid, &change, 1);
+    add_to_counters(&counter, &change, 1);
     settlement.counter.tokens_used = totals.tokens;
     return settlement;
 }

@@ -97,13 +97,12 @@ void check_can_end(const core::CounterId &period, TimestampTz end, TimestampTz l
 Datum set_period_end(const core::CounterId &period, TimestampTz end)
 {
     static Statement statement = {"usage_periods",
-                                  "UPDATE %s AS period SET period_end = $3" WHERE_COUNTER
-                                  " RETURNING period",
+                                  "UPDATE %s SET period_end = $3" WHERE_COUNTER " RETURNING *",
                                   {UUIDOID, TIMESTAMPTZOID, TIMESTAMPTZOID}};
     const Datum arguments[] = {account_of(period), TimestampTzGetDatum(period.period_start),
                                TimestampTzGetDatum(end)};
     run(&statement, arguments);
-    return returned_row();
+    return returned_row("usage_periods");
 }
 
 /* wanted_end: null for now. */

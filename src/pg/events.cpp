@@ -85,9 +85,9 @@ bool record_event(const Event &event, TimestampTz period_start)
            1;
 }
 
-#define RETURNING_NAMES                                                                            \
+#define RETURNING_NAMES(tid)                                                                       \
     " ON CONFLICT (account_id, idempotency_key) DO NOTHING"                                        \
-    " RETURNING account_id, idempotency_key, ctid"
+    " RETURNING account_id, idempotency_key, " tid
 
 void record_events(const Event *events, const TimestampTz *period_starts, ItemPointerData *tids,
                    size_t count)
@@ -96,16 +96,24 @@ void record_events(const Event *events, const TimestampTz *period_starts, ItemPo
         "usage_events",
         "INSERT INTO %s (account_id, idempotency_key, period_start, occurred_at,"
         " tokens, reports, chats)"
-        " SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7)" RETURNING_NAMES,
+        " SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7)" RETURNING_NAMES("ctid"),
         {UUIDARRAYOID, TEXTARRAYOID, TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID, INT8ARRAYOID,
-         INT4ARRAYOID, INT4ARRAYOID}};
+         INT4ARRAYOID, INT4ARRAYOID},
+        {},
+        "INSERT INTO %s (account_id, idempotency_key, period_start, occurred_at,"
+        " tokens, reports, chats)"
+        " VALUES ($1, $2, $3, $4, $5, $6, $7)" RETURNING_NAMES(NO_TID)};
     static Statement broken_down = {
         "usage_events",
         "INSERT INTO %s (account_id, idempotency_key, period_start, occurred_at,"
         " tokens, reports, chats, breakdown)"
-        " SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7, $8)" RETURNING_NAMES,
+        " SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7, $8)" RETURNING_NAMES("ctid"),
         {UUIDARRAYOID, TEXTARRAYOID, TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID, INT8ARRAYOID,
-         INT4ARRAYOID, INT4ARRAYOID, TEXTARRAYOID}};
+         INT4ARRAYOID, INT4ARRAYOID, TEXTARRAYOID},
+        {},
+        "INSERT INTO %s (account_id, idempotency_key, period_start, occurred_at,"
+        " tokens, reports, chats, breakdown)"
+        " VALUES ($1, $2, $3, $4, $5, $6, $7, $8)" RETURNING_NAMES(NO_TID)};
     Datum arguments[] = {
         account_ids_of(events, count),
         keys_of(events, count),
@@ -159,12 +167,22 @@ void move_event(const Event &event, TimestampTz period_start)
     }
 }
 
-void delete_events(const ItemPointerData *tids, size_t count)
+void delete_events(const Event *events, const ItemPointerData *tids, size_t count)
 {
     static Statement statement = {
-        "usage_events", "DELETE FROM %s WHERE ctid OPERATOR(pg_catalog.=) ANY ($1)", {TIDARRAYOID}};
-    const Datum array = make_tid_array(tids, count);
-    run(&statement, &array);
+        "usage_events",
+        "DELETE FROM %s WHERE ctid OPERATOR(pg_catalog.=) ANY ($1)",
+        {TIDARRAYOID},
+        {},
+        "DELETE FROM %s"
+        " WHERE account_id OPERATOR(pg_catalog.=) $2 AND idempotency_key OPERATOR(pg_catalog.=) $3",
+        {UUIDOID, TEXTOID}};
+    const Datum arguments[] = {
+        make_tid_array(tids, count),
+        name_array(count, UUIDOID, [&](size_t i) { return events[i].account_id; }),
+        name_array(count, TEXTOID, [&](size_t i) { return events[i].idempotency_key; }),
+    };
+    run(&statement, arguments);
 }
 
 bool find_counted_event(Datum account_id, Datum idempotency_key, CountedEvent *counted,
@@ -197,7 +215,11 @@ void find_counted_events(const Event *events, CountedEvent *counted, bool *is_co
         " (SELECT " COUNTED_EVENT " FROM %s AS e"
         " WHERE e.account_id OPERATOR(pg_catalog.=) k.account_id"
         " AND e.idempotency_key OPERATOR(pg_catalog.=) k.idempotency_key OFFSET 0) AS e",
-        {UUIDARRAYOID, TEXTARRAYOID}};
+        {UUIDARRAYOID, TEXTARRAYOID},
+        {},
+        "SELECT $3, " COUNTED_EVENT " FROM %s"
+        " WHERE account_id OPERATOR(pg_catalog.=) $1"
+        " AND idempotency_key OPERATOR(pg_catalog.=) $2"};
     const Datum arguments[] = {account_ids_of(events, count), keys_of(events, count)};
     std::fill_n(is_counted, count, false);
     lock_for_write(&statement);

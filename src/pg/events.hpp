@@ -43,8 +43,8 @@ void record_events(const Event *events, const TimestampTz *period_starts, ItemPo
 /* Moves an event that this transaction has recorded to another period. */
 void move_event(const Event &event, TimestampTz period_start);
 
-/* Deletes events that this transaction has recorded. */
-void delete_events(const ItemPointerData *tids, size_t count);
+/* Deletes events that this transaction has recorded or locked, each at the place of its index. */
+void delete_events(const Event *events, const ItemPointerData *tids, size_t count);
 
 /* What was counted under a key, and in which period. */
 struct CountedEvent {

@@ -14,6 +14,8 @@
 
 #include "pg/locks.hpp"
 
+#include "pg/spi.hpp"
+
 namespace usage_ledger
 {
 
@@ -103,6 +105,9 @@ void forget_holds(XactEvent event, void *)
 bool try_hold_period(const core::CounterId &counter)
 {
     Assert(has_hold_locks_left());
+    if (is_distributed()) {
+        return false;
+    }
     const LockAcquireResult result = try_share(counter_lock(LockClass::hold, counter));
     period_hold_count += result == LOCKACQUIRE_OK ? 1 : 0;
     return result != LOCKACQUIRE_NOT_AVAIL;
@@ -115,11 +120,15 @@ bool has_hold_locks_left()
 
 bool try_hold_all_periods()
 {
-    return try_share(ledger_lock(LockClass::hold_all)) != LOCKACQUIRE_NOT_AVAIL;
+    return !is_distributed() &&
+           try_share(ledger_lock(LockClass::hold_all)) != LOCKACQUIRE_NOT_AVAIL;
 }
 
 void wait_for_holders(const core::CounterId &counter)
 {
+    if (is_distributed()) {
+        return;
+    }
     lock(ledger_lock(LockClass::closing), RowExclusiveLock);
     wait_for_sharers(counter_lock(LockClass::hold, counter));
     wait_for_sharers(ledger_lock(LockClass::hold_all));

@@ -76,9 +76,9 @@ Datum insert_period(Datum account_id, const Period &period, const core::Usage &t
 {
     static Statement statement = {
         "usage_periods",
-        "INSERT INTO %s AS period (account_id, period_start, period_end,"
+        "INSERT INTO %s (account_id, period_start, period_end,"
         " tokens_used, reports_used, chats_used)"
-        " VALUES ($1, $2, $3, $4, $5, $6) RETURNING period",
+        " VALUES ($1, $2, $3, $4, $5, $6) RETURNING *",
         {UUIDOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT8OID, INT8OID, INT8OID}};
     const Datum arguments[] = {account_id,
                                TimestampTzGetDatum(period.start),
@@ -87,7 +87,7 @@ Datum insert_period(Datum account_id, const Period &period, const core::Usage &t
                                Int64GetDatum(totals.reports),
                                Int64GetDatum(totals.chats)};
     run(&statement, arguments);
-    return returned_row();
+    return returned_row("usage_periods");
 }
 
 /* Records the totals as an event, because a counter must be the sum of its events. */

@@ -143,13 +143,18 @@ void enqueue_all(const core::CounterId *counters, const core::Payload *usage, si
         "usage_pending",
         "INSERT INTO %s (account_id, period_start, tokens, reports, chats)"
         " SELECT * FROM unnest($1, $2, $3, $4, $5)",
-        {UUIDARRAYOID, TIMESTAMPTZARRAYOID, INT8ARRAYOID, INT4ARRAYOID, INT4ARRAYOID}};
+        {UUIDARRAYOID, TIMESTAMPTZARRAYOID, INT8ARRAYOID, INT4ARRAYOID, INT4ARRAYOID},
+        {},
+        "INSERT INTO %s (account_id, period_start, tokens, reports, chats)"
+        " VALUES ($1, $2, $3, $4, $5)"};
     static Statement broken_down = {
         "usage_pending",
         "INSERT INTO %s (account_id, period_start, tokens, reports, chats, breakdown)"
         " SELECT * FROM unnest($1, $2, $3, $4, $5, $6)",
-        {UUIDARRAYOID, TIMESTAMPTZARRAYOID, INT8ARRAYOID, INT4ARRAYOID, INT4ARRAYOID,
-         TEXTARRAYOID}};
+        {UUIDARRAYOID, TIMESTAMPTZARRAYOID, INT8ARRAYOID, INT4ARRAYOID, INT4ARRAYOID, TEXTARRAYOID},
+        {},
+        "INSERT INTO %s (account_id, period_start, tokens, reports, chats, breakdown)"
+        " VALUES ($1, $2, $3, $4, $5, $6)"};
     Datum arguments[] = {
         make_array(count, UUIDOID, [&](size_t i) { return account_of(counters[i]); }),
         make_array(count, TIMESTAMPTZOID,
@@ -218,8 +223,113 @@ PendingRows read_pending(BlockNumber *block, size_t row_count)
     return pending;
 }
 
-bool try_to_delete_pending(const ItemPointerData *tids, size_t count)
+namespace
 {
+
+/* A query of the rows of usage_pending on this node; null: it has no shards. */
+const char *rows_of_node()
+{
+    static Oid types[] = {REGCLASSOID, TEXTOID};
+    const Oid table = extension_table("usage_pending");
+    Datum arguments[] = {ObjectIdGetDatum(table),
+                         CStringGetTextDatum(get_namespace_name(get_rel_namespace(table)))};
+    if (SPI_execute_with_args(
+            "SELECT pg_catalog.string_agg(pg_catalog.format("
+            "'SELECT account_id, period_start FROM %s', s.shard), ' UNION ALL ')"
+            " FROM (SELECT pg_catalog.to_regclass("
+            "pg_catalog.format('%I.usage_pending_%s', $2, s.shardid)) AS shard"
+            " FROM pg_catalog.pg_dist_shard AS s"
+            " JOIN pg_catalog.pg_dist_placement AS p ON p.shardid OPERATOR(pg_catalog.=) s.shardid"
+            " JOIN pg_catalog.pg_dist_local_group AS g"
+            " ON g.groupid OPERATOR(pg_catalog.=) p.groupid"
+            " WHERE s.logicalrelid OPERATOR(pg_catalog.=) $1) AS s WHERE s.shard IS NOT NULL",
+            2, types, arguments, nullptr, true, 0) != SPI_OK_SELECT) {
+        elog(ERROR, "could not look for shards of usage_pending");
+    }
+    return column_is_null(1) ? nullptr : TextDatumGetCString(required_column(1));
+}
+
+#define COUNTERS_AFTER                                                                             \
+    " WHERE (account_id, period_start) OPERATOR(pg_catalog.>) ($1, $2)"                            \
+    " GROUP BY account_id, period_start ORDER BY account_id, period_start LIMIT $3"
+
+/* The shards may be others at every call, so no plan is kept. */
+uint64 run_on_node(const Oid *types, const Datum *arguments)
+{
+    const char *rows = rows_of_node();
+    if (rows == nullptr) {
+        return 0;
+    }
+    const char *sql =
+        psprintf("SELECT account_id, period_start FROM (%s) AS q" COUNTERS_AFTER, rows);
+    if (SPI_execute_with_args(sql, 3, const_cast<Oid *>(types), const_cast<Datum *>(arguments),
+                              nullptr, true, 0) != SPI_OK_SELECT) {
+        elog(ERROR, "could not read the shards of usage_pending");
+    }
+    return SPI_processed;
+}
+
+} // namespace
+
+size_t find_pending_counters(const core::CounterId &after, Accounts scope,
+                             core::CounterId *counters, size_t count_max)
+{
+    static Statement statement = {"usage_pending",
+                                  "SELECT account_id, period_start FROM %s" COUNTERS_AFTER,
+                                  {UUIDOID, TIMESTAMPTZOID, INT8OID}};
+    const Datum arguments[] = {account_of(after), TimestampTzGetDatum(after.period_start),
+                               Int64GetDatum(static_cast<int64>(count_max))};
+    const uint64 count = scope == Accounts::all ? run(&statement, arguments)
+                                                : run_on_node(statement.argument_types, arguments);
+    for (uint64 row = 0; row < count; row++) {
+        counters[row] =
+            counter_id(required_column(1, row), DatumGetTimestampTz(required_column(2, row)));
+    }
+    free_rows();
+    return count;
+}
+
+PendingRows read_pending_of(const core::CounterId &counter, int64 row_count_max)
+{
+    /* Voids come last, so that the rows within the limit do not sum up to less than zero. */
+    static Statement statement = {"usage_pending",
+                                  "SELECT " PENDING_ROW " FROM %s" WHERE_COUNTER
+                                  " ORDER BY tokens DESC, reports DESC, chats DESC LIMIT $3",
+                                  {UUIDOID, TIMESTAMPTZOID, INT8OID}};
+    const Datum arguments[] = {account_of(counter), TimestampTzGetDatum(counter.period_start),
+                               Int64GetDatum(row_count_max)};
+    PendingRows pending = no_rows();
+    append_rows(run(&statement, arguments), &pending);
+    return pending;
+}
+
+namespace
+{
+
+/* The counter has been locked since the rows were read, so they are where they were. */
+void delete_pending_of(const core::CounterId &counter, const ItemPointerData *tids, size_t count)
+{
+    static Statement statement = {"usage_pending",
+                                  "DELETE FROM %s" WHERE_COUNTER
+                                  " AND ctid OPERATOR(pg_catalog.=) ANY ($3)",
+                                  {UUIDOID, TIMESTAMPTZOID, TIDARRAYOID}};
+    const Datum arguments[] = {account_of(counter), TimestampTzGetDatum(counter.period_start),
+                               make_tid_array(tids, count)};
+    const uint64 deleted_count = run(&statement, arguments);
+    if (deleted_count != count) {
+        elog(ERROR, "deleted " UINT64_FORMAT " pending rows instead of %zu", deleted_count, count);
+    }
+}
+
+} // namespace
+
+bool try_to_delete_pending(const core::CounterId &counter, const ItemPointerData *tids,
+                           size_t count)
+{
+    if (is_distributed()) {
+        delete_pending_of(counter, tids, count);
+        return true;
+    }
     static Statement statement = {"usage_pending",
                                   "DELETE FROM %s WHERE ctid OPERATOR(pg_catalog.=) ANY ($1)",
                                   {TIDARRAYOID}};

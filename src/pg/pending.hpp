@@ -59,14 +59,26 @@ void sum_pairs(const PendingRow *rows, size_t count, PairSums *sums);
  */
 PendingRows read_pending(BlockNumber *block, size_t row_count);
 
+/* Of a distributed ledger: all accounts, or those whose rows are on this node. */
+enum class Accounts { all, of_node };
+
+/* Of a distributed ledger: the next counters, in their order, that usage is pending for. */
+size_t find_pending_counters(const core::CounterId &after, Accounts scope,
+                             core::CounterId *counters, size_t count_max);
+
+/* Reads rows of one counter. */
+PendingRows read_pending_of(const core::CounterId &counter, int64 row_count_max);
+
 /*
  * Removes rows that were read, if all of them are still there. The session that had their
  * counter's lock since then may have removed some. False: none is removed.
  *
  * REQUIRES: their counters are locked, and the caller has a snapshot from before it read them, so
- * that vacuum has made no room for other rows in their places.
+ * that vacuum has made no room for other rows in their places. Where the ledger is distributed, all
+ * are of this counter, and were read when it was locked.
  */
-bool try_to_delete_pending(const ItemPointerData *tids, size_t count);
+bool try_to_delete_pending(const core::CounterId &counter, const ItemPointerData *tids,
+                           size_t count);
 
 /* Whether anything is pending now, also where the transaction's snapshot is older. */
 bool has_pending(const core::CounterId &counter);

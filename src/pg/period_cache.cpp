@@ -6,6 +6,9 @@
  * erased period nevertheless, if it has read the row before that and learns of it before it caches
  * the row. Rows that somebody deletes by hand are not noticed. A call that then finds its period's
  * row missing discards the cache and fails once.
+ *
+ * Nothing is cached of a distributed ledger, because sessions on one node hear of no change that
+ * is made on another.
  */
 #include "pg/postgres.hpp"
 
@@ -70,7 +73,7 @@ bool find_cached_period(Datum account_id, TimestampTz time, core::Span *period)
 
 void cache_period(Datum account_id, const core::Span &period, TransactionId written_by)
 {
-    if (TransactionIdIsCurrentTransactionId(written_by)) {
+    if (TransactionIdIsCurrentTransactionId(written_by) || is_distributed()) {
         return;
     }
     if (cached_table == InvalidOid || hash_get_num_entries(cached_periods) >= cached_periods_max) {

@@ -39,7 +39,10 @@ TimestampTz *next_period_starts(const PeriodLookup *lookups, size_t count)
         " WHERE p.account_id OPERATOR(pg_catalog.=) k.account_id"
         " AND p.period_start OPERATOR(pg_catalog.>) k.time"
         " ORDER BY p.period_start LIMIT 1) AS p",
-        {UUIDARRAYOID, TIMESTAMPTZARRAYOID}};
+        {UUIDARRAYOID, TIMESTAMPTZARRAYOID},
+        {},
+        "SELECT $3, period_start FROM %s WHERE account_id OPERATOR(pg_catalog.=) $1"
+        " AND period_start OPERATOR(pg_catalog.>) $2 ORDER BY period_start LIMIT 1"};
     const Datum arguments[] = {
         make_array(count, UUIDOID, [&](size_t i) { return lookups[i].account_id; }),
         make_array(count, TIMESTAMPTZOID,
@@ -102,7 +105,9 @@ void insert_periods(const PeriodLookup *opened, size_t count)
     static Statement statement = {
         "usage_periods",
         "INSERT INTO %s (account_id, period_start, period_end) SELECT * FROM unnest($1, $2, $3)",
-        {UUIDARRAYOID, TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID}};
+        {UUIDARRAYOID, TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID},
+        {},
+        "INSERT INTO %s (account_id, period_start, period_end) VALUES ($1, $2, $3)"};
     const Datum arguments[] = {
         make_array(count, UUIDOID, [&](size_t i) { return opened[i].account_id; }),
         make_array(count, TIMESTAMPTZOID,
@@ -139,7 +144,11 @@ bool find_period_at_or_before(Datum account_id, TimestampTz time, Period *period
         "SELECT period_start, period_end, closed_at, xmin FROM %s"
         " WHERE account_id OPERATOR(pg_catalog.=) $1 AND period_start OPERATOR(pg_catalog.<=) $2"
         " ORDER BY period_start DESC",
-        {UUIDOID, TIMESTAMPTZOID}};
+        {UUIDOID, TIMESTAMPTZOID},
+        {},
+        "SELECT period_start, period_end, closed_at, xmin FROM %s"
+        " WHERE account_id OPERATOR(pg_catalog.=) $1 AND period_start OPERATOR(pg_catalog.<=) $2"
+        " ORDER BY period_start DESC LIMIT 1"};
     const Datum arguments[] = {account_id, TimestampTzGetDatum(time)};
     lock_for_write(&statement);
     if (run(&statement, arguments, nullptr, 1) == 0) {
@@ -178,7 +187,11 @@ void find_periods(PeriodLookup *lookups, size_t count)
         " WHERE p.account_id OPERATOR(pg_catalog.=) k.account_id"
         " AND p.period_start OPERATOR(pg_catalog.<=) k.time"
         " ORDER BY p.period_start DESC LIMIT 1) AS p",
-        {UUIDARRAYOID, TIMESTAMPTZARRAYOID}};
+        {UUIDARRAYOID, TIMESTAMPTZARRAYOID},
+        {},
+        "SELECT $3, period_start, period_end, closed_at, xmin FROM %s"
+        " WHERE account_id OPERATOR(pg_catalog.=) $1 AND period_start OPERATOR(pg_catalog.<=) $2"
+        " ORDER BY period_start DESC LIMIT 1"};
 
     auto *uncached = static_cast<PeriodLookup **>(palloc(count * sizeof(PeriodLookup *)));
     size_t uncached_count = 0;
@@ -326,11 +339,10 @@ void check_can_open(const EventName &event, TimestampTz time)
 
 Datum row_of_period(const core::CounterId &counter)
 {
-    static Statement statement = {"usage_periods",
-                                  "SELECT period FROM %s AS period" WHERE_COUNTER,
-                                  {UUIDOID, TIMESTAMPTZOID}};
+    static Statement statement = {
+        "usage_periods", "SELECT * FROM %s" WHERE_COUNTER, {UUIDOID, TIMESTAMPTZOID}};
     run_for_counter(&statement, counter);
-    return returned_row();
+    return returned_row("usage_periods");
 }
 
 } // namespace usage_ledger

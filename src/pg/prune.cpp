@@ -30,6 +30,26 @@ struct PeriodToPrune {
     TimestampTz closed_at;
 };
 
+/* The condition is the predicate of index usage_periods_prunable. */
+#define WHERE_PRUNABLE                                                                             \
+    " WHERE closed_at OPERATOR(pg_catalog.<) $1"                                                   \
+    " AND (pruned_at IS NULL OR pruned_at OPERATOR(pg_catalog.=) 'infinity')"
+
+/* On Citus, a statement locks rows of one account: so the periods are locked when it is their turn.
+ */
+bool try_lock_distributed(const core::CounterId &period, TimestampTz closed_before)
+{
+    static Statement statement = {"usage_periods",
+                                  "SELECT FROM %s" WHERE_PRUNABLE
+                                  " AND account_id OPERATOR(pg_catalog.=) $2"
+                                  " AND period_start OPERATOR(pg_catalog.=) $3"
+                                  " FOR NO KEY UPDATE SKIP LOCKED",
+                                  {TIMESTAMPTZOID, UUIDOID, TIMESTAMPTZOID}};
+    const Datum arguments[] = {TimestampTzGetDatum(closed_before), account_of(period),
+                               TimestampTzGetDatum(period.period_start)};
+    return run(&statement, arguments) == 1;
+}
+
 /*
  * Locks periods that can be pruned and that no other session is pruning, and that come after a
  * period. A later call starts again with those that have events left.
@@ -37,15 +57,16 @@ struct PeriodToPrune {
 uint64 lock_prunable_periods(TimestampTz closed_before, const PeriodToPrune &after,
                              int64 period_count_max, PeriodToPrune *periods)
 {
-    /* The condition is the predicate of index usage_periods_prunable. */
     static Statement statement = {
         "usage_periods",
-        "SELECT account_id, period_start, closed_at FROM %s"
-        " WHERE closed_at OPERATOR(pg_catalog.<) $1"
-        " AND (pruned_at IS NULL OR pruned_at OPERATOR(pg_catalog.=) 'infinity')"
+        "SELECT account_id, period_start, closed_at FROM %s" WHERE_PRUNABLE
         " AND (closed_at, account_id, period_start) OPERATOR(pg_catalog.>) ($2, $3, $4)"
         " ORDER BY closed_at, account_id, period_start LIMIT $5 FOR NO KEY UPDATE SKIP LOCKED",
-        {TIMESTAMPTZOID, TIMESTAMPTZOID, UUIDOID, TIMESTAMPTZOID, INT8OID}};
+        {TIMESTAMPTZOID, TIMESTAMPTZOID, UUIDOID, TIMESTAMPTZOID, INT8OID},
+        {},
+        "SELECT account_id, period_start, closed_at FROM %s" WHERE_PRUNABLE
+        " AND (closed_at, account_id, period_start) OPERATOR(pg_catalog.>) ($2, $3, $4)"
+        " ORDER BY closed_at, account_id, period_start LIMIT $5"};
     const Datum arguments[] = {TimestampTzGetDatum(closed_before),
                                TimestampTzGetDatum(after.closed_at), account_of(after.id),
                                TimestampTzGetDatum(after.id.period_start),
@@ -66,9 +87,16 @@ int64 delete_events(const core::CounterId &period, int64 row_count_max)
 {
     static Statement statement = {"usage_events",
                                   "DELETE FROM %s" WHERE_COUNTER " RETURNING true",
-                                  {UUIDOID, TIMESTAMPTZOID}};
+                                  {UUIDOID, TIMESTAMPTZOID, INT8OID},
+                                  {},
+                                  "DELETE FROM %1$s" WHERE_COUNTER
+                                  " AND ctid OPERATOR(pg_catalog.=) ANY"
+                                  " (ARRAY(SELECT ctid FROM %1$s" WHERE_COUNTER " LIMIT $3))"
+                                  " RETURNING true"};
+    const Datum arguments[] = {account_of(period), TimestampTzGetDatum(period.period_start),
+                               Int64GetDatum(row_count_max)};
     const uint64 row_count =
-        run_for_counter(&statement, period, static_cast<uint64>(row_count_max));
+        run(&statement, arguments, nullptr, static_cast<uint64>(row_count_max));
     free_rows();
     return static_cast<int64>(row_count);
 }
@@ -76,8 +104,11 @@ int64 delete_events(const core::CounterId &period, int64 row_count_max)
 /* Stops at the first row. With a LIMIT the planner would read by the primary key. */
 bool has_events(const core::CounterId &period)
 {
-    static Statement statement = {
-        "usage_events", "SELECT FROM %s" WHERE_COUNTER, {UUIDOID, TIMESTAMPTZOID}};
+    static Statement statement = {"usage_events",
+                                  "SELECT FROM %s" WHERE_COUNTER,
+                                  {UUIDOID, TIMESTAMPTZOID},
+                                  {},
+                                  "SELECT FROM %s" WHERE_COUNTER " LIMIT 1"};
     return run_for_counter(&statement, period, 1) > 0;
 }
 
@@ -121,6 +152,9 @@ int64 prune(TimestampTz closed_before, int64 row_count_max)
         for (uint64 i = 0; i < period_count && rows_left > 0; i++) {
             CHECK_FOR_INTERRUPTS();
             last = periods[i];
+            if (is_distributed() && !try_lock_distributed(last.id, closed_before)) {
+                continue;
+            }
             rows_left -= prune_period(last.id, rows_left, may_be_referenced);
         }
     } while (period_count > 0 && rows_left > 0);

@@ -34,7 +34,7 @@ bool is_referenced(const ErrorData &error)
 
 /* Deletes events in a subtransaction. Returns the error if one is referenced; then none is deleted.
  */
-ErrorData *try_to_delete(const ItemPointerData *tids, size_t count)
+ErrorData *try_to_delete(const Event *events, const ItemPointerData *tids, size_t count)
 {
     MemoryContext context = CurrentMemoryContext;
     ResourceOwner owner = CurrentResourceOwner;
@@ -42,7 +42,7 @@ ErrorData *try_to_delete(const ItemPointerData *tids, size_t count)
     BeginInternalSubTransaction(nullptr);
     PG_TRY();
     {
-        delete_events(tids, count);
+        delete_events(events, tids, count);
         ReleaseCurrentSubTransaction();
     }
     PG_CATCH();
@@ -61,51 +61,38 @@ ErrorData *try_to_delete(const ItemPointerData *tids, size_t count)
     return error;
 }
 
-Datum key_of(ItemPointerData tid)
-{
-    static Statement statement = {
-        "usage_events",
-        "SELECT idempotency_key FROM %s WHERE ctid OPERATOR(pg_catalog.=) $1",
-        {TIDOID}};
-    const Datum argument = PointerGetDatum(&tid);
-    run(&statement, &argument);
-    return required_column(1);
-}
-
-void add_referenced(const core::CounterId &period, const ItemPointerData &tid,
-                    const ErrorData &error, ReferencedEvents *referenced)
+void add_referenced(const Event &event, const ErrorData &error, ReferencedEvents *referenced)
 {
     if (referenced->count++ >= named_events_max) {
         return;
     }
-    const EventName name = {{account_of(period), false}, {key_of(tid), false}};
     const char *reason = error.constraint_name == nullptr || error.table_name == nullptr
                              ? error.message
                              : psprintf("foreign key \"%s\" of table \"%s\"", error.constraint_name,
                                         error.table_name);
-    const char *line = psprintf("%s: %s.", event_text(name), reason);
+    const char *line = psprintf("%s: %s.", event_text(name_of(event)), reason);
     referenced->names =
         referenced->names == nullptr ? line : psprintf("%s\n%s", referenced->names, line);
 }
 
-int64 delete_unreferenced(const core::CounterId &period, const ItemPointerData *tids, size_t count,
+int64 delete_unreferenced(const Event *events, const ItemPointerData *tids, size_t count,
                           ReferencedEvents *referenced)
 {
     CHECK_FOR_INTERRUPTS();
-    ErrorData *error = count > 0 ? try_to_delete(tids, count) : nullptr;
+    ErrorData *error = count > 0 ? try_to_delete(events, tids, count) : nullptr;
     if (error == nullptr) {
         return static_cast<int64>(count);
     }
     if (count == 1) {
-        add_referenced(period, tids[0], *error, referenced);
+        add_referenced(events[0], *error, referenced);
     }
     FreeErrorData(error);
     if (count == 1) {
         return 0;
     }
     const size_t half = count / 2;
-    return delete_unreferenced(period, tids, half, referenced) +
-           delete_unreferenced(period, tids + half, count - half, referenced);
+    return delete_unreferenced(events, tids, half, referenced) +
+           delete_unreferenced(events + half, tids + half, count - half, referenced);
 }
 
 } // namespace
@@ -130,11 +117,13 @@ bool foreign_keys_refer_to_events()
 int64 delete_unreferenced_events(const core::CounterId &period, int64 row_count_max,
                                  ReferencedEvents *referenced)
 {
-    static Statement statement = {
-        "usage_events", "SELECT ctid FROM %s" WHERE_COUNTER, {UUIDOID, TIMESTAMPTZOID}};
+    static Statement statement = {"usage_events",
+                                  "SELECT ctid, idempotency_key FROM %s" WHERE_COUNTER,
+                                  {UUIDOID, TIMESTAMPTZOID}};
     const Datum arguments[] = {account_of(period), TimestampTzGetDatum(period.period_start)};
     auto *tids =
         static_cast<ItemPointerData *>(palloc(chunk_event_count * sizeof(ItemPointerData)));
+    auto *of_period = static_cast<Event *>(palloc0(chunk_event_count * sizeof(Event)));
     int64 deleted_count = 0;
     uint64 count;
     Portal events = open_cursor(&statement, arguments);
@@ -142,12 +131,16 @@ int64 delete_unreferenced_events(const core::CounterId &period, int64 row_count_
         count = fetch(events, Min(row_count_max - deleted_count, chunk_event_count));
         for (uint64 row = 0; row < count; row++) {
             tids[row] = tid_column(1, row);
+            of_period[row].account_id = account_of(period);
+            of_period[row].idempotency_key = required_column(2, row);
         }
-        free_rows();
-        deleted_count += delete_unreferenced(period, tids, count, referenced);
+        SPITupleTable *keys = SPI_tuptable;
+        deleted_count += delete_unreferenced(of_period, tids, count, referenced);
+        SPI_freetuptable(keys);
     } while (count > 0 && deleted_count < row_count_max);
     SPI_cursor_close(events);
     pfree(tids);
+    pfree(of_period);
     return deleted_count;
 }
 

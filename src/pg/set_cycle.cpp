@@ -54,16 +54,16 @@ Datum set_cycle(Datum account_id, Datum period_length, const Cycle &cycle)
 {
     static Statement statement = {
         "usage_accounts",
-        "INSERT INTO %s AS account (account_id, period_length, period_anchor, time_zone)"
+        "INSERT INTO %s (account_id, period_length, period_anchor, time_zone)"
         " VALUES ($1, $2, $3, $4)"
         " ON CONFLICT (account_id) DO UPDATE SET period_length = excluded.period_length,"
         " period_anchor = excluded.period_anchor, time_zone = excluded.time_zone"
-        " RETURNING account",
+        " RETURNING *",
         {UUIDOID, INTERVALOID, TIMESTAMPTZOID, TEXTOID}};
     const Datum arguments[] = {account_id, period_length, TimestampTzGetDatum(cycle.period_anchor),
                                cycle.time_zone};
     run(&statement, arguments);
-    return returned_row();
+    return returned_row("usage_accounts");
 }
 
 } // namespace

@@ -16,14 +16,14 @@ namespace
 Datum set_limit(Datum account_id, const NullableDatum &token_limit)
 {
     static Statement statement = {"usage_limits",
-                                  "INSERT INTO %s AS l (account_id, token_limit) VALUES ($1, $2)"
+                                  "INSERT INTO %s (account_id, token_limit) VALUES ($1, $2)"
                                   " ON CONFLICT (account_id, scope)"
                                   " DO UPDATE SET token_limit = excluded.token_limit"
-                                  " RETURNING l",
+                                  " RETURNING *",
                                   {UUIDOID, INT8OID}};
     const Datum arguments[] = {account_id, token_limit.value};
     run(&statement, arguments, token_limit.isnull ? " n" : nullptr);
-    return returned_row();
+    return returned_row("usage_limits");
 }
 
 } // namespace

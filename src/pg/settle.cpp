@@ -32,6 +32,9 @@ namespace
 /* Pending rows in memory at a time: some 60 MB. */
 constexpr int64 chunk_row_count = 1000000;
 
+/* Counters of a distributed ledger that are listed at a time. */
+constexpr size_t chunk_counter_count = 1000;
+
 /*
  * The counter of a hot account is free for moments only, between the commit of one session and
  * the call of the next. So settling tries this often before it leaves a counter for the next
@@ -181,12 +184,9 @@ size_t add_pairs(const Sums &sums, BreakdownRow ***rows)
 }
 
 /* Folds those sums that their counters can take. */
-Settled settle_sums(const Sums &sums, int *attempts_left)
+Settled fold(const Sums &sums)
 {
-    lock_free_counters(sums, attempts_left);
-
-    auto *counter_tids =
-        static_cast<ItemPointerData *>(palloc(sums.count * sizeof(ItemPointerData)));
+    auto *counters = static_cast<CounterState *>(palloc(sums.count * sizeof(CounterState)));
     auto *usage = static_cast<core::Usage *>(palloc(sums.count * sizeof(core::Usage)));
     size_t folded_count = 0;
     Settled settled = {0, false};
@@ -202,7 +202,7 @@ Settled settle_sums(const Sums &sums, int *attempts_left)
         if (sums.sums[i].row_count == 0) {
             continue;
         }
-        counter_tids[folded_count] = sums.counters[i].tid;
+        counters[folded_count] = sums.counters[i];
         usage[folded_count++] = sums.sums[i].usage;
         settled.row_count += sums.sums[i].row_count;
     }
@@ -218,19 +218,69 @@ Settled settle_sums(const Sums &sums, int *attempts_left)
             row_tids[tid_count++] = sums.sums[i].rows[k].tid;
         }
     }
-    if (!try_to_delete_pending(row_tids, tid_count)) {
+    if (!try_to_delete_pending(counters[0].id, row_tids, tid_count)) {
         return {0, true}; /* they are read again in the next round */
     }
-    add_to_counters(counter_tids, usage, folded_count);
+    add_to_counters(counters, usage, folded_count);
     write_rows(rows, pair_count);
     return settled;
 }
 
-} // namespace
-
-Settled settle(int64 row_count_max)
+Settled settle_sums(const Sums &sums, int *attempts_left)
 {
-    Assert(row_count_max > 0);
+    lock_free_counters(sums, attempts_left);
+    return fold(sums);
+}
+
+/* Settles one counter of a distributed ledger. Its rows are read when it is locked. */
+Settled settle_counter(const core::CounterId &id, int64 row_count_max)
+{
+    CounterState counter = {};
+    counter.id = id;
+    if (try_lock_counters(&counter, 1) > 0) {
+        return {0, true};
+    }
+    PendingRows pending = read_pending_of(id, Min(row_count_max, chunk_row_count));
+    MemoryContext caller = MemoryContextSwitchTo(pending.context);
+    Settled settled = {0, false};
+    if (pending.count > 0) {
+        std::sort(pending.rows, pending.rows + pending.count, comes_before);
+        size_t next = 0;
+        const Sums sums = sum_up(pending, &next, row_count_max);
+        sums.counters[0] = counter;
+        settled = fold(sums);
+    }
+    MemoryContextSwitchTo(caller);
+    MemoryContextDelete(pending.context);
+    return settled;
+}
+
+/*
+ * Settles a distributed ledger: counter by counter, in their order. It has no page ranges to share
+ * between settlers, so each skips the counters that another one has.
+ */
+Settled settle_distributed(int64 row_count_max, Accounts scope)
+{
+    Settled all = {0, false};
+    auto *counters =
+        static_cast<core::CounterId *>(palloc(chunk_counter_count * sizeof(core::CounterId)));
+    core::CounterId last = {{}, DT_NOBEGIN};
+    size_t count;
+    do {
+        count = find_pending_counters(last, scope, counters, chunk_counter_count);
+        for (size_t i = 0; i < count && all.row_count < row_count_max; i++) {
+            CHECK_FOR_INTERRUPTS();
+            last = counters[i];
+            const Settled settled = settle_counter(last, row_count_max - all.row_count);
+            all.row_count += settled.row_count;
+            all.has_left_rows |= settled.has_left_rows;
+        }
+    } while (count == chunk_counter_count && all.row_count < row_count_max);
+    return all;
+}
+
+Settled settle_pages(int64 row_count_max)
+{
     Settled all = {0, false};
     int attempts_left = attempt_count_max;
     BlockNumber block = 0;
@@ -250,6 +300,16 @@ Settled settle(int64 row_count_max)
         MemoryContextSwitchTo(caller);
         MemoryContextDelete(pending.context);
     }
+    return all;
+}
+
+} // namespace
+
+Settled settle(int64 row_count_max, Accounts scope)
+{
+    Assert(row_count_max > 0);
+    const Settled all =
+        is_distributed() ? settle_distributed(row_count_max, scope) : settle_pages(row_count_max);
     count_stat(Stat::settle_rounds);
     count_stat(Stat::settled_rows, static_cast<uint64>(all.row_count));
     return all;
@@ -269,7 +329,7 @@ Datum usage_ledger_settle_usage(PG_FUNCTION_ARGS)
 
     check_not_fed();
     SPI_connect();
-    const int64 settled_row_count = settle(row_count_max).row_count;
+    const int64 settled_row_count = settle(row_count_max, Accounts::all).row_count;
     SPI_finish();
 
     PG_RETURN_INT64(settled_row_count);

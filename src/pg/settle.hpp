@@ -5,6 +5,8 @@
 
 #include "pg/postgres.hpp"
 
+#include "pg/pending.hpp"
+
 namespace usage_ledger
 {
 
@@ -14,6 +16,6 @@ struct Settled {
 };
 
 /* Settles at most row_count_max pending rows, inside SPI. */
-Settled settle(int64 row_count_max);
+Settled settle(int64 row_count_max, Accounts scope);
 
 } // namespace usage_ledger

@@ -192,7 +192,7 @@ core::VisitResult settle_all()
     Settled settled;
     do {
         CHECK_FOR_INTERRUPTS();
-        if (!run_step([&] { settled = settle(settle_row_count); })) {
+        if (!run_step([&] { settled = settle(settle_row_count, Accounts::of_node); })) {
             return core::VisitResult::done;
         }
         note_round();

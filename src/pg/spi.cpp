@@ -8,6 +8,38 @@ namespace usage_ledger
 namespace
 {
 
+/* Whether Citus has distributed the ledger, as far as the session knows. */
+enum class Distribution { unknown, none, citus };
+Distribution distribution;
+Oid distribution_table; /* of which this is known. InvalidOid: of any, because there is no Citus */
+
+void forget_distribution(Datum, Oid relation)
+{
+    if (relation == InvalidOid || distribution_table == InvalidOid ||
+        relation == distribution_table) {
+        distribution = Distribution::unknown;
+    }
+}
+
+/* Reads it from a catalog of Citus. Whatever changes there, Citus invalidates the table. */
+Distribution find_distribution()
+{
+    const Oid catalog = get_relname_relid("pg_dist_partition", PG_CATALOG_NAMESPACE);
+    distribution_table = InvalidOid;
+    if (!OidIsValid(catalog)) {
+        return Distribution::none;
+    }
+    distribution_table = extension_table("usage_periods");
+    Relation partitions = table_open(catalog, AccessShareLock);
+    ScanKeyData key; /* column logicalrelid */
+    ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(distribution_table));
+    SysScanDesc scan = systable_beginscan(partitions, InvalidOid, false, nullptr, 1, &key);
+    const bool is_found = HeapTupleIsValid(systable_getnext(scan));
+    systable_endscan(scan);
+    table_close(partitions, AccessShareLock);
+    return is_found ? Distribution::citus : Distribution::none;
+}
+
 /*
  * Plans that are no longer valid. One may still be running further up the stack (a trigger
  * on our tables can call us), so they are freed when the transaction ends.
@@ -65,28 +97,85 @@ void make_plan(SPIPlanPtr plan)
     AtEOXact_GUC(true, nest_level);
 }
 
-SPIPlanPtr prepare(const Statement &statement)
+int count_types(const Oid *types, int count_max)
 {
-    int argument_count = 0;
-    while (argument_count < statement_argument_count_max &&
-           OidIsValid(statement.argument_types[argument_count])) {
-        argument_count++;
+    int count = 0;
+    while (count < count_max && OidIsValid(types[count])) {
+        count++;
     }
+    return count;
+}
+
+int count_arguments(const Statement &statement)
+{
+    return count_types(statement.argument_types, statement_argument_count_max);
+}
+
+int count_names(const Statement &statement)
+{
+    return count_types(statement.name_types, statement_name_count_max);
+}
+
+constexpr int distributed_argument_count_max =
+    statement_argument_count_max + statement_name_count_max + 1;
+
+/*
+ * The types of the parameters of a statement where the ledger is distributed, and their number.
+ * is_for_elements: whether it runs for each element of arrays.
+ */
+int distributed_types(const Statement &statement, Oid *types, bool *is_for_elements)
+{
+    const int argument_count = count_arguments(statement), name_count = count_names(statement);
+    *is_for_elements = false;
+    for (int i = 0; i < argument_count; i++) {
+        const Oid element = statement.distributed_sql == nullptr
+                                ? InvalidOid
+                                : get_element_type(statement.argument_types[i]);
+        *is_for_elements |= OidIsValid(element);
+        types[i] = OidIsValid(element) ? element : statement.argument_types[i];
+    }
+    if (!*is_for_elements) {
+        return argument_count;
+    }
+    for (int i = 0; i < name_count; i++) {
+        types[argument_count + i] = statement.name_types[i];
+    }
+    types[argument_count + name_count] = INT8OID;
+    return argument_count + name_count + 1;
+}
+
+/*
+ * Where the ledger is distributed, each run is planned by itself. Citus needs to know the account
+ * to plan some statements. And of those that it plans once, Citus 13.2 keeps one more plan of the
+ * shard at every run on the shard's own node: 120 kB a call, until the session ends.
+ */
+SPIPlanPtr prepare(const Statement &statement, bool is_distributed)
+{
+    Oid types[distributed_argument_count_max];
+    bool is_for_elements;
+    const int argument_count = is_distributed
+                                   ? distributed_types(statement, types, &is_for_elements)
+                                   : count_arguments(statement);
     const char *names[statement_table_count_max] = {qualified_name(statement.table)};
     for (int i = 0; i < statement_table_count_max - 1 && statement.other_tables[i] != nullptr;
          i++) {
         names[i + 1] = qualified_name(statement.other_tables[i]);
     }
-    char *sql = psprintf(statement.sql, names[0], names[1], names[2], names[3], names[4]);
+    const bool has_own_sql = is_distributed && statement.distributed_sql != nullptr;
+    char *sql = psprintf(has_own_sql ? statement.distributed_sql : statement.sql, names[0],
+                         names[1], names[2], names[3], names[4]);
     SPIPlanPtr plan = SPI_prepare_cursor(
-        sql, argument_count, const_cast<Oid *>(statement.argument_types), CURSOR_OPT_GENERIC_PLAN);
+        sql, argument_count, is_distributed ? types : const_cast<Oid *>(statement.argument_types),
+        is_distributed ? CURSOR_OPT_CUSTOM_PLAN : CURSOR_OPT_GENERIC_PLAN);
     if (plan == nullptr) {
         elog(ERROR, "could not prepare \"%s\": %s", sql, SPI_result_code_string(SPI_result));
     }
     if (SPI_keepplan(plan) != 0) {
         elog(ERROR, "could not keep the plan of \"%s\"", sql);
     }
-    make_plan(plan);
+    if (!is_distributed) {
+        make_plan(plan);
+    }
     return plan;
 }
 
@@ -128,18 +217,20 @@ List *tables_of(SPIPlanPtr plan)
  */
 SPIPlanPtr plan_of(Statement *statement)
 {
-    if (has_valid_plan(*statement)) {
-        if (!is_made_for_session(statement->plan)) {
+    const bool is_now_distributed = is_distributed();
+    if (has_valid_plan(*statement) && statement->is_plan_distributed == is_now_distributed) {
+        if (!is_now_distributed && !is_made_for_session(statement->plan)) {
             make_plan(statement->plan);
         }
         return statement->plan;
     }
 
-    SPIPlanPtr plan = prepare(*statement);
+    SPIPlanPtr plan = prepare(*statement, is_now_distributed);
     if (statement->plan != nullptr) {
         retire(statement->plan);
     }
     statement->plan = plan;
+    statement->is_plan_distributed = is_now_distributed;
     return plan;
 }
 
@@ -150,14 +241,120 @@ void check_result(int result)
     }
 }
 
+/* Runs a plan. Never read_only: after a lock wait, it must see what the wait was for. */
+uint64 run_plan(SPIPlanPtr plan, const Datum *arguments, const char *nulls, uint64 row_count_max)
+{
+    check_result(SPI_execute_plan(plan, const_cast<Datum *>(arguments), nulls, false,
+                                  static_cast<long>(row_count_max)));
+    return SPI_processed;
+}
+
+/* Adds the returned rows to those of an earlier run, and makes these the returned ones. */
+void append_rows(SPITupleTable *earlier)
+{
+    SPITupleTable *returned = SPI_tuptable;
+    SPI_tuptable = earlier;
+    if (returned == nullptr || returned->numvals == 0) {
+        SPI_freetuptable(returned);
+        return;
+    }
+    const uint64 count = earlier->numvals + returned->numvals;
+    MemoryContext context = MemoryContextSwitchTo(earlier->tuptabcxt);
+    if (count > earlier->alloced) {
+        earlier->alloced = 2 * count;
+        earlier->vals = static_cast<HeapTuple *>(
+            repalloc_huge(earlier->vals, earlier->alloced * sizeof(HeapTuple)));
+    }
+    for (uint64 row = 0; row < returned->numvals; row++) {
+        earlier->vals[earlier->numvals++] = heap_copytuple(returned->vals[row]);
+    }
+    MemoryContextSwitchTo(context);
+    SPI_freetuptable(returned);
+}
+
+/* An argument, which may be an array of as many elements as others. */
+struct ElementArgument {
+    Datum *elements; /* null: the argument is no array */
+    Datum value;
+};
+
+ElementArgument element_argument(Datum argument, bool is_array, Oid type, int *element_count)
+{
+    if (!is_array) {
+        return {nullptr, argument};
+    }
+    int16 length;
+    bool is_by_value;
+    char alignment;
+    get_typlenbyvalalign(type, &length, &is_by_value, &alignment);
+    ElementArgument of_elements = {nullptr, 0};
+    deconstruct_array(DatumGetArrayTypeP(argument), type, length, is_by_value, alignment,
+                      &of_elements.elements, nullptr, element_count);
+    return of_elements;
+}
+
+/* Runs a statement on arrays, whose plan is its singular, for each element in their order. */
+uint64 run_for_elements(const Statement &statement, const Datum *arguments, const Oid *types,
+                        int type_count)
+{
+    ElementArgument of_elements[distributed_argument_count_max];
+    int element_count = 0;
+    for (int i = 0; i < type_count - 1; i++) {
+        const bool is_array =
+            i >= count_arguments(statement) || types[i] != statement.argument_types[i];
+        of_elements[i] = element_argument(arguments[i], is_array, types[i], &element_count);
+    }
+    SPITupleTable *rows = nullptr;
+    uint64 processed_count = 0;
+    for (int k = 0; k < element_count; k++) {
+        Datum values[distributed_argument_count_max];
+        for (int i = 0; i < type_count - 1; i++) {
+            const ElementArgument &argument = of_elements[i];
+            values[i] = argument.elements == nullptr ? argument.value : argument.elements[k];
+        }
+        values[type_count - 1] = Int64GetDatum(k + 1);
+        processed_count += run_plan(statement.plan, values, nullptr, 0);
+        if (rows != nullptr) {
+            append_rows(rows);
+        }
+        rows = SPI_tuptable;
+    }
+    SPI_processed = processed_count;
+    return processed_count;
+}
+
 } // namespace
 
 uint64 run(Statement *statement, const Datum *arguments, const char *nulls, uint64 row_count_max)
 {
-    /* Never read_only: after a lock wait, a statement must see what the wait was for. */
-    check_result(SPI_execute_plan(plan_of(statement), const_cast<Datum *>(arguments), nulls, false,
-                                  static_cast<long>(row_count_max)));
-    return SPI_processed;
+    SPIPlanPtr plan = plan_of(statement);
+    if (statement->is_plan_distributed) {
+        Oid types[distributed_argument_count_max];
+        bool is_for_elements;
+        const int type_count = distributed_types(*statement, types, &is_for_elements);
+        if (is_for_elements) {
+            return run_for_elements(*statement, arguments, types, type_count);
+        }
+    }
+    return run_plan(plan, arguments, nulls, row_count_max);
+}
+
+bool is_distributed()
+{
+    if (distribution == Distribution::unknown) {
+        distribution = find_distribution();
+    }
+    if (distribution != Distribution::citus) {
+        return false;
+    }
+    if (IsolationUsesXactSnapshot()) {
+        ereport(ERROR,
+                (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+                 errmsg("a distributed ledger works under READ COMMITTED only"),
+                 errdetail("Citus gives a transaction no snapshot that is the same on all nodes."),
+                 errhint("Call it in a transaction with isolation level READ COMMITTED.")));
+    }
+    return true;
 }
 
 Portal open_cursor(Statement *statement, const Datum *arguments)
@@ -203,7 +400,8 @@ void lock_for_write(Statement *statement)
 uint64 run_in_snapshot(Statement *statement, const Datum *arguments, Snapshot snapshot,
                        uint64 row_count_max)
 {
-    if (snapshot == nullptr) {
+    /* The nodes of a distributed ledger have no snapshot but that of now. */
+    if (snapshot == nullptr || is_distributed()) {
         return run(statement, arguments, nullptr, row_count_max);
     }
     /* A read_only statement runs in the active snapshot. */
@@ -238,9 +436,14 @@ ItemPointerData tid_column(int number, uint64 row)
     return *reinterpret_cast<ItemPointer>(DatumGetPointer(required_column(number, row)));
 }
 
-Datum returned_row()
+/* Not by selecting the row as a whole: on Citus, that has the type of a shard. */
+Datum returned_row(const char *table)
 {
-    return SPI_datumTransfer(required_column(1), false, -1);
+    Assert(SPI_tuptable != nullptr && SPI_tuptable->numvals > 0);
+    TupleDesc type = lookup_rowtype_tupdesc(get_rel_type_id(extension_table(table)), -1);
+    const Datum row = PointerGetDatum(SPI_returntuple(SPI_tuptable->vals[0], type));
+    ReleaseTupleDesc(type);
+    return row;
 }
 
 void free_rows()
@@ -298,6 +501,7 @@ Oid extension_table(const char *name)
 void register_plan_callbacks()
 {
     RegisterXactCallback(free_retired_plans, nullptr);
+    CacheRegisterRelcacheCallback(forget_distribution, Datum(0));
 }
 
 } // namespace usage_ledger

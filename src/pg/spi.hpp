@@ -16,6 +16,7 @@ namespace usage_ledger
 
 constexpr int statement_argument_count_max = 11;
 constexpr int statement_table_count_max = 5;
+constexpr int statement_name_count_max = 4;
 
 /*
  * Names of tables and operators are qualified, so the caller's search path decides nothing
@@ -26,14 +27,28 @@ constexpr int statement_table_count_max = 5;
  * subquery of a SELECT on arrays locks, limits or offsets, so the planner does not pull it up:
  * the arrays drive the plan, by a unique key, whatever the size of the table. Statements that
  * find rows by ctid find rows that the transaction has locked or written.
+ *
+ * Citus plans none of these for distributed tables. So where the ledger is distributed, the
+ * singular runs in their place for each element, and the rows that it returns are put together.
+ * Nobody above spi.cpp notices.
  */
 struct Statement {
     const char *table;
     const char *sql; /* %s stands for the table's qualified name; %1$s and so on for several */
     Oid argument_types[statement_argument_count_max];             /* the rest is InvalidOid */
     const char *other_tables[statement_table_count_max - 1] = {}; /* the rest is null */
-    SPIPlanPtr plan = nullptr;                                    /* spi.cpp's */
+    /*
+     * What to run where the ledger is distributed. Null: the same. In place of each array it has
+     * one of its elements, then one of each array of names, then the number of the element, from 1.
+     */
+    const char *distributed_sql = nullptr;
+    Oid name_types[statement_name_count_max] = {}; /* arrays that only it has: see name_array() */
+    SPIPlanPtr plan = nullptr;                     /* spi.cpp's */
+    bool is_plan_distributed = false;
 };
+
+/* Stands for the ctid of a row in statements that run where the ledger is distributed. */
+#define NO_TID "'(0,1)'::pg_catalog.tid"
 
 /* The condition of statements on one counter. */
 #define WHERE_COUNTER                                                                              \
@@ -77,8 +92,8 @@ Datum required_column(int number, uint64 row = 0);
 bool column_is_null(int number, uint64 row = 0);
 ItemPointerData tid_column(int number, uint64 row);
 
-/* A returned row type in column 1 of row 0, copied for the caller of SPI_connect. */
-Datum returned_row();
+/* Returned row 0, all columns of a table, as a row of its type, for the caller of SPI_connect. */
+Datum returned_row(const char *table);
 
 /* Frees the returned rows early, where they are many. SPI_finish frees all others. */
 void free_rows();
@@ -122,6 +137,18 @@ template <typename Value> Datum make_array(size_t count, Oid type, Value value)
 }
 
 Datum make_tid_array(const ItemPointerData *rows, size_t count);
+
+/*
+ * Whether Citus has distributed the ledger's tables over several nodes. Raises if the transaction's
+ * isolation level is one that does not reach over nodes.
+ */
+bool is_distributed();
+
+/* An array that names rows which a statement finds by ctid where the ledger is not distributed. */
+template <typename Value> Datum name_array(size_t count, Oid type, Value value)
+{
+    return is_distributed() ? make_array(count, type, value) : Datum(0);
+}
 
 /* The OID of one of the extension's tables. */
 Oid extension_table(const char *name);

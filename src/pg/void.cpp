@@ -71,7 +71,7 @@ bool try_to_add(const CounterState &counter, const core::Payload &change)
             return false;
         }
     }
-    add_to_counters(&counter.tid, &change, 1);
+    add_to_counters(&counter, &change, 1);
     write_rows(rows, change.breakdown != nullptr ? 1 : 0);
     return true;
 }
