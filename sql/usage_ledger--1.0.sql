@@ -309,8 +309,10 @@ SELECT u.account_id,
           FROM @extschema@.usage_breakdown
         UNION ALL
         SELECT q.account_id, q.period_start,
-               CASE WHEN p.is_other THEN pg_catalog.split_part(q.scope, '/', 1) ELSE q.scope END,
-               CASE WHEN p.is_other THEN '_other' ELSE q.model END,
+               CASE WHEN own.account_id IS NULL AND other.account_id IS NOT NULL
+                    THEN pg_catalog.split_part(q.scope, '/', 1) ELSE q.scope END,
+               CASE WHEN own.account_id IS NULL AND other.account_id IS NOT NULL
+                    THEN '_other' ELSE q.model END,
                q.input_tokens, q.cache_read_tokens, q.cache_write_tokens,
                q.output_tokens, q.reasoning_tokens, q.cost_nanos,
                q.events
@@ -327,19 +329,17 @@ SELECT u.account_id,
                   FROM @extschema@.usage_pending
                  WHERE breakdown IS NOT NULL
                  GROUP BY 1, 2, 3, 4) AS q
-         CROSS JOIN LATERAL (
-               SELECT NOT EXISTS (SELECT
-                                    FROM @extschema@.usage_breakdown AS b
-                                   WHERE b.account_id OPERATOR(pg_catalog.=) q.account_id
-                                     AND b.period_start OPERATOR(pg_catalog.=) q.period_start
-                                     AND b.scope OPERATOR(pg_catalog.=) q.scope
-                                     AND b.model OPERATOR(pg_catalog.=) q.model)
-                  AND EXISTS (SELECT
-                                FROM @extschema@.usage_breakdown AS b
-                               WHERE b.account_id OPERATOR(pg_catalog.=) q.account_id
-                                 AND b.period_start OPERATOR(pg_catalog.=) q.period_start
-                                 AND b.model OPERATOR(pg_catalog.=) '_other') AS is_other
-               ) AS p
+          LEFT JOIN @extschema@.usage_breakdown AS own
+            ON own.account_id OPERATOR(pg_catalog.=) q.account_id
+           AND own.period_start OPERATOR(pg_catalog.=) q.period_start
+           AND own.scope OPERATOR(pg_catalog.=) q.scope
+           AND own.model OPERATOR(pg_catalog.=) q.model
+          LEFT JOIN (SELECT account_id, period_start
+                       FROM @extschema@.usage_breakdown
+                      WHERE model OPERATOR(pg_catalog.=) '_other'
+                      GROUP BY account_id, period_start) AS other
+            ON other.account_id OPERATOR(pg_catalog.=) q.account_id
+           AND other.period_start OPERATOR(pg_catalog.=) q.period_start
        ) AS u
  GROUP BY u.account_id, u.period_start, u.scope, u.model;
 COMMENT ON VIEW @extschema@.usage_breakdown_totals IS
@@ -1060,10 +1060,18 @@ BEGIN
                     THEN c.recorded::bigint END,
                CASE WHEN pg_catalog.abs(c.expected) OPERATOR(pg_catalog.<=) 9223372036854775807
                     THEN c.expected::bigint END
-          FROM (SELECT *
-                  FROM %1$s.usage_breakdown_totals
-                 WHERE $1 IS NULL OR account_id OPERATOR(pg_catalog.=) $1) AS b
-          FULL JOIN (SELECT q.account_id, q.period_start, n.scope, n.model,
+          FROM (SELECT t.*
+                  FROM %1$s.usage_breakdown_totals AS t
+                  LEFT JOIN %1$s.usage_periods AS p
+                    ON p.account_id OPERATOR(pg_catalog.=) t.account_id
+                   AND p.period_start OPERATOR(pg_catalog.=) t.period_start
+                 WHERE p.pruned_at IS NULL
+                   AND ($1 IS NULL OR t.account_id OPERATOR(pg_catalog.=) $1)) AS b
+          FULL JOIN (SELECT q.account_id, q.period_start,
+                            CASE WHEN own.account_id IS NULL AND other.account_id IS NOT NULL
+                                 THEN pg_catalog.split_part(q.scope, '/', 1) ELSE q.scope END AS scope,
+                            CASE WHEN own.account_id IS NULL AND other.account_id IS NOT NULL
+                                 THEN '_other' ELSE q.model END AS model,
                             pg_catalog.sum(q.input_tokens) AS input_tokens,
                             pg_catalog.sum(q.cache_read_tokens) AS cache_read_tokens,
                             pg_catalog.sum(q.cache_write_tokens) AS cache_write_tokens,
@@ -1085,25 +1093,22 @@ BEGIN
                               WHERE voided_at IS NULL AND breakdown IS NOT NULL
                                 AND ($1 IS NULL OR account_id OPERATOR(pg_catalog.=) $1)
                               GROUP BY 1, 2, 3, 4) AS q
-                      CROSS JOIN LATERAL (
-                            SELECT NOT EXISTS (SELECT
-                                                 FROM %1$s.usage_breakdown AS b
-                                                WHERE b.account_id OPERATOR(pg_catalog.=) q.account_id
-                                                  AND b.period_start OPERATOR(pg_catalog.=) q.period_start
-                                                  AND b.scope OPERATOR(pg_catalog.=) q.scope
-                                                  AND b.model OPERATOR(pg_catalog.=) q.model)
-                               AND EXISTS (SELECT
-                                             FROM %1$s.usage_breakdown AS b
-                                            WHERE b.account_id OPERATOR(pg_catalog.=) q.account_id
-                                              AND b.period_start OPERATOR(pg_catalog.=) q.period_start
-                                              AND b.model OPERATOR(pg_catalog.=) '_other') AS is_other
-                            ) AS p
-                      CROSS JOIN LATERAL (
-                            SELECT CASE WHEN p.is_other THEN pg_catalog.split_part(q.scope, '/', 1)
-                                        ELSE q.scope END AS scope,
-                                   CASE WHEN p.is_other THEN '_other' ELSE q.model END AS model
-                            ) AS n
-                      GROUP BY q.account_id, q.period_start, n.scope, n.model) AS e
+                       LEFT JOIN %1$s.usage_breakdown AS own
+                         ON own.account_id OPERATOR(pg_catalog.=) q.account_id
+                        AND own.period_start OPERATOR(pg_catalog.=) q.period_start
+                        AND own.scope OPERATOR(pg_catalog.=) q.scope
+                        AND own.model OPERATOR(pg_catalog.=) q.model
+                       LEFT JOIN (SELECT account_id, period_start
+                                    FROM %1$s.usage_breakdown
+                                   WHERE model OPERATOR(pg_catalog.=) '_other'
+                                   GROUP BY account_id, period_start) AS other
+                         ON other.account_id OPERATOR(pg_catalog.=) q.account_id
+                        AND other.period_start OPERATOR(pg_catalog.=) q.period_start
+                       LEFT JOIN %1$s.usage_periods AS p
+                         ON p.account_id OPERATOR(pg_catalog.=) q.account_id
+                        AND p.period_start OPERATOR(pg_catalog.=) q.period_start
+                      WHERE p.pruned_at IS NULL
+                      GROUP BY 1, 2, 3, 4) AS e
             ON e.account_id OPERATOR(pg_catalog.=) b.account_id
            AND e.period_start OPERATOR(pg_catalog.=) b.period_start
            AND e.scope OPERATOR(pg_catalog.=) b.scope
@@ -1118,11 +1123,6 @@ BEGIN
                       (7, 'events', COALESCE(b.events, 0), COALESCE(e.events, 0))
                ) AS c (ordinal, amount, recorded, expected)
          WHERE c.recorded OPERATOR(pg_catalog.<>) c.expected
-           AND NOT EXISTS (SELECT
-                             FROM %1$s.usage_periods AS p
-                            WHERE p.account_id OPERATOR(pg_catalog.=) COALESCE(b.account_id, e.account_id)
-                              AND p.period_start OPERATOR(pg_catalog.=) COALESCE(b.period_start, e.period_start)
-                              AND p.pruned_at IS NOT NULL)
          ORDER BY 1, 2, COALESCE(b.scope, e.scope), COALESCE(b.model, e.model), c.ordinal
         $query$, ledger)
     USING p_account_id;
