@@ -16,6 +16,8 @@ struct DeadHold {
     core::CounterId account; /* without a period */
     ItemPointerData tid;
     bool is_expired; /* or its key has an event */
+    Datum key;       /* this and the next: only where the ledger is distributed */
+    Datum expires_at;
 };
 
 /*
@@ -31,6 +33,13 @@ struct DeadHold {
     " WHERE " condition                                                                            \
     " AND (h.expires_at OPERATOR(pg_catalog.<=) $2 OR e.account_id IS NOT NULL)"                   \
     " ORDER BY h.account_id, h.idempotency_key LIMIT $3"
+#define SELECT_DISTRIBUTED_DEAD_HOLDS(condition)                                                   \
+    "SELECT h.account_id, " NO_TID ", e.account_id, h.idempotency_key, h.expires_at"               \
+    " FROM %1$s AS h LEFT JOIN %2$s AS e ON e.account_id OPERATOR(pg_catalog.=) h.account_id"      \
+    " AND e.idempotency_key OPERATOR(pg_catalog.=) h.idempotency_key"                              \
+    " WHERE " condition                                                                            \
+    " AND (h.expires_at OPERATOR(pg_catalog.<=) $2 OR e.account_id IS NOT NULL)"                   \
+    " ORDER BY h.account_id, h.idempotency_key LIMIT $3"
 
 struct DeadHolds {
     DeadHold *holds;
@@ -43,7 +52,11 @@ DeadHolds find_dead_holds(Statement *statement, const Datum *arguments)
     const DeadHolds dead = {static_cast<DeadHold *>(palloc(count * sizeof(DeadHold))), count};
     for (uint64 row = 0; row < count; row++) {
         dead.holds[row] = {counter_id(required_column(1, row), 0), tid_column(2, row),
-                           column_is_null(3, row)};
+                           column_is_null(3, row), 0, 0};
+        if (is_distributed()) {
+            dead.holds[row].key = PointerGetDatum(DatumGetTextPCopy(required_column(4, row)));
+            dead.holds[row].expires_at = required_column(5, row);
+        }
     }
     free_rows();
     return dead;
@@ -51,24 +64,36 @@ DeadHolds find_dead_holds(Statement *statement, const Datum *arguments)
 
 /*
  * Deletes holds of accounts whose limits are locked. The returned rows are theirs. A hold that
- * has been renewed since it was found is in another place, and is left.
+ * has been renewed since it was found is in another place and has another expiry, and is left.
  */
 uint64 delete_holds(const DeadHolds &dead)
 {
     static Statement statement = {
         "usage_holds",
         "DELETE FROM %s WHERE ctid OPERATOR(pg_catalog.=) ANY ($1) RETURNING account_id, tokens",
-        {TIDARRAYOID}};
+        {TIDARRAYOID},
+        {},
+        "DELETE FROM %s"
+        " WHERE account_id OPERATOR(pg_catalog.=) $2 AND idempotency_key OPERATOR(pg_catalog.=) $3"
+        " AND expires_at OPERATOR(pg_catalog.=) $4 RETURNING account_id, tokens",
+        {UUIDOID, TEXTOID, TIMESTAMPTZOID}};
     if (dead.count == 0) {
         return 0;
     }
     uint64 expired_count = 0;
-    const Datum tids = make_array(dead.count, TIDOID, [&](size_t i) {
-        expired_count += dead.holds[i].is_expired ? 1 : 0;
-        return PointerGetDatum(&dead.holds[i].tid);
-    });
+    const Datum arguments[] = {
+        make_array(dead.count, TIDOID,
+                   [&](size_t i) {
+                       expired_count += dead.holds[i].is_expired ? 1 : 0;
+                       return PointerGetDatum(&dead.holds[i].tid);
+                   }),
+        name_array(dead.count, UUIDOID,
+                   [&](size_t i) { return account_of(dead.holds[i].account); }),
+        name_array(dead.count, TEXTOID, [&](size_t i) { return dead.holds[i].key; }),
+        name_array(dead.count, TIMESTAMPTZOID, [&](size_t i) { return dead.holds[i].expires_at; }),
+    };
     count_stat(Stat::expired_holds, expired_count);
-    return run(&statement, &tids);
+    return run(&statement, arguments);
 }
 
 /* Keeps those holds whose account's limit it can lock. */
@@ -80,7 +105,10 @@ void try_lock_limits(DeadHolds *dead)
         " CROSS JOIN LATERAL"
         " (SELECT l.account_id FROM %s AS l WHERE l.account_id OPERATOR(pg_catalog.=) k.account_id"
         " AND l.scope OPERATOR(pg_catalog.=) '' FOR NO KEY UPDATE SKIP LOCKED) AS l",
-        {UUIDARRAYOID}};
+        {UUIDARRAYOID},
+        {},
+        "SELECT $2 FROM %s WHERE account_id OPERATOR(pg_catalog.=) $1"
+        " AND scope OPERATOR(pg_catalog.=) '' FOR NO KEY UPDATE SKIP LOCKED"};
     const Datum accounts = make_array(dead->count, UUIDOID,
                                       [&](size_t i) { return account_of(dead->holds[i].account); });
     lock_for_write(&statement);
@@ -107,7 +135,11 @@ void subtract_from_limits(uint64 hold_count)
         " FROM unnest($1, $2) AS k (account_id, tokens) GROUP BY k.account_id) AS k"
         " WHERE l.account_id OPERATOR(pg_catalog.=) k.account_id"
         " AND l.scope OPERATOR(pg_catalog.=) ''",
-        {UUIDARRAYOID, INT8ARRAYOID}};
+        {UUIDARRAYOID, INT8ARRAYOID},
+        {},
+        "UPDATE %s SET tokens_held = tokens_held OPERATOR(pg_catalog.-) $2,"
+        " version = version OPERATOR(pg_catalog.+) 1 WHERE account_id OPERATOR(pg_catalog.=) $1"
+        " AND scope OPERATOR(pg_catalog.=) ''"};
     const Datum arguments[] = {
         make_array(hold_count, UUIDOID, [](size_t row) { return required_column(1, row); }),
         make_array(hold_count, INT8OID, [](size_t row) { return required_column(2, row); }),
@@ -167,14 +199,16 @@ void delete_hold(Datum account_id, Datum idempotency_key)
     subtract_from_limits(run(&statement, arguments));
 }
 
+#define OTHERS_OF_ACCOUNT                                                                          \
+    "h.account_id OPERATOR(pg_catalog.=) $1 AND h.idempotency_key OPERATOR(pg_catalog.<>) $4"
+
 bool delete_dead_holds(Datum account_id, Datum kept_key, TimestampTz now)
 {
-    static Statement statement = {
-        "usage_holds",
-        SELECT_DEAD_HOLDS("h.account_id OPERATOR(pg_catalog.=) $1"
-                          " AND h.idempotency_key OPERATOR(pg_catalog.<>) $4"),
-        {UUIDOID, TIMESTAMPTZOID, INT8OID, TEXTOID},
-        {"usage_events"}};
+    static Statement statement = {"usage_holds",
+                                  SELECT_DEAD_HOLDS(OTHERS_OF_ACCOUNT),
+                                  {UUIDOID, TIMESTAMPTZOID, INT8OID, TEXTOID},
+                                  {"usage_events"},
+                                  SELECT_DISTRIBUTED_DEAD_HOLDS(OTHERS_OF_ACCOUNT)};
     const Datum arguments[] = {account_id, TimestampTzGetDatum(now),
                                Int64GetDatum(core::dead_holds_max), kept_key};
     const DeadHolds dead = find_dead_holds(&statement, arguments);
@@ -183,12 +217,15 @@ bool delete_dead_holds(Datum account_id, Datum kept_key, TimestampTz now)
     return deleted_count > 0;
 }
 
+#define FROM_ACCOUNT "h.account_id OPERATOR(pg_catalog.>=) $1"
+
 bool sweep_dead_holds(core::CounterId *from)
 {
     static Statement statement = {"usage_holds",
-                                  SELECT_DEAD_HOLDS("h.account_id OPERATOR(pg_catalog.>=) $1"),
+                                  SELECT_DEAD_HOLDS(FROM_ACCOUNT),
                                   {UUIDOID, TIMESTAMPTZOID, INT8OID},
-                                  {"usage_events"}};
+                                  {"usage_events"},
+                                  SELECT_DISTRIBUTED_DEAD_HOLDS(FROM_ACCOUNT)};
     const Datum arguments[] = {account_of(*from), TimestampTzGetDatum(GetCurrentTimestamp()),
                                Int64GetDatum(core::dead_holds_max)};
     lock_for_write(&statement);

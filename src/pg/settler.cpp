@@ -11,6 +11,7 @@
 #include "pg/holds.hpp"
 #include "pg/settings.hpp"
 #include "pg/settle.hpp"
+#include "pg/spi.hpp"
 #include "pg/subscriber.hpp"
 #include "pg/worker_status.hpp"
 
@@ -172,13 +173,26 @@ bool sweep_is_due()
     return is_due;
 }
 
+/* Of a distributed ledger, the coordinator sweeps for all nodes. */
+bool sweeps_here()
+{
+    if (!is_distributed()) {
+        return true;
+    }
+    if (SPI_execute("SELECT groupid FROM pg_catalog.pg_dist_local_group", true, 1) !=
+        SPI_OK_SELECT) {
+        elog(ERROR, "could not look for the group of this node");
+    }
+    return DatumGetInt32(required_column(1)) == 0;
+}
+
 void sweep()
 {
     core::CounterId account = {};
     bool has_more = true;
     while (has_more) {
         CHECK_FOR_INTERRUPTS();
-        if (!run_step([&] { has_more = sweep_dead_holds(&account); })) {
+        if (!run_step([&] { has_more = sweeps_here() && sweep_dead_holds(&account); })) {
             return;
         }
         note_round();

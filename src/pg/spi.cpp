@@ -151,6 +151,11 @@ int distributed_types(const Statement &statement, Oid *types, bool *is_for_eleme
  */
 SPIPlanPtr prepare(const Statement &statement, bool is_distributed)
 {
+    if (is_distributed && statement.distributed_sql == nullptr &&
+        statement.argument_types[0] == TIDARRAYOID) {
+        /* Citus would run it on every shard, whatever rows are in those places there. */
+        elog(ERROR, "statement finds rows of a distributed ledger by ctid: %s", statement.sql);
+    }
     Oid types[distributed_argument_count_max];
     bool is_for_elements;
     const int argument_count = is_distributed

@@ -139,7 +139,10 @@ sub calls
 		"SELECT outcome, tokens_remaining FROM release_usage($a, 'released')",
 		"SELECT outcome, tokens_remaining FROM spend_usage($a, 20, 'spent')",
 		"SELECT outcome, tokens_remaining FROM spend_usage($a, 2000, 'not spent')",
-		"SELECT outcome, tokens_remaining FROM reserve_usage($a, 330, 'all that a dead hold leaves')",
+		"SELECT outcome, tokens_remaining FROM reserve_usage($a, 50, 'short', '1 ms')",
+		'SELECT pg_sleep(0.01)',
+		"SELECT outcome, tokens_remaining FROM reserve_usage($a, 320, 'what dead holds leave')",
+		"SELECT account_id, idempotency_key, tokens FROM usage_holds ORDER BY account_id, idempotency_key",
 		"SELECT token_limit, tokens_used, tokens_held, tokens_remaining FROM usage_balances WHERE account_id = $a",
 		"SELECT account_id, scope, model, input_tokens, output_tokens, cost_nanos, events FROM usage_breakdown WHERE account_id IN ($a, $b, $c) ORDER BY account_id, scope, model",
 		"SELECT * FROM verify_usage($a)",
@@ -251,5 +254,23 @@ is(run_sql("BEGIN; SET LOCAL ROLE biller; SELECT count(*) FROM usage_totals;
 is(run_sql("BEGIN; SET LOCAL ROLE worker; SELECT increment_usage($account, 1, 'own');
 		SET LOCAL ROLE biller; SELECT count(*) FROM usage_totals"),
 	'25001', 'a reader after a call in its transaction');
+
+# ----------------------------------------------------------------------------
+# The background worker: each node settles its accounts, the coordinator sweeps
+
+my @owned = map { new_account($_) } 0, 1, 2;
+run_sql("SET usage_ledger.settlement = deferred;
+		SELECT count(*) FROM increment_usage_batch(ARRAY[" . join(', ', @owned) . "]::uuid[], ARRAY[1, 2, 3], ARRAY['w', 'w', 'w'])");
+run_sql("SELECT set_usage_limit($_, 100), reserve_usage($_, 10, 'dead', '1 ms')") for @owned;
+is(run_sql('SELECT count(*) FROM usage_pending'), '3', 'usage of every node is pending');
+for my $node (@nodes)
+{
+	$node->append_conf('postgresql.conf', "usage_ledger.settle_databases = 'postgres'");
+	$node->reload;
+}
+ok($coordinator->poll_query_until('postgres', 'SELECT count(*) = 0 FROM usage_pending'), 'it is settled');
+ok($coordinator->poll_query_until('postgres', "SELECT count(*) = 0 FROM usage_holds WHERE idempotency_key = 'dead'"),
+	'dead holds are swept');
+is(run_sql('SELECT count(*) FROM verify_usage()'), '0', 'the books are exact');
 
 done_testing();
