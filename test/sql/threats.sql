@@ -387,6 +387,8 @@ CREATE FUNCTION hostile.patient() RETURNS void LANGUAGE sql SET usage_ledger.max
 SELECT attempt($$SELECT set_config('usage_ledger.max_event_age', '20000d', false)$$) AS set_config,
        attempt('ALTER ROLE worker SET usage_ledger.max_event_age = ''20000d''') AS own_role,
        attempt('SELECT set_config(''usage_ledger.settlement'', ''deferred'', false)') AS settlement_is_free;
+SELECT name, attempt(format('SELECT set_config(%L, %L, false)', name, boot_val))
+  FROM pg_settings WHERE name LIKE 'usage\_ledger.%' AND context = 'superuser' ORDER BY name;
 \c -
 SET SESSION AUTHORIZATION worker;
 SELECT attempt('ALTER ROLE worker SET usage_ledger.max_event_age = ''20000d''') AS own_role_before_loading;
