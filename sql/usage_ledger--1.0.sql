@@ -181,7 +181,7 @@ COMMENT ON TABLE @extschema@.usage_limits IS
 'Limits: how many tokens an account may use in a billing period. Read usage_balances for
 what is left.';
 COMMENT ON COLUMN @extschema@.usage_limits.token_limit IS 'Tokens per period; NULL: no limit.';
-COMMENT ON COLUMN @extschema@.usage_limits.tokens_held IS 'The sum of the account''s holds, dead ones included.';
+COMMENT ON COLUMN @extschema@.usage_limits.tokens_held IS 'The sum of the holds in this scope and below it, dead ones included.';
 COMMENT ON COLUMN @extschema@.usage_limits.version IS 'Counts changes after which a session must read again what is used: spendings and deleted holds.';
 COMMENT ON COLUMN @extschema@.usage_limits.scope IS 'The part of the account that is limited; empty: the whole account.';
 
@@ -190,6 +190,7 @@ CREATE TABLE @extschema@.usage_holds (
     expires_at       timestamptz NOT NULL,
     tokens           bigint      NOT NULL,
     idempotency_key  text        COLLATE pg_catalog."C" NOT NULL,
+    scope            text        COLLATE pg_catalog."C" NOT NULL DEFAULT '',
     PRIMARY KEY (account_id, idempotency_key)
 ) WITH (
     fillfactor = 70,
@@ -200,6 +201,7 @@ CREATE TABLE @extschema@.usage_holds (
 COMMENT ON TABLE @extschema@.usage_holds IS
 'Holds: tokens reserved for a key until it is counted. A hold is dead, and counts no
 longer, once it has expired or once its key has an event. Dead holds are deleted later.';
+COMMENT ON COLUMN @extschema@.usage_holds.scope IS 'The part of the account that the tokens are for; empty: none. They count at each level above it too.';
 
 ALTER TABLE @extschema@.usage_accounts ENABLE ROW LEVEL SECURITY;
 ALTER TABLE @extschema@.usage_periods ENABLE ROW LEVEL SECURITY;
@@ -250,27 +252,91 @@ COMMENT ON VIEW @extschema@.usage_totals IS
 snapshot. Readers need SELECT on usage_periods and usage_pending too, and see the
 accounts that the policies on both show them.';
 
+-- The usage of a scope is that of all scopes below it too. Where the period has more pairs of
+-- scope and model than fit, usage of scopes below the first level may be under _other, so
+-- only the events tell whose it is.
+CREATE VIEW @extschema@.usage_scope_totals WITH (security_invoker = true) AS
+SELECT l.account_id,
+       p.period_start,
+       p.period_end,
+       CASE WHEN pg_catalog.strpos(l.scope, '/') OPERATOR(pg_catalog.>) 0
+             AND EXISTS (SELECT
+                           FROM @extschema@.usage_breakdown AS b
+                          WHERE b.account_id OPERATOR(pg_catalog.=) l.account_id
+                            AND b.period_start OPERATOR(pg_catalog.=) p.period_start
+                            AND b.scope OPERATOR(pg_catalog.=) pg_catalog.split_part(l.scope, '/', 1)
+                            AND b.model OPERATOR(pg_catalog.=) '_other')
+            THEN (SELECT COALESCE(pg_catalog.sum(e.tokens), 0)
+                    FROM @extschema@.usage_events AS e
+                   WHERE e.account_id OPERATOR(pg_catalog.=) l.account_id
+                     AND e.period_start OPERATOR(pg_catalog.=) p.period_start
+                     AND e.voided_at IS NULL
+                     AND pg_catalog.starts_with(
+                             pg_catalog.split_part(e.breakdown, E'\t', 1) OPERATOR(pg_catalog.||) '/',
+                             l.scope OPERATOR(pg_catalog.||) '/'))
+            ELSE (SELECT COALESCE(pg_catalog.sum(b.input_tokens OPERATOR(pg_catalog.+) b.cache_read_tokens
+                                                 OPERATOR(pg_catalog.+) b.cache_write_tokens
+                                                 OPERATOR(pg_catalog.+) b.output_tokens
+                                                 OPERATOR(pg_catalog.+) b.reasoning_tokens), 0)
+                    FROM @extschema@.usage_breakdown AS b
+                   WHERE b.account_id OPERATOR(pg_catalog.=) l.account_id
+                     AND b.period_start OPERATOR(pg_catalog.=) p.period_start
+                     AND pg_catalog.starts_with(b.scope OPERATOR(pg_catalog.||) '/',
+                                                l.scope OPERATOR(pg_catalog.||) '/'))
+                 OPERATOR(pg_catalog.+)
+                 (SELECT COALESCE(pg_catalog.sum(q.tokens), 0)
+                    FROM @extschema@.usage_pending AS q
+                   WHERE q.account_id OPERATOR(pg_catalog.=) l.account_id
+                     AND q.period_start OPERATOR(pg_catalog.=) p.period_start
+                     AND pg_catalog.starts_with(
+                             pg_catalog.split_part(q.breakdown, E'\t', 1) OPERATOR(pg_catalog.||) '/',
+                             l.scope OPERATOR(pg_catalog.||) '/'))
+             END AS tokens_used,
+       l.scope
+  FROM @extschema@.usage_limits AS l
+  JOIN @extschema@.usage_periods AS p ON p.account_id OPERATOR(pg_catalog.=) l.account_id
+ WHERE l.scope OPERATOR(pg_catalog.<>) '';
+COMMENT ON VIEW @extschema@.usage_scope_totals IS
+'Usage per limited scope and period, exact at the reader''s snapshot: what the limits of
+scopes are compared with.';
+COMMENT ON COLUMN @extschema@.usage_scope_totals.tokens_used IS 'Tokens of the scope and all below it, pending usage included.';
+
 -- now() is never later than the reader's snapshot. A hold that seems to live by now() and
 -- has expired since is still part of the limit, or it is deleted in the snapshot.
 CREATE VIEW @extschema@.usage_balances WITH (security_invoker = true) AS
 SELECT l.account_id,
        l.token_limit,
-       COALESCE(t.tokens_used, 0) AS tokens_used,
+       u.tokens AS tokens_used,
        h.tokens AS tokens_held,
        CASE WHEN l.token_limit IS NOT NULL
-            THEN GREATEST(l.token_limit OPERATOR(pg_catalog.-) COALESCE(t.tokens_used, 0)
+            THEN GREATEST(l.token_limit OPERATOR(pg_catalog.-) u.tokens
                                         OPERATOR(pg_catalog.-) h.tokens, 0) END AS tokens_remaining,
        t.period_start,
-       t.period_end
+       t.period_end,
+       l.scope
   FROM @extschema@.usage_limits AS l
   LEFT JOIN @extschema@.usage_totals AS t
     ON t.account_id OPERATOR(pg_catalog.=) l.account_id
    AND t.period_start OPERATOR(pg_catalog.<=) pg_catalog.now()
    AND t.period_end OPERATOR(pg_catalog.>) pg_catalog.now()
+  LEFT JOIN LATERAL (
+       SELECT s.tokens_used
+         FROM @extschema@.usage_scope_totals AS s
+        WHERE s.account_id OPERATOR(pg_catalog.=) l.account_id
+          AND s.scope OPERATOR(pg_catalog.=) l.scope
+          AND s.period_start OPERATOR(pg_catalog.=) t.period_start
+       ) AS s ON true
+ CROSS JOIN LATERAL (
+       SELECT CASE WHEN l.scope OPERATOR(pg_catalog.=) '' THEN COALESCE(t.tokens_used, 0)
+                   ELSE COALESCE(s.tokens_used, 0) END AS tokens
+       ) AS u
  CROSS JOIN LATERAL (
        SELECT COALESCE(pg_catalog.sum(held.tokens), 0) AS tokens
          FROM @extschema@.usage_holds AS held
         WHERE held.account_id OPERATOR(pg_catalog.=) l.account_id
+          AND (l.scope OPERATOR(pg_catalog.=) ''
+               OR pg_catalog.starts_with(held.scope OPERATOR(pg_catalog.||) '/',
+                                         l.scope OPERATOR(pg_catalog.||) '/'))
           AND held.expires_at OPERATOR(pg_catalog.>) pg_catalog.now()
           AND NOT EXISTS (SELECT
                             FROM @extschema@.usage_events AS e
@@ -278,10 +344,11 @@ SELECT l.account_id,
                              AND e.idempotency_key OPERATOR(pg_catalog.=) held.idempotency_key)
        ) AS h;
 COMMENT ON VIEW @extschema@.usage_balances IS
-'What is left: one row per account that has a row in usage_limits, for the period that
-covers now(), exact at the reader''s snapshot. Readers need SELECT on usage_limits,
-usage_holds, usage_totals, usage_periods, usage_pending and usage_events (account_id,
-idempotency_key) too, and policies on these tables that show them the account''s rows.';
+'What is left: one row per row of usage_limits, for the period that covers now(), exact at
+the reader''s snapshot. Readers need SELECT on usage_limits, usage_holds, usage_totals,
+usage_scope_totals, usage_periods, usage_pending, usage_breakdown and usage_events
+(account_id, period_start, idempotency_key, tokens, voided_at, breakdown) too, and policies
+on these tables that show them the account''s rows.';
 COMMENT ON COLUMN @extschema@.usage_balances.token_limit IS 'Tokens per period; NULL: no limit.';
 COMMENT ON COLUMN @extschema@.usage_balances.tokens_used IS 'Tokens counted in the period, pending usage included; 0 if there is no such period yet.';
 COMMENT ON COLUMN @extschema@.usage_balances.tokens_held IS 'Tokens of holds that have not expired and whose key is not counted.';
@@ -608,13 +675,16 @@ Errors (nothing is written):
          millisecond, or a total is outside its limits
   23P01  the period overlaps one that exists';
 
-CREATE FUNCTION @extschema@.set_usage_limit(p_account_id uuid, p_token_limit bigint)
+CREATE FUNCTION @extschema@.set_usage_limit(
+    p_account_id uuid,
+    p_token_limit bigint,
+    p_scope text DEFAULT '')
 RETURNS @extschema@.usage_limits
 LANGUAGE C VOLATILE PARALLEL UNSAFE SECURITY DEFINER
 AS 'MODULE_PATHNAME', 'usage_ledger_set_usage_limit';
-COMMENT ON FUNCTION @extschema@.set_usage_limit(uuid, bigint) IS
-'Sets how many tokens an account may use in each of its periods, and returns the limit''s
-row.
+COMMENT ON FUNCTION @extschema@.set_usage_limit(uuid, bigint, text) IS
+'Sets how many tokens an account, or a scope of it, may use in each period, and returns
+the limit''s row.
 
 The limit decides what reserve_usage and spend_usage answer. increment_usage counts
 whatever was used. A limit below what is used and held refuses new reservations; holds
@@ -624,22 +694,26 @@ Arguments:
   p_account_id   the account, known or not
   p_token_limit  tokens per period, 0 to 2^63 - 1; NULL means no limit, whatever
                  usage_ledger.default_token_limit is
+  p_scope        what is limited: a scope as in record_usage, with all scopes below it;
+                 empty or NULL: the whole account
 
 Errors (nothing is written):
   22004  account is NULL
-  22023  the limit is negative';
+  22023  the limit is negative, or the scope is outside its limits';
 
 CREATE FUNCTION @extschema@.reserve_usage(
     p_account_id uuid,
     p_tokens bigint,
     p_idempotency_key text,
     p_expires_in interval DEFAULT '15 minutes',
+    p_scope text DEFAULT '',
     OUT outcome text,
     OUT tokens_remaining bigint,
-    OUT expires_at timestamptz)
+    OUT expires_at timestamptz,
+    OUT refused_by text)
 LANGUAGE C VOLATILE PARALLEL UNSAFE SECURITY DEFINER
 AS 'MODULE_PATHNAME', 'usage_ledger_reserve_usage';
-COMMENT ON FUNCTION @extschema@.reserve_usage(uuid, bigint, text, interval) IS
+COMMENT ON FUNCTION @extschema@.reserve_usage(uuid, bigint, text, interval, text) IS
 'Holds tokens of an account''s limit for a key, before the work that will use them.
 
 Count the work under the same key, by any function that counts: that ends the hold. If
@@ -656,6 +730,9 @@ Arguments:
   p_tokens           the most that the work will use, 0 to 10^12
   p_idempotency_key  the key that the work will be counted under, 1 to 255 bytes
   p_expires_in       how long the hold lives, above 0 and up to 24 hours
+  p_scope            the scope that the work will be recorded under, as in record_usage. It
+                     must fit at each level on its way: the account, team, team/user. Empty
+                     or NULL: only the account''s own limit counts
 
 Outcomes:
   reserved       held until expires_at; at least tokens_remaining are left after it (holds
@@ -663,16 +740,18 @@ Outcomes:
                  shows)
   limit_reached  refused: a new hold, or a raised one, does not fit. tokens_remaining is
                  the most that this key could hold. A smaller hold of the key stays, and
-                 expires_at is its expiry (otherwise NULL). The next try may fit
+                 expires_at is its expiry (otherwise NULL). The next try may fit.
+                 refused_by is the scope of the limit, the outermost if several refuse;
+                 empty: the account''s
   replayed       the key was counted already: do not work again. The others are NULL
-  unlimited      the account has no limit, and nothing was written. The others are NULL
+  unlimited      no level has a limit, and nothing was written. The others are NULL
 
 Errors (nothing is written):
   UL002  the account is unknown and unknown accounts are rejected, or no period covers
          the time and none can be opened
   UL003  the current period is closed
   22004  an argument is NULL
-  22023  key, tokens or expiry is outside its limits';
+  22023  key, tokens, expiry or scope is outside its limits';
 
 CREATE FUNCTION @extschema@.release_usage(
     p_account_id uuid,
@@ -689,8 +768,8 @@ Arguments:
   p_idempotency_key  the key of the reservation, 1 to 255 bytes
 
 Outcomes:
-  released  given back; tokens_remaining as in reserve_usage, NULL if the account has no
-            limit
+  released  given back; tokens_remaining is what is left of the account''s limit, as in
+            reserve_usage, NULL if it has none
   replayed  the key holds nothing: it was counted, or its hold was released, has expired
             or was never made; tokens_remaining is NULL
 
@@ -705,14 +784,16 @@ CREATE FUNCTION @extschema@.spend_usage(
     p_is_report boolean DEFAULT false,
     p_is_chat boolean DEFAULT false,
     p_occurred_at timestamptz DEFAULT NULL,
+    p_scope text DEFAULT '',
     OUT outcome text,
     OUT tokens_used bigint,
     OUT period_start timestamptz,
     OUT period_end timestamptz,
-    OUT tokens_remaining bigint)
+    OUT tokens_remaining bigint,
+    OUT refused_by text)
 LANGUAGE C VOLATILE PARALLEL UNSAFE SECURITY DEFINER
 AS 'MODULE_PATHNAME', 'usage_ledger_spend_usage';
-COMMENT ON FUNCTION @extschema@.spend_usage(uuid, bigint, text, boolean, boolean, timestamptz) IS
+COMMENT ON FUNCTION @extschema@.spend_usage(uuid, bigint, text, boolean, boolean, timestamptz, text) IS
 'Counts one event as increment_usage does, but only if all of it fits the account''s limit.
 
 The holds of other keys take room, that of its own key does not. In a transaction that
@@ -725,13 +806,16 @@ Arguments:
   p_is_report        as in increment_usage
   p_is_chat          as in increment_usage
   p_occurred_at      as in increment_usage; the limit is that of the period of this time
+  p_scope            as in reserve_usage. Unless it is empty, the event is what record_usage
+                     counts with this scope, no model, and all tokens as input tokens
 
 Outcomes:
   applied, queued, replayed  as in increment_usage
-  limit_reached              nothing is counted; all but tokens_remaining are NULL
+  limit_reached              nothing is counted; all but tokens_remaining and refused_by
+                             are NULL
 
-tokens_remaining is as in reserve_usage. It is NULL if the account has no limit, and with
-replayed.
+tokens_remaining and refused_by are as in reserve_usage. tokens_remaining is NULL if no
+level has a limit, and with replayed.
 
 Errors (nothing is written):
   UL001, UL002, UL003, UL005, 22003, 22004, 22023  as in increment_usage';
@@ -1047,6 +1131,18 @@ BEGIN
             ON h.account_id OPERATOR(pg_catalog.=) l.account_id
          WHERE l.tokens_held IS NULL
             OR l.tokens_held OPERATOR(pg_catalog.<>) COALESCE(h.tokens, 0)
+         UNION ALL
+        SELECT l.account_id, NULL, pg_catalog.concat(l.scope, '/tokens_held'), l.tokens_held,
+               COALESCE(pg_catalog.sum(h.tokens), 0)::bigint
+          FROM %1$s.usage_limits AS l
+          LEFT JOIN %1$s.usage_holds AS h
+            ON h.account_id OPERATOR(pg_catalog.=) l.account_id
+           AND pg_catalog.starts_with(h.scope OPERATOR(pg_catalog.||) '/',
+                                      l.scope OPERATOR(pg_catalog.||) '/')
+         WHERE l.scope OPERATOR(pg_catalog.<>) ''
+           AND ($1 IS NULL OR l.account_id OPERATOR(pg_catalog.=) $1)
+         GROUP BY l.account_id, l.scope, l.tokens_held
+        HAVING l.tokens_held OPERATOR(pg_catalog.<>) COALESCE(pg_catalog.sum(h.tokens), 0)
          ORDER BY 1, 2, 3 DESC
         $query$, ledger)
     USING p_account_id;
@@ -1141,7 +1237,7 @@ Arguments:
 Returns:
   counter   tokens, reports or chats; of a breakdown, its scope, its model, and input,
             cache_read, cache_write, output, reasoning, cost_nanos or events, separated
-            by /; or tokens_held, of no period
+            by /; or tokens_held, or scope/tokens_held, of no period
   recorded  the counter plus pending usage; NULL for events and pending usage whose period
             does not exist, and for more than 2^63 - 1, which usage_totals shows. Of
             tokens_held, what usage_limits has; NULL for holds without a limit

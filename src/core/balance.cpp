@@ -21,6 +21,12 @@ bool fits(const Balance &balance, int64_t tokens, int64_t tokens_already_held)
     return tokens <= std::max(tokens_remaining(balance), tokens_already_held);
 }
 
+bool is_within(std::string_view scope, std::string_view level)
+{
+    return level.empty() || (scope.substr(0, level.size()) == level &&
+                             (scope.size() == level.size() || scope[level.size()] == '/'));
+}
+
 int64_t hold_length_us(const PeriodLength &interval)
 {
     /* As the server compares intervals: a month has 30 days. */

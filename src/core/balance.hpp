@@ -7,6 +7,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string_view>
 
 #include "core/period.hpp"
 
@@ -28,6 +29,9 @@ int64_t tokens_remaining(const Balance &balance);
  * may keep or lower, whatever the limit.
  */
 bool fits(const Balance &balance, int64_t tokens, int64_t tokens_already_held);
+
+/* Whether a scope is a level or below it. The empty level is the whole account. */
+bool is_within(std::string_view scope, std::string_view level);
 
 /* The length of a hold in microseconds. 0: it is outside its limits. */
 int64_t hold_length_us(const PeriodLength &interval);

@@ -21,6 +21,7 @@ __extension__ using int128 [[gnu::aligned(8)]] = __int128;
  * an event. The kinds of tokens come first, and exclude each other. The cost is in 10^-9 of a
  * currency unit, and may be negative. Then comes the number of events.
  */
+constexpr size_t input_index = 0;
 constexpr size_t kind_count = 5;
 constexpr size_t cost_index = kind_count;
 constexpr size_t events_index = cost_index + 1;

@@ -75,6 +75,14 @@ InputError check_arguments(int64_t tokens, int64_t key_length)
     return error != InputError::none ? error : check_key(key_length);
 }
 
+InputError check_scope(std::string_view scope)
+{
+    if (has_control_character(scope) || has_empty_part(scope)) {
+        return InputError::scope_malformed;
+    }
+    return scope.size() > name_length_max ? InputError::name_too_long : InputError::none;
+}
+
 InputError check_breakdown(const Breakdown &breakdown)
 {
     for (size_t i = 0; i < kind_count; i++) {
@@ -97,12 +105,9 @@ InputError check_breakdown(const Breakdown &breakdown)
     if (model == other_model) {
         return InputError::model_reserved;
     }
-    if (has_control_character(scope) || has_empty_part(scope)) {
-        return InputError::scope_malformed;
-    }
-    return model.size() > name_length_max || scope.size() > name_length_max
-               ? InputError::name_too_long
-               : InputError::none;
+    const InputError error = check_scope(scope);
+    return error == InputError::none && model.size() > name_length_max ? InputError::name_too_long
+                                                                       : error;
 }
 
 InputError check_time(int64_t occurred_at, int64_t now, int64_t event_age_max_us)

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string_view>
 
 #include "core/breakdown.hpp"
 
@@ -76,6 +77,9 @@ InputError check_tokens(int64_t tokens);
 
 /* Checks what depends on nothing but the arguments, and the key last: see may_be_restored. */
 InputError check_arguments(int64_t tokens, int64_t key_length);
+
+/* Checks a scope, and its length last. */
+InputError check_scope(std::string_view scope);
 
 /*
  * Checks a breakdown, and the lengths last: see may_be_restored. A model or scope is malformed

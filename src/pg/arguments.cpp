@@ -2,6 +2,8 @@
 
 #include "pg/arguments.hpp"
 
+#include "pg/breakdowns.hpp"
+
 #include "core/limits.hpp"
 #include "pg/settings.hpp"
 
@@ -50,6 +52,22 @@ void check_reason(Datum account_id, const NullableDatum &reason)
             account_id, "reason is too long", psprintf("reason %s", quoted_text(reason.value)),
             psprintf("Pass " INT64_FORMAT " bytes at most.", core::void_reason_length_max));
     }
+}
+
+std::string_view scope_argument(FunctionCallInfo fcinfo, int number, Datum account_id)
+{
+    if (PG_ARGISNULL(number)) {
+        return {};
+    }
+    const Datum argument = PointerGetDatum(PG_GETARG_TEXT_PP(number));
+    const std::string_view scope = text_view(argument);
+    const core::InputError error = core::check_scope(scope);
+    if (error != core::InputError::none) {
+        const ErrorText text = text_of(error);
+        raise_invalid_argument(account_id, text.message,
+                               psprintf("scope %s", quoted_text(argument)), text.hint);
+    }
+    return scope;
 }
 
 int32 row_count_argument(FunctionCallInfo fcinfo, int number)

@@ -3,6 +3,7 @@
 #include "pg/holds.hpp"
 
 #include "core/limits.hpp"
+#include "pg/breakdowns.hpp"
 #include "pg/spi.hpp"
 #include "pg/stats.hpp"
 
@@ -70,12 +71,13 @@ uint64 delete_holds(const DeadHolds &dead)
 {
     static Statement statement = {
         "usage_holds",
-        "DELETE FROM %s WHERE ctid OPERATOR(pg_catalog.=) ANY ($1) RETURNING account_id, tokens",
+        "DELETE FROM %s WHERE ctid OPERATOR(pg_catalog.=) ANY ($1) RETURNING account_id, tokens, "
+        "scope",
         {TIDARRAYOID},
         {},
         "DELETE FROM %s"
         " WHERE account_id OPERATOR(pg_catalog.=) $2 AND idempotency_key OPERATOR(pg_catalog.=) $3"
-        " AND expires_at OPERATOR(pg_catalog.=) $4 RETURNING account_id, tokens",
+        " AND expires_at OPERATOR(pg_catalog.=) $4 RETURNING account_id, tokens, scope",
         {UUIDOID, TEXTOID, TIMESTAMPTZOID}};
     if (dead.count == 0) {
         return 0;
@@ -121,7 +123,7 @@ void try_lock_limits(DeadHolds *dead)
     free_rows();
 }
 
-/* Subtracts the tokens of returned holds from what their accounts hold. */
+/* Subtracts the tokens of returned holds from what their levels hold. */
 void subtract_from_limits(uint64 hold_count)
 {
     if (hold_count == 0) {
@@ -129,20 +131,25 @@ void subtract_from_limits(uint64 hold_count)
     }
     static Statement statement = {
         "usage_limits",
-        "UPDATE %s AS l SET tokens_held = l.tokens_held OPERATOR(pg_catalog.-) k.tokens,"
+        "UPDATE %1$s AS l SET tokens_held = l.tokens_held OPERATOR(pg_catalog.-) k.tokens,"
         " version = l.version OPERATOR(pg_catalog.+) 1"
-        " FROM (SELECT k.account_id, pg_catalog.sum(k.tokens)::pg_catalog.int8 AS tokens"
-        " FROM unnest($1, $2) AS k (account_id, tokens) GROUP BY k.account_id) AS k"
-        " WHERE l.account_id OPERATOR(pg_catalog.=) k.account_id"
-        " AND l.scope OPERATOR(pg_catalog.=) ''",
-        {UUIDARRAYOID, INT8ARRAYOID},
+        " FROM (SELECT l.account_id, l.scope,"
+        " pg_catalog.sum(k.tokens)::pg_catalog.int8 AS tokens"
+        " FROM unnest($1, $2, $3) AS k (account_id, tokens, scope)"
+        " JOIN %1$s AS l ON l.account_id OPERATOR(pg_catalog.=) k.account_id"
+        " AND " IS_WITHIN("k.scope",
+                          "l.scope") " GROUP BY l.account_id, l.scope) AS k"
+                                     " WHERE l.account_id OPERATOR(pg_catalog.=) k.account_id"
+                                     " AND l.scope OPERATOR(pg_catalog.=) k.scope",
+        {UUIDARRAYOID, INT8ARRAYOID, TEXTARRAYOID},
         {},
         "UPDATE %s SET tokens_held = tokens_held OPERATOR(pg_catalog.-) $2,"
         " version = version OPERATOR(pg_catalog.+) 1 WHERE account_id OPERATOR(pg_catalog.=) $1"
-        " AND scope OPERATOR(pg_catalog.=) ''"};
+        " AND " IS_WITHIN("$3", "scope")};
     const Datum arguments[] = {
         make_array(hold_count, UUIDOID, [](size_t row) { return required_column(1, row); }),
         make_array(hold_count, INT8OID, [](size_t row) { return required_column(2, row); }),
+        make_array(hold_count, TEXTOID, [](size_t row) { return required_column(3, row); }),
     };
     run(&statement, arguments);
 }
@@ -152,7 +159,7 @@ void subtract_from_limits(uint64 hold_count)
 void find_hold(const Claim &claim, Standing *standing)
 {
     static Statement statement = {"usage_holds",
-                                  "SELECT tokens, expires_at FROM %s"
+                                  "SELECT scope, tokens, expires_at FROM %s"
                                   " WHERE account_id OPERATOR(pg_catalog.=) $1"
                                   " AND idempotency_key OPERATOR(pg_catalog.=) $2",
                                   {UUIDOID, TEXTOID}};
@@ -160,31 +167,58 @@ void find_hold(const Claim &claim, Standing *standing)
     lock_for_write(&statement);
     standing->has_hold = run_in_snapshot(&statement, arguments, GetLatestSnapshot()) == 1;
     if (standing->has_hold) {
-        standing->hold_tokens = DatumGetInt64(required_column(1));
-        standing->hold_expires_at = DatumGetTimestampTz(required_column(2));
+        standing->hold = {text_view(required_column(1)), DatumGetInt64(required_column(2)),
+                          DatumGetTimestampTz(required_column(3))};
     }
 }
 
-bool take_to_hold(const Claim &claim, Standing *standing)
+bool try_insert_hold(const Claim &claim, Standing *standing)
 {
     static Statement statement = {
         "usage_holds",
-        "INSERT INTO %s AS h (account_id, idempotency_key, tokens, expires_at)"
-        " VALUES ($1, $2, $3, $4)"
-        " ON CONFLICT (account_id, idempotency_key)"
-        " DO UPDATE SET tokens = h.tokens OPERATOR(pg_catalog.+) $5,"
-        " expires_at = excluded.expires_at"
-        " RETURNING tokens",
-        {UUIDOID, TEXTOID, INT8OID, TIMESTAMPTZOID, INT8OID}};
-    if (!take_from_limit(claim, Use::hold, standing)) {
-        return false;
-    }
-    standing->hold_expires_at = standing->now + claim.length_us;
+        "INSERT INTO %s (account_id, idempotency_key, tokens, expires_at)"
+        " VALUES ($1, $2, $3, $4) ON CONFLICT (account_id, idempotency_key) DO NOTHING",
+        {UUIDOID, TEXTOID, INT8OID, TIMESTAMPTZOID}};
+    Assert(claim.scope.empty());
+    standing->hold.expires_at = standing->now + claim.length_us;
     const Datum arguments[] = {claim.account_id, claim.idempotency_key, Int64GetDatum(claim.tokens),
-                               TimestampTzGetDatum(standing->hold_expires_at),
-                               Int64GetDatum(more_tokens(claim, *standing))};
+                               TimestampTzGetDatum(standing->hold.expires_at)};
+    return run(&statement, arguments) == 1;
+}
+
+void move_hold(Datum account_id, const Hold &added, const Hold &subtracted)
+{
+    static Statement statement = {
+        "usage_limits",
+        "UPDATE %s SET tokens_held = tokens_held"
+        " OPERATOR(pg_catalog.+) CASE WHEN " IS_WITHIN(
+            "$2", "scope") " THEN $3 ELSE 0 END"
+                           " OPERATOR(pg_catalog.-) CASE WHEN " IS_WITHIN(
+                               "$4", "scope") " THEN $5 ELSE 0 END"
+                                              " WHERE account_id OPERATOR(pg_catalog.=) $1"
+                                              " AND (" IS_WITHIN("$2", "scope") " OR " IS_WITHIN(
+                                                  "$4", "scope") ")",
+        {UUIDOID, TEXTOID, INT8OID, TEXTOID, INT8OID}};
+    const Datum arguments[] = {account_id, text_datum(added.scope), Int64GetDatum(added.tokens),
+                               text_datum(subtracted.scope), Int64GetDatum(subtracted.tokens)};
     run(&statement, arguments);
-    return DatumGetInt64(required_column(1)) == claim.tokens;
+}
+
+void replace_hold(const Claim &claim, Standing *standing)
+{
+    static Statement statement = {
+        "usage_holds",
+        "INSERT INTO %s (account_id, idempotency_key, tokens, expires_at, scope)"
+        " VALUES ($1, $2, $3, $4, $5) ON CONFLICT (account_id, idempotency_key) DO UPDATE"
+        " SET tokens = excluded.tokens, expires_at = excluded.expires_at, scope = excluded.scope",
+        {UUIDOID, TEXTOID, INT8OID, TIMESTAMPTZOID, TEXTOID}};
+    const Hold hold = {claim.scope, claim.tokens, standing->now + claim.length_us};
+    move_hold(claim.account_id, hold,
+              standing->has_hold ? standing->hold : Hold{claim.scope, 0, 0});
+    const Datum arguments[] = {claim.account_id, claim.idempotency_key, Int64GetDatum(hold.tokens),
+                               TimestampTzGetDatum(hold.expires_at), text_datum(hold.scope)};
+    run(&statement, arguments);
+    standing->hold = hold;
 }
 
 void delete_hold(Datum account_id, Datum idempotency_key)
@@ -193,7 +227,7 @@ void delete_hold(Datum account_id, Datum idempotency_key)
         "usage_holds",
         "DELETE FROM %s"
         " WHERE account_id OPERATOR(pg_catalog.=) $1 AND idempotency_key OPERATOR(pg_catalog.=) $2"
-        " RETURNING account_id, tokens",
+        " RETURNING account_id, tokens, scope",
         {UUIDOID, TEXTOID}};
     const Datum arguments[] = {account_id, idempotency_key};
     subtract_from_limits(run(&statement, arguments));

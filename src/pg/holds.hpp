@@ -12,15 +12,22 @@
 namespace usage_ledger
 {
 
+/* The SQL condition that a scope is a level or below it, as core::is_within(). */
+#define IS_WITHIN(scope, level)                                                                    \
+    "(" level " OPERATOR(pg_catalog.=) '' OR pg_catalog.starts_with(" scope                        \
+    " OPERATOR(pg_catalog.||) '/', " level " OPERATOR(pg_catalog.||) '/'))"
+
 /* Adds the hold of a key to its standing. What it finds stays true if the limit is locked. */
 void find_hold(const Claim &claim, Standing *standing);
 
-/*
- * A Take of limits.hpp, which sets the hold of a key. It adds the same change to the hold and to
- * what the account holds. So where another session has made the hold in the meantime, the two
- * still agree, and the hold is not what was claimed.
- */
-bool take_to_hold(const Claim &claim, Standing *standing);
+/* Inserts the hold of a key, and sets it in the standing. False: the key has a hold already. */
+bool try_insert_hold(const Claim &claim, Standing *standing);
+
+/* Replaces the hold of a key, if it has one, there too. REQUIRES: the limit is locked. */
+void replace_hold(const Claim &claim, Standing *standing);
+
+/* Subtracts a hold from what its levels hold, and adds another. REQUIRES: the limit is locked. */
+void move_hold(Datum account_id, const Hold &added, const Hold &subtracted);
 
 /* Deletes the hold of a key. REQUIRES: the limit is locked. */
 void delete_hold(Datum account_id, Datum idempotency_key);

@@ -2,6 +2,7 @@
 
 #include "pg/limits.hpp"
 
+#include "pg/breakdowns.hpp"
 #include "pg/counters.hpp"
 #include "pg/events.hpp"
 #include "pg/holds.hpp"
@@ -31,8 +32,10 @@ void read_period(const Claim &claim, uint64 row, Standing *standing)
     if (period.end <= claim.earliest) {
         return; /* it has been ended since it was found */
     }
+    standing->first_period_start = Min(standing->first_period_start, period.start);
     standing->last_period_start = Max(standing->last_period_start, period.start);
-    standing->tokens_used = Max(standing->tokens_used, DatumGetInt64(required_column(8, row)));
+    standing->balance.tokens_used =
+        Max(standing->balance.tokens_used, DatumGetInt64(required_column(8, row)));
     if (period.start <= claim.earliest) {
         standing->has_period = true;
         standing->period = period;
@@ -63,6 +66,7 @@ bool find_standing(const Claim &claim, Standing *standing)
         {UUIDOID, TEXTOID, TIMESTAMPTZOID},
         {"usage_events", "usage_periods", "usage_pending"}};
     *standing = {};
+    standing->first_period_start = DT_NOEND;
     standing->now = GetCurrentTimestamp();
     const TimestampTz latest =
         claim.length_us > 0 ? standing->now + claim.length_us - 1 : claim.earliest;
@@ -81,9 +85,9 @@ bool find_standing(const Claim &claim, Standing *standing)
     }
     standing->is_counted = DatumGetBool(required_column(1));
     standing->version = DatumGetInt64(required_column(2));
-    standing->tokens_held = DatumGetInt64(required_column(3));
+    standing->balance.tokens_held = DatumGetInt64(required_column(3));
     standing->is_unlimited = column_is_null(4);
-    standing->token_limit = standing->is_unlimited ? 0 : DatumGetInt64(required_column(4));
+    standing->balance.token_limit = standing->is_unlimited ? 0 : DatumGetInt64(required_column(4));
     for (uint64 row = 0; row < row_count && !column_is_null(5, row); row++) {
         read_period(claim, row, standing);
     }
@@ -115,17 +119,42 @@ Standing read_standing(const Claim &claim)
 
 bool has_live_hold(const Standing &standing)
 {
-    return standing.has_hold && standing.hold_expires_at > standing.now && !standing.is_counted;
-}
-
-core::Balance balance_of(const Standing &standing)
-{
-    return {standing.token_limit, standing.tokens_used,
-            standing.tokens_held - standing.hold_tokens};
+    return standing.has_hold && standing.hold.expires_at > standing.now && !standing.is_counted;
 }
 
 namespace
 {
+
+/* Reads the levels of a claim, which has a scope, in the periods of a standing. */
+void read_levels(const Claim &claim, Standing *standing)
+{
+    static Statement statement = {
+        "usage_limits",
+        "SELECT l.scope, l.token_limit, l.tokens_held, LEAST(COALESCE("
+        "(SELECT pg_catalog.max(t.tokens_used) FROM %2$s AS t"
+        " WHERE t.account_id OPERATOR(pg_catalog.=) $1"
+        " AND t.scope OPERATOR(pg_catalog.=) l.scope"
+        " AND t.period_start OPERATOR(pg_catalog.>=) $3"
+        " AND t.period_start OPERATOR(pg_catalog.<=) $4), 0),"
+        " 9223372036854775807)::pg_catalog.int8"
+        " FROM %1$s AS l WHERE l.account_id OPERATOR(pg_catalog.=) $1"
+        " AND l.scope OPERATOR(pg_catalog.<>) '' AND l.token_limit IS NOT NULL"
+        " AND " IS_WITHIN("$2", "l.scope") " ORDER BY l.scope",
+        {UUIDOID, TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID},
+        {"usage_scope_totals"}};
+    const Datum arguments[] = {claim.account_id, text_datum(claim.scope),
+                               TimestampTzGetDatum(standing->first_period_start),
+                               TimestampTzGetDatum(standing->last_period_start)};
+    lock_for_write(&statement);
+    standing->level_count = run_in_snapshot(&statement, arguments, GetLatestSnapshot());
+    standing->levels = static_cast<Level *>(palloc(Max(standing->level_count, 1) * sizeof(Level)));
+    for (size_t i = 0; i < standing->level_count; i++) {
+        standing->levels[i] = {text_view(required_column(1, i)),
+                               {DatumGetInt64(required_column(2, i)),
+                                DatumGetInt64(required_column(4, i)),
+                                DatumGetInt64(required_column(3, i))}};
+    }
+}
 
 /* A sum of what is not negative, or the largest number. */
 int64 capped_sum(int64 left, int64 right)
@@ -133,26 +162,6 @@ int64 capped_sum(int64 left, int64 right)
     int64 sum;
     return pg_add_s64_overflow(left, right, &sum) ? PG_INT64_MAX : sum;
 }
-
-/* The least difference of limit and held tokens with which a key may take more tokens. */
-int64 room_needed(const Standing &standing, int64 more)
-{
-    /* One that takes no more gives room back, however little there is. */
-    return more > 0 ? capped_sum(standing.tokens_used, more) : PG_INT64_MIN;
-}
-
-/* A hold is no claim to a period that it would not have lived to see. */
-int64 tokens_already_held(const Standing &standing)
-{
-    return has_live_hold(standing) && standing.last_period_start < standing.hold_expires_at
-               ? standing.hold_tokens
-               : 0;
-}
-
-} // namespace
-
-namespace
-{
 
 /* A session that has written may have the row already, so it must not wait in line. */
 void stand_in_line(Datum account_id)
@@ -163,44 +172,19 @@ void stand_in_line(Datum account_id)
     }
 }
 
-} // namespace
-
-Room take_room(const Claim &claim, Take take, Standing *standing)
+void note_spending(Datum account_id)
 {
-    bool is_locked = false;
-    for (;;) {
-        CHECK_FOR_INTERRUPTS();
-        *standing = read_standing(claim);
-        if (standing->is_counted) {
-            return Room::counted;
-        }
-        if (standing->is_unlimited) {
-            return Room::unlimited;
-        }
-        stand_in_line(claim.account_id);
-        if (is_locked) {
-            find_hold(claim, standing);
-        }
-        const core::Balance balance = balance_of(*standing);
-        const bool fits = core::fits(balance, claim.tokens, tokens_already_held(*standing));
-        if (fits && take(claim, standing)) {
-            return Room::taken;
-        }
-        if (!is_locked) {
-            is_locked = lock_limit(claim.account_id);
-        } else if (!fits &&
-                   !delete_dead_holds(claim.account_id, claim.idempotency_key, standing->now)) {
-            standing->tokens_remaining = core::tokens_remaining(balance);
-            return Room::refused;
-        }
-    }
+    static Statement statement = {
+        "usage_limits",
+        "UPDATE %s SET version = version OPERATOR(pg_catalog.+) 1" WHERE_LIMIT,
+        {UUIDOID}};
+    run(&statement, &account_id);
 }
 
-int64 more_tokens(const Claim &claim, const Standing &standing)
-{
-    return claim.tokens - standing.hold_tokens;
-}
-
+/*
+ * Takes the room of a claim without a scope, and sets what remains. False: the limit, or what is
+ * held, has changed too much since the standing was read.
+ */
 bool take_from_limit(const Claim &claim, Use use, Standing *standing)
 {
     static Statement statement = {
@@ -211,19 +195,114 @@ bool take_from_limit(const Claim &claim, Use use, Standing *standing)
         " AND token_limit OPERATOR(pg_catalog.-) tokens_held OPERATOR(pg_catalog.>=) $3"
         " RETURNING token_limit, tokens_held",
         {UUIDOID, INT8OID, INT8OID, INT8OID, INT8OID}};
-    const int64 more = more_tokens(claim, *standing);
+    const int64 tokens_used = standing->balance.tokens_used;
+    const bool is_hold = use == Use::hold;
     const Datum arguments[] = {claim.account_id, Int64GetDatum(standing->version),
-                               Int64GetDatum(room_needed(*standing, more)),
-                               Int64GetDatum(use == Use::hold ? more : 0),
-                               Int64GetDatum(use == Use::hold ? 0 : 1)};
+                               Int64GetDatum(capped_sum(tokens_used, claim.tokens)),
+                               Int64GetDatum(is_hold ? claim.tokens : 0),
+                               Int64GetDatum(is_hold ? 0 : 1)};
     if (run(&statement, arguments) == 0) {
         return false;
     }
-    const int64 tokens_used =
-        use == Use::hold ? standing->tokens_used : capped_sum(standing->tokens_used, claim.tokens);
-    standing->tokens_remaining = core::tokens_remaining(
-        {DatumGetInt64(required_column(1)), tokens_used, DatumGetInt64(required_column(2))});
+    standing->tokens_remaining =
+        core::tokens_remaining({DatumGetInt64(required_column(1)),
+                                is_hold ? tokens_used : capped_sum(tokens_used, claim.tokens),
+                                DatumGetInt64(required_column(2))});
     return true;
+}
+
+/* Takes room without the lock, for a claim without a scope whose key has no hold. */
+bool try_take(const Claim &claim, Use use, Standing *standing)
+{
+    if (!claim.scope.empty() || !core::fits(standing->balance, claim.tokens, 0) ||
+        !take_from_limit(claim, use, standing)) {
+        return false;
+    }
+    if (use == Use::count || try_insert_hold(claim, standing)) {
+        return true;
+    }
+    move_hold(claim.account_id, {{}, 0, 0}, {claim.scope, claim.tokens, 0});
+    return false;
+}
+
+/*
+ * Whether a claim fits a level. Its key may keep or lower what it holds there. But a hold is no
+ * claim to a period that it would not have lived to see.
+ */
+bool fits_level(const Claim &claim, std::string_view level, core::Balance balance,
+                Standing *standing)
+{
+    int64 tokens_already_held = 0;
+    if (standing->has_hold && core::is_within(standing->hold.scope, level)) {
+        balance.tokens_held -= standing->hold.tokens;
+        if (has_live_hold(*standing) && standing->last_period_start < standing->hold.expires_at) {
+            tokens_already_held = standing->hold.tokens;
+        }
+    }
+    standing->tokens_remaining = Min(standing->tokens_remaining, core::tokens_remaining(balance));
+    return core::fits(balance, claim.tokens, tokens_already_held);
+}
+
+/* Whether a claim fits all levels. Sets what remains before it, and the level that refuses it. */
+bool fits_all(const Claim &claim, Standing *standing)
+{
+    standing->tokens_remaining = PG_INT64_MAX;
+    bool fits = standing->is_unlimited || fits_level(claim, {}, standing->balance, standing);
+    for (size_t i = 0; i < standing->level_count; i++) {
+        const Level &level = standing->levels[i];
+        if (!fits_level(claim, level.scope, level.balance, standing) && fits) {
+            standing->refused_by = claim.scope.substr(0, level.scope.size());
+            fits = false;
+        }
+    }
+    return fits;
+}
+
+/* Takes room under the lock, for a claim that fits. */
+void take(const Claim &claim, Use use, Standing *standing)
+{
+    if (use == Use::hold) {
+        replace_hold(claim, standing);
+    } else {
+        note_spending(claim.account_id);
+    }
+    standing->tokens_remaining = Max(standing->tokens_remaining - claim.tokens, 0);
+}
+
+} // namespace
+
+Room take_room(const Claim &claim, Use use, Standing *standing)
+{
+    bool is_locked = false;
+    for (;;) {
+        CHECK_FOR_INTERRUPTS();
+        *standing = read_standing(claim);
+        if (standing->is_counted) {
+            return Room::counted;
+        }
+        if (!claim.scope.empty()) {
+            read_levels(claim, standing);
+        }
+        if (standing->is_unlimited && standing->level_count == 0) {
+            return Room::unlimited;
+        }
+        stand_in_line(claim.account_id);
+        if (!is_locked) {
+            if (try_take(claim, use, standing)) {
+                return Room::taken;
+            }
+            is_locked = lock_limit(claim.account_id);
+            continue;
+        }
+        find_hold(claim, standing);
+        if (fits_all(claim, standing)) {
+            take(claim, use, standing);
+            return Room::taken;
+        }
+        if (!delete_dead_holds(claim.account_id, claim.idempotency_key, standing->now)) {
+            return Room::refused;
+        }
+    }
 }
 
 void create_limit(Datum account_id, int64 token_limit)
@@ -233,7 +312,7 @@ void create_limit(Datum account_id, int64 token_limit)
                                   " ON CONFLICT (account_id, scope) DO NOTHING",
                                   {UUIDOID, INT8OID}};
     const Datum arguments[] = {account_id, Int64GetDatum(token_limit)};
-    run(&statement, arguments);
+    run(&statement, arguments, token_limit < 0 ? " n" : nullptr);
 }
 
 bool lock_limit(Datum account_id)

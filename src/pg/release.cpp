@@ -28,8 +28,12 @@ struct Release {
  */
 Release release(const EventName &name)
 {
-    const Claim claim = {name.account_id.value, name.idempotency_key.value, 0,
-                         GetCurrentTransactionStartTimestamp(), 0};
+    const Claim claim = {name.account_id.value,
+                         name.idempotency_key.value,
+                         {},
+                         0,
+                         GetCurrentTransactionStartTimestamp(),
+                         0};
     Standing standing;
     bool is_locked = false;
     for (;;) {
@@ -47,8 +51,9 @@ Release release(const EventName &name)
     }
     const bool is_released = has_live_hold(standing);
     delete_hold(claim.account_id, claim.idempotency_key);
+    standing.balance.tokens_held -= standing.hold.tokens;
     return {is_released,
-            {Int64GetDatum(core::tokens_remaining(balance_of(standing))),
+            {Int64GetDatum(core::tokens_remaining(standing.balance)),
              !is_released || standing.is_unlimited}};
 }
 

@@ -10,6 +10,7 @@
 
 #include "pg/accounts.hpp"
 #include "pg/arguments.hpp"
+#include "pg/breakdowns.hpp"
 #include "pg/counters.hpp"
 #include "pg/errors.hpp"
 #include "pg/holds.hpp"
@@ -28,6 +29,8 @@ struct Reservation {
     const char *outcome;
     NullableDatum tokens_remaining;
     NullableDatum expires_at;
+    std::string_view refused_by;
+    bool is_refused;
 };
 
 constexpr NullableDatum no_value = {0, true};
@@ -66,36 +69,35 @@ void find_current_period(const Claim &claim, Standing *standing)
     }
 }
 
-/* A Take of limits.hpp. */
-bool take_if_countable(const Claim &claim, Standing *standing)
-{
-    check_can_be_counted(claim, *standing);
-    return take_to_hold(claim, standing);
-}
-
 Reservation reserve(const Claim &claim)
 {
     Standing standing;
-    switch (take_room(claim, take_if_countable, &standing)) {
-    case Room::counted:
-        return {"replayed", no_value, no_value};
-    case Room::unlimited:
+    const Room room = take_room(claim, Use::hold, &standing);
+    if (room == Room::unlimited) {
         find_current_period(claim, &standing);
+    }
+    if (room != Room::counted) {
         check_can_be_counted(claim, standing);
-        return {"unlimited", no_value, no_value};
+    }
+    const NullableDatum remaining = {Int64GetDatum(standing.tokens_remaining), false};
+    const Datum expires_at = TimestampTzGetDatum(standing.hold.expires_at);
+    switch (room) {
+    case Room::counted:
+        return {"replayed", no_value, no_value, {}, false};
+    case Room::unlimited:
+        return {"unlimited", no_value, no_value, {}, false};
     case Room::refused:
-        check_can_be_counted(claim, standing);
         count_stat(Stat::limit_reached);
         return {"limit_reached",
-                {Int64GetDatum(standing.tokens_remaining), false},
-                {TimestampTzGetDatum(standing.hold_expires_at), !has_live_hold(standing)}};
+                remaining,
+                {expires_at, !has_live_hold(standing)},
+                standing.refused_by,
+                true};
     case Room::taken:
-        break;
+        count_stat(Stat::reserved);
+        return {"reserved", remaining, {expires_at, false}, {}, false};
     }
-    count_stat(Stat::reserved);
-    return {"reserved",
-            {Int64GetDatum(standing.tokens_remaining), false},
-            {TimestampTzGetDatum(standing.hold_expires_at), false}};
+    pg_unreachable();
 }
 
 /* Returns 0 for NULL and for an interval that is outside its limits. */
@@ -121,6 +123,7 @@ Reservation reserve_with_arguments(FunctionCallInfo fcinfo)
     const EventName name = check_leading_arguments(fcinfo, &key_error);
     const int64 tokens = PG_GETARG_INT64(1);
     const int64 length_us = length_of_argument(fcinfo, name);
+    const std::string_view scope = scope_argument(fcinfo, 4, name.account_id.value);
 
     SPI_connect();
     CountedEvent counted;
@@ -128,8 +131,8 @@ Reservation reserve_with_arguments(FunctionCallInfo fcinfo)
         !find_counted_event(name.account_id.value, name.idempotency_key.value, &counted)) {
         raise_input_error(key_error, name, tokens, 0);
     }
-    const Reservation answer = reserve({name.account_id.value, name.idempotency_key.value, tokens,
-                                        GetCurrentTransactionStartTimestamp(), length_us});
+    const Reservation answer = reserve({name.account_id.value, name.idempotency_key.value, scope,
+                                        tokens, GetCurrentTransactionStartTimestamp(), length_us});
     SPI_finish();
     return answer;
 }
@@ -149,8 +152,9 @@ Datum usage_ledger_reserve_usage(PG_FUNCTION_ARGS)
     Reservation answer;
     run_counting_refusals([&] { answer = reserve_with_arguments(fcinfo); });
     const Datum values[] = {CStringGetTextDatum(answer.outcome), answer.tokens_remaining.value,
-                            answer.expires_at.value};
-    const bool nulls[] = {false, answer.tokens_remaining.isnull, answer.expires_at.isnull};
+                            answer.expires_at.value, text_datum(answer.refused_by)};
+    const bool nulls[] = {false, answer.tokens_remaining.isnull, answer.expires_at.isnull,
+                          !answer.is_refused};
     PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(
         result_type(fcinfo), const_cast<Datum *>(values), const_cast<bool *>(nulls))));
 }

@@ -1,10 +1,15 @@
 /*
- * set_limit.cpp: set_usage_limit, which sets what an account may use in a period.
+ * set_limit.cpp: set_usage_limit, which sets what an account, or a scope of it, may use in a
+ * period.
  */
 #include "pg/postgres.hpp"
 
 #include "pg/arguments.hpp"
+#include "pg/breakdowns.hpp"
 #include "pg/errors.hpp"
+#include "pg/holds.hpp"
+#include "pg/limits.hpp"
+#include "pg/settings.hpp"
 #include "pg/spi.hpp"
 
 namespace usage_ledger
@@ -13,16 +18,46 @@ namespace usage_ledger
 namespace
 {
 
-Datum set_limit(Datum account_id, const NullableDatum &token_limit)
+/* What the keys of a level hold. */
+int64 sum_of_holds(Datum account_id, Datum scope)
 {
-    static Statement statement = {"usage_limits",
-                                  "INSERT INTO %s (account_id, token_limit) VALUES ($1, $2)"
-                                  " ON CONFLICT (account_id, scope)"
-                                  " DO UPDATE SET token_limit = excluded.token_limit"
-                                  " RETURNING *",
-                                  {UUIDOID, INT8OID}};
-    const Datum arguments[] = {account_id, token_limit.value};
-    run(&statement, arguments, token_limit.isnull ? " n" : nullptr);
+    static Statement statement = {
+        "usage_holds",
+        "SELECT COALESCE(pg_catalog.sum(tokens), 0)::pg_catalog.int8 FROM %s"
+        " WHERE account_id OPERATOR(pg_catalog.=) $1 AND " IS_WITHIN("scope", "$2"),
+        {UUIDOID, TEXTOID}};
+    const Datum arguments[] = {account_id, scope};
+    lock_for_write(&statement);
+    run(&statement, arguments);
+    return DatumGetInt64(required_column(1));
+}
+
+/* Locks the row of the whole account, which a level needs too. */
+void lock_account_limit(Datum account_id)
+{
+    do {
+        CHECK_FOR_INTERRUPTS();
+        create_limit(account_id, default_token_limit);
+    } while (!lock_limit(account_id)); /* an erase has deleted it in between */
+}
+
+Datum set_limit(Datum account_id, const NullableDatum &token_limit, std::string_view scope)
+{
+    static Statement statement = {
+        "usage_limits",
+        "INSERT INTO %s (account_id, token_limit, scope, tokens_held) VALUES ($1, $2, $3, $4)"
+        " ON CONFLICT (account_id, scope) DO UPDATE SET token_limit = excluded.token_limit"
+        " RETURNING *",
+        {UUIDOID, INT8OID, TEXTOID, INT8OID}};
+    const Datum scope_text = text_datum(scope);
+    int64 tokens_held = 0; /* an account without a row has no holds */
+    if (!scope.empty()) {
+        lock_account_limit(account_id);
+        tokens_held = sum_of_holds(account_id, scope_text);
+    }
+    const Datum arguments[] = {account_id, token_limit.value, scope_text,
+                               Int64GetDatum(tokens_held)};
+    run(&statement, arguments, token_limit.isnull ? " n  " : nullptr);
     return returned_row("usage_limits");
 }
 
@@ -46,9 +81,10 @@ Datum usage_ledger_set_usage_limit(PG_FUNCTION_ARGS)
                                psprintf(INT64_FORMAT " tokens", PG_GETARG_INT64(1)),
                                "Pass 0 or more tokens, or NULL for no limit.");
     }
+    const std::string_view scope = scope_argument(fcinfo, 2, account_id);
 
     SPI_connect();
-    const Datum row = set_limit(account_id, fcinfo->args[1]);
+    const Datum row = set_limit(account_id, fcinfo->args[1], scope);
     SPI_finish();
 
     PG_RETURN_DATUM(row);

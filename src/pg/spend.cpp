@@ -7,6 +7,7 @@
 #include "pg/postgres.hpp"
 
 #include "pg/arguments.hpp"
+#include "pg/breakdowns.hpp"
 #include "pg/increment.hpp"
 #include "pg/limits.hpp"
 #include "pg/settlement.hpp"
@@ -23,13 +24,8 @@ struct Spending {
     bool is_refused;
     Answer counted; /* unless it is refused */
     NullableDatum tokens_remaining;
+    std::string_view refused_by;
 };
-
-/* A Take of limits.hpp. */
-bool take_to_count(const Claim &claim, Standing *standing)
-{
-    return take_from_limit(claim, Use::count, standing);
-}
 
 /* Whether the limit is why an event is refused, or else counting it says why. */
 bool is_refused_by_limit(const Event &event, const Standing &standing)
@@ -42,16 +38,22 @@ bool is_refused_by_limit(const Event &event, const Standing &standing)
 
 Spending spend(const Event &event, core::InputError key_error)
 {
-    Spending spending = {false, {}, {0, true}};
+    Spending spending = {false, {}, {0, true}, {}};
     if (key_error == core::InputError::none &&
         check_event_time(event.occurred_at) == core::InputError::none) {
-        const Claim claim = {event.account_id, event.idempotency_key, event.payload.tokens,
-                             event.occurred_at, 0};
+        const core::Breakdown *breakdown = event.payload.breakdown;
+        const Claim claim = {event.account_id,
+                             event.idempotency_key,
+                             breakdown != nullptr ? breakdown->pair.scope : std::string_view(),
+                             event.payload.tokens,
+                             event.occurred_at,
+                             0};
         Standing standing;
-        const Room room = take_room(claim, take_to_count, &standing);
+        const Room room = take_room(claim, Use::count, &standing);
         if (room == Room::taken || room == Room::refused) {
             spending.tokens_remaining = {Int64GetDatum(standing.tokens_remaining), false};
             spending.is_refused = room == Room::refused && is_refused_by_limit(event, standing);
+            spending.refused_by = standing.refused_by;
         }
     }
     if (!spending.is_refused) {
@@ -63,7 +65,14 @@ Spending spend(const Event &event, core::InputError key_error)
 Spending spend_with_arguments(FunctionCallInfo fcinfo)
 {
     core::InputError key_error;
-    const Event event = event_of_arguments(fcinfo, &key_error);
+    Event event = event_of_arguments(fcinfo, &key_error);
+    core::Breakdown breakdown = {};
+    breakdown.pair.scope = scope_argument(fcinfo, 6, event.account_id);
+    if (!breakdown.pair.scope.empty()) {
+        breakdown.amounts.values[core::input_index] = event.payload.tokens;
+        breakdown.amounts.values[core::events_index] = 1;
+        event.payload.breakdown = &breakdown;
+    }
 
     SPI_connect();
     const Spending spending = spend(event, key_error);
@@ -94,11 +103,18 @@ Datum usage_ledger_spend_usage(PG_FUNCTION_ARGS)
     }
     const Datum values[] = {
         CStringGetTextDatum(is_refused ? "limit_reached" : core::name_of(counted.outcome)),
-        Int64GetDatum(counted.tokens_used), TimestampTzGetDatum(counted.period_start),
-        TimestampTzGetDatum(counted.period_end), spending.tokens_remaining.value};
-    const bool nulls[] = {
-        false, is_refused || counted.outcome == core::Outcome::queued || counted.is_counter_missing,
-        is_refused, is_refused || counted.is_counter_missing, spending.tokens_remaining.isnull};
+        Int64GetDatum(counted.tokens_used),
+        TimestampTzGetDatum(counted.period_start),
+        TimestampTzGetDatum(counted.period_end),
+        spending.tokens_remaining.value,
+        text_datum(spending.refused_by)};
+    const bool nulls[] = {false,
+                          is_refused || counted.outcome == core::Outcome::queued ||
+                              counted.is_counter_missing,
+                          is_refused,
+                          is_refused || counted.is_counter_missing,
+                          spending.tokens_remaining.isnull,
+                          !is_refused};
     PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(
         result_type(fcinfo), const_cast<Datum *>(values), const_cast<bool *>(nulls))));
 }

@@ -761,7 +761,7 @@ Answer Model::reserve_usage(const Transaction &transaction, const Report &report
         return error("22023");
     }
     if (is_counted(*report.account, *report.key)) {
-        return {"", {{"replayed", {}, {}}}};
+        return {"", {{"replayed", {}, {}, {}}}};
     }
     if (const std::optional<Answer> refusal = refuse(transaction, report, transaction.now)) {
         return *refusal;
@@ -769,7 +769,7 @@ Answer Model::reserve_usage(const Transaction &transaction, const Report &report
     const std::optional<Standing> before =
         standing(*report.account, *report.key, transaction.now, transaction.now + length - 1);
     if (!before) {
-        return {"", {{"unlimited", {}, {}}}};
+        return {"", {{"unlimited", {}, {}, {}}}};
     }
     const Wide room = before->token_limit - before->tokens_used - before->live_tokens;
     Holds &holds = limits_[*report.account].holds;
@@ -778,7 +778,7 @@ Answer Model::reserve_usage(const Transaction &transaction, const Report &report
         const auto own = holds.find(*report.key);
         const bool has_hold = own != holds.end() && is_live(*report.account, *own);
         answer.rows = {{"limit_reached", text_of_number(positive(room)),
-                        has_hold ? Value(text_of(own->second.expires_at)) : Value()}};
+                        has_hold ? Value(text_of(own->second.expires_at)) : Value(), ""}};
     } else {
         const Value expires_at = value_of(given, 2);
         if (!expires_at || time_of(*expires_at) < transaction.now + length) {
@@ -790,7 +790,8 @@ Answer Model::reserve_usage(const Transaction &transaction, const Report &report
              remaining(value_of(given, 1),
                        room + before->live_tokens - before->stored_tokens - *report.tokens,
                        room - *report.tokens),
-             expires_at}};
+             expires_at,
+             {}}};
     }
     return adopt_holds(*report.account, left).value_or(answer);
 }
@@ -809,8 +810,8 @@ Answer Model::spend_usage(const Transaction &transaction, const Report &report, 
     if (before) {
         room = before->token_limit - before->tokens_used - before->live_tokens;
         if (*report.tokens > std::max(positive(room), before->own_tokens)) {
-            const Answer answer = {"",
-                                   {{"limit_reached", {}, {}, {}, text_of_number(positive(room))}}};
+            const Answer answer = {
+                "", {{"limit_reached", {}, {}, {}, text_of_number(positive(room)), ""}}};
             return adopt_holds(*report.account, left).value_or(answer);
         }
     }
@@ -823,6 +824,7 @@ Answer Model::spend_usage(const Transaction &transaction, const Report &report, 
                                                     before->own_stored_tokens - *report.tokens,
                                                 room - *report.tokens)
                                     : Value());
+    answer.rows[0].push_back({});
     return before ? adopt_holds(*report.account, left).value_or(answer) : answer;
 }
 

@@ -10,10 +10,14 @@ SET usage_ledger.max_event_age = '20000d';
 
 SELECT 'again', i.outcome, count(*)
   FROM usage_events AS e, increment_usage(e.account_id, e.tokens, e.idempotency_key, e.reports = 1, e.chats = 1) AS i
- WHERE e.idempotency_key NOT LIKE 'opening:%' GROUP BY 2;
+ WHERE e.idempotency_key NOT LIKE 'opening:%' AND e.breakdown IS NULL GROUP BY 2;
+SELECT 'record again', r.outcome, count(*)
+  FROM (SELECT account_id, idempotency_key, string_to_array(breakdown, E'\t') AS part FROM usage_events) AS e,
+       record_usage(account_id, idempotency_key, part[2], part[1], part[3]::bigint, part[4]::bigint, part[5]::bigint, part[6]::bigint, part[7]::bigint, part[8]::bigint) AS r
+ WHERE part IS NOT NULL GROUP BY 2;
 SELECT 'batch again', b.outcome, count(*)
   FROM (SELECT array_agg(account_id) AS accounts, array_agg(tokens) AS tokens, array_agg(idempotency_key) AS keys, array_agg(reports = 1) AS are_reports, array_agg(chats = 1) AS are_chats
-          FROM usage_events WHERE idempotency_key NOT LIKE 'opening:%') AS e,
+          FROM usage_events WHERE idempotency_key NOT LIKE 'opening:%' AND breakdown IS NULL) AS e,
        increment_usage_batch(accounts, tokens, keys, are_reports, are_chats) AS b GROUP BY 2;
 SELECT 'with other tokens', b.outcome
   FROM increment_usage_batch(ARRAY[:months::uuid], ARRAY[2], ARRAY['immediate 1']) AS b;

@@ -32,12 +32,13 @@ usage_ledger.settle_interval = 10ms
 my $old = make_cluster('old', install_path => $old_installation);
 $old->start;
 $old->safe_psql('postgres', 'CREATE DATABASE app');
-is($old->safe_psql('app', $script{fill}), q{events|1336|3
-pending|105|500000002550
-periods|11|3|1|1}, 'the ledger is filled');
+is($old->safe_psql('app', $script{fill}), q{events|1347|3
+pending|106|500000002557
+periods|12|3|1|1}, 'the ledger is filled');
 my @ledger = split /\n/, $old->safe_psql('app', $script{ledger});
 
 my $continued = q{again|replayed|1335
+record again|replayed|11
 batch again|replayed|1335
 with other tokens|conflict
 of a pruned period|closed

@@ -303,6 +303,86 @@ SELECT outcome, tokens_remaining FROM reserve_usage(:h, 2001, 'newer');
 SELECT outcome, tokens_remaining FROM reserve_usage(:h, 1, 'newest');
 SELECT count(*) FROM usage_holds WHERE account_id = :h;
 
+-- Limits of scopes. A reservation must fit at each level on its way.
+\set s '''17000000-0000-0000-0000-000000000009'''
+CREATE VIEW levels AS
+SELECT scope, token_limit, tokens_used, tokens_held, tokens_remaining FROM usage_balances
+ WHERE account_id = :s ORDER BY scope;
+SELECT outcome, tokens_remaining FROM reserve_usage(:s, 10, 'before', p_scope => 'team/ann');
+SELECT scope, token_limit, tokens_held FROM set_usage_limit(:s, 50, 'team');
+SELECT scope, token_limit FROM usage_limits WHERE account_id = :s ORDER BY scope;
+SELECT outcome, tokens_remaining FROM reserve_usage(:s, 1000, 'elsewhere', p_scope => 'teams');
+SELECT outcome, tokens_remaining, refused_by FROM reserve_usage(:s, 30, 'k1', p_scope => 'team/ann');
+SELECT scope, token_limit, tokens_held FROM set_usage_limit(:s, 100);
+SELECT scope, token_limit, tokens_held FROM set_usage_limit(:s, 35, 'team/ann');
+SELECT scope, token_limit, tokens_held FROM set_usage_limit(:s, NULL, 'team/ann/deep');
+SELECT * FROM levels;
+SELECT outcome, tokens_remaining, refused_by FROM reserve_usage(:s, 6, 'k2', p_scope => 'team/ann');
+SELECT outcome, tokens_remaining, refused_by FROM reserve_usage(:s, 21, 'k2', p_scope => 'team/bob');
+SELECT outcome, tokens_remaining, refused_by FROM reserve_usage(:s, 101, 'k2', p_scope => 'team/bob');
+SELECT outcome, tokens_remaining, refused_by FROM reserve_usage(:s, 20, 'k2', p_scope => 'team/bob');
+SELECT outcome, tokens_remaining, refused_by FROM reserve_usage(:s, 51, 'k3');
+SELECT outcome, tokens_remaining, refused_by FROM reserve_usage(:s, 50, 'k3', p_scope => 'other');
+SELECT * FROM levels;
+-- A retry holds nothing twice. The hold of a key moves with its scope, also to none and back.
+SELECT outcome, tokens_remaining FROM reserve_usage(:s, 20, 'k2', p_scope => 'team/bob');
+SELECT outcome, tokens_remaining FROM reserve_usage(:s, 5, 'k2', p_scope => 'team/ann/deep');
+SELECT * FROM levels;
+SELECT outcome, tokens_remaining FROM reserve_usage(:s, 20, 'k2');
+SELECT idempotency_key, tokens, scope FROM usage_holds WHERE account_id = :s ORDER BY 1;
+SELECT * FROM levels;
+SELECT outcome, tokens_remaining, refused_by FROM reserve_usage(:s, 21, 'k2', p_scope => 'team/bob');
+SELECT outcome, tokens_remaining FROM reserve_usage(:s, 20, 'k2', p_scope => 'team/bob');
+SELECT outcome, tokens_remaining FROM release_usage(:s, 'k3');
+SELECT count(*) FROM verify_usage(:s);
+-- Usage counts at each level, in every mode, and its count ends the hold.
+SELECT outcome FROM record_usage(:s, 'k1', 'm', 'team/ann', p_input_tokens => 20, p_output_tokens => 5);
+SET usage_ledger.settlement = 'deferred';
+SELECT outcome FROM record_usage(:s, 'k2', 'm', 'team/bob', p_output_tokens => 20);
+SELECT outcome FROM record_usage(:s, 'near', 'm', 'team/annette', p_output_tokens => 1);
+RESET usage_ledger.settlement;
+SELECT * FROM levels;
+SELECT outcome, tokens_remaining, refused_by FROM reserve_usage(:s, 5, 'k4', p_scope => 'team/ann');
+SELECT outcome, tokens_remaining, refused_by FROM reserve_usage(:s, 4, 'k4', p_scope => 'team/ann');
+SELECT settle_usage() >= 2 AS is_settled;
+SELECT * FROM levels;
+SELECT outcome FROM void_usage(:s, 'k1', 'test');
+SELECT * FROM levels;
+-- A spending is recorded with its scope.
+SELECT outcome, tokens_used, tokens_remaining, refused_by FROM spend_usage(:s, 26, 'k5', p_scope => 'team/ann');
+SELECT outcome, tokens_used, tokens_remaining, refused_by FROM spend_usage(:s, 25, 'k5', p_scope => 'team/ann');
+SELECT outcome FROM record_usage(:s, 'k5', p_scope => 'team/ann', p_input_tokens => 25);
+SELECT outcome, tokens_remaining, refused_by FROM spend_usage(:s, 25, 'k5', p_scope => 'team/ann');
+SELECT outcome FROM spend_usage(:s, 25, 'k5');
+SELECT * FROM levels;
+-- Usage beyond max_breakdowns is under _other, but its scope is known.
+SET usage_ledger.max_breakdowns = 0;
+SELECT scope, token_limit FROM set_usage_limit(:s, 40, 'full/ann');
+SELECT outcome FROM record_usage(:s, 'f1', 'm', 'full/ann', p_input_tokens => 9);
+SELECT outcome FROM record_usage(:s, 'f2', 'm', 'full/bob', p_input_tokens => 2);
+RESET usage_ledger.max_breakdowns;
+SELECT scope, model, input_tokens FROM usage_breakdown WHERE account_id = :s AND scope LIKE 'full%' ORDER BY 1;
+SELECT * FROM levels WHERE scope LIKE 'full%';
+SELECT outcome, tokens_remaining, refused_by FROM reserve_usage(:s, 32, 'f3', p_scope => 'full/ann');
+-- A dead hold gives room back at each level.
+CALL expire(:s, 'k4');
+SELECT outcome, tokens_remaining, refused_by FROM reserve_usage(:s, 10, 'k6', p_scope => 'team/ann');
+SELECT scope, tokens_held FROM usage_limits WHERE account_id = :s ORDER BY 1;
+SELECT * FROM verify_usage(:s);
+BEGIN;
+UPDATE usage_limits SET tokens_held = 1 WHERE account_id = :s AND scope = 'team';
+SELECT counter, recorded, expected FROM verify_usage(:s);
+ROLLBACK;
+\set VERBOSITY default
+SELECT set_usage_limit(:s, 1, 'team//ann');
+SELECT reserve_usage(:s, 1, 'k', p_scope => '/team');
+SELECT spend_usage(:s, 1, 'k', p_scope => E'a\tb');
+SELECT set_usage_limit(:s, 1, repeat('x', 256));
+SELECT outcome FROM reserve_usage(:s, 1, 'null', p_scope => NULL);
+SELECT erase_usage(:s) > 0 AS is_erased;
+SELECT count(*) FROM usage_limits WHERE account_id = :s;
+DROP VIEW levels;
+
 -- verify_usage compares limits with holds.
 BEGIN;
 UPDATE usage_limits SET tokens_held = 1 WHERE account_id = :h;
@@ -328,8 +408,8 @@ SELECT release_usage(:a, 'k');
 SELECT spend_usage(:a, 1, 'k');
 SELECT set_usage_limit(:a, 1);
 RESET ROLE;
-GRANT SELECT ON usage_limits, usage_holds, usage_periods, usage_pending, usage_totals TO usage_ledger_limits_tenant;
-GRANT SELECT (account_id, idempotency_key) ON usage_events TO usage_ledger_limits_tenant;
+GRANT SELECT ON usage_limits, usage_holds, usage_periods, usage_pending, usage_breakdown, usage_totals, usage_scope_totals TO usage_ledger_limits_tenant;
+GRANT SELECT (account_id, period_start, tokens, idempotency_key, voided_at, breakdown) ON usage_events TO usage_ledger_limits_tenant;
 SET ROLE usage_ledger_limits_tenant;
 SELECT count(*) FROM usage_balances;
 RESET ROLE;

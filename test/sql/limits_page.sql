@@ -21,6 +21,9 @@ SELECT tokens, tokens_used, tokens_held, tokens_remaining FROM usage_balances JO
 \i :snippet
 SELECT idempotency_key, tokens FROM usage_holds ORDER BY idempotency_key;
 SELECT tokens_used, tokens_held, tokens_remaining FROM usage_balances;
+\! "$(dirname "$DOCUMENT")/../test/tools/snippets.sh" "$DOCUMENT" 'Limits by scope' > "$SNIPPET"
+\i :snippet
+SELECT scope, token_limit, tokens_used, tokens_remaining FROM usage_balances ORDER BY scope;
 -- Another account is close to its limit, and a third is not.
 SELECT token_limit FROM set_usage_limit(md5('close')::uuid, 100) UNION ALL SELECT token_limit FROM set_usage_limit(md5('far')::uuid, 100);
 SELECT outcome FROM increment_usage(md5('close')::uuid, 50, 'k');

@@ -69,5 +69,17 @@ TEST(HoldLength, IsZeroOutsideItsLimits)
     EXPECT_EQ(hold_length_us({INT32_MIN, INT32_MIN, INT64_MIN}), 0);
 }
 
+TEST(Balance, ContainsAScopeInEachLevelAboveIt)
+{
+    for (const char *level : {"", "team", "team/ann"}) {
+        EXPECT_TRUE(is_within("team/ann", level)) << level;
+    }
+    for (const char *level : {"t", "team/", "team/an", "team/ann/deep", "ann", "team/anna"}) {
+        EXPECT_FALSE(is_within("team/ann", level)) << level;
+    }
+    EXPECT_TRUE(is_within("", ""));
+    EXPECT_FALSE(is_within("", "team"));
+}
+
 } // namespace
 } // namespace usage_ledger::core
