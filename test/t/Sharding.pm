@@ -32,7 +32,7 @@ sub start_citus
 	for my $number (0 .. $count - 1)
 	{
 		my $node = PostgreSQL::Test::Cluster->new("citus_$number");
-		$node->init;
+		$node->init(allows_streaming => 'logical'); # shards move by logical replication
 		$node->append_conf(
 			'postgresql.conf', q{
 shared_preload_libraries = 'citus,usage_ledger'
