@@ -360,55 +360,54 @@ COMMENT ON COLUMN @extschema@.usage_balances.tokens_remaining IS 'The limit with
 CREATE VIEW @extschema@.usage_breakdown_totals WITH (security_invoker = true) AS
 SELECT u.account_id,
        u.period_start,
-       u.scope,
-       u.model,
-       pg_catalog.sum(u.input_tokens::numeric) AS input_tokens,
-       pg_catalog.sum(u.cache_read_tokens::numeric) AS cache_read_tokens,
-       pg_catalog.sum(u.cache_write_tokens::numeric) AS cache_write_tokens,
-       pg_catalog.sum(u.output_tokens::numeric) AS output_tokens,
-       pg_catalog.sum(u.reasoning_tokens::numeric) AS reasoning_tokens,
-       pg_catalog.sum(u.cost_nanos::numeric) AS cost_nanos,
-       pg_catalog.sum(u.events::numeric) AS events
-  FROM (SELECT account_id, period_start, scope, model,
-               input_tokens, cache_read_tokens, cache_write_tokens,
-               output_tokens, reasoning_tokens, cost_nanos,
-               events
-          FROM @extschema@.usage_breakdown
-        UNION ALL
-        SELECT q.account_id, q.period_start,
-               CASE WHEN own.account_id IS NULL AND other.account_id IS NOT NULL
-                    THEN pg_catalog.split_part(q.scope, '/', 1) ELSE q.scope END,
-               CASE WHEN own.account_id IS NULL AND other.account_id IS NOT NULL
-                    THEN '_other' ELSE q.model END,
-               q.input_tokens, q.cache_read_tokens, q.cache_write_tokens,
-               q.output_tokens, q.reasoning_tokens, q.cost_nanos,
-               q.events
-          FROM (SELECT account_id, period_start,
-                       pg_catalog.split_part(breakdown, E'\t', 1) AS scope,
-                       pg_catalog.split_part(breakdown, E'\t', 2) AS model,
-                       pg_catalog.sum(pg_catalog.split_part(breakdown, E'\t', 3)::numeric) AS input_tokens,
-                       pg_catalog.sum(pg_catalog.split_part(breakdown, E'\t', 4)::numeric) AS cache_read_tokens,
-                       pg_catalog.sum(pg_catalog.split_part(breakdown, E'\t', 5)::numeric) AS cache_write_tokens,
-                       pg_catalog.sum(pg_catalog.split_part(breakdown, E'\t', 6)::numeric) AS output_tokens,
-                       pg_catalog.sum(pg_catalog.split_part(breakdown, E'\t', 7)::numeric) AS reasoning_tokens,
-                       pg_catalog.sum(pg_catalog.split_part(breakdown, E'\t', 8)::numeric) AS cost_nanos,
-                       pg_catalog.sum(pg_catalog.split_part(breakdown, E'\t', 9)::numeric) AS events
-                  FROM @extschema@.usage_pending
-                 WHERE breakdown IS NOT NULL
-                 GROUP BY 1, 2, 3, 4) AS q
-          LEFT JOIN @extschema@.usage_breakdown AS own
-            ON own.account_id OPERATOR(pg_catalog.=) q.account_id
-           AND own.period_start OPERATOR(pg_catalog.=) q.period_start
-           AND own.scope OPERATOR(pg_catalog.=) q.scope
-           AND own.model OPERATOR(pg_catalog.=) q.model
-          LEFT JOIN (SELECT account_id, period_start
-                       FROM @extschema@.usage_breakdown
-                      WHERE model OPERATOR(pg_catalog.=) '_other'
-                      GROUP BY account_id, period_start) AS other
-            ON other.account_id OPERATOR(pg_catalog.=) q.account_id
-           AND other.period_start OPERATOR(pg_catalog.=) q.period_start
+       CASE WHEN u.is_full AND NOT u.has_row
+            THEN pg_catalog.split_part(u.scope, '/', 1) ELSE u.scope END AS scope,
+       CASE WHEN u.is_full AND NOT u.has_row
+            THEN '_other' ELSE u.model END AS model,
+       pg_catalog.sum(u.input_tokens) AS input_tokens,
+       pg_catalog.sum(u.cache_read_tokens) AS cache_read_tokens,
+       pg_catalog.sum(u.cache_write_tokens) AS cache_write_tokens,
+       pg_catalog.sum(u.output_tokens) AS output_tokens,
+       pg_catalog.sum(u.reasoning_tokens) AS reasoning_tokens,
+       pg_catalog.sum(u.cost_nanos) AS cost_nanos,
+       pg_catalog.sum(u.events) AS events
+  FROM (SELECT p.*,
+               pg_catalog.bool_or(p.has_row AND p.model OPERATOR(pg_catalog.=) '_other')
+                   OVER (PARTITION BY p.account_id, p.period_start) AS is_full
+          FROM (SELECT s.account_id, s.period_start, s.scope, s.model,
+                       pg_catalog.bool_or(s.has_row) AS has_row,
+                       pg_catalog.sum(s.input_tokens) AS input_tokens,
+                       pg_catalog.sum(s.cache_read_tokens) AS cache_read_tokens,
+                       pg_catalog.sum(s.cache_write_tokens) AS cache_write_tokens,
+                       pg_catalog.sum(s.output_tokens) AS output_tokens,
+                       pg_catalog.sum(s.reasoning_tokens) AS reasoning_tokens,
+                       pg_catalog.sum(s.cost_nanos) AS cost_nanos,
+                       pg_catalog.sum(s.events) AS events
+                  FROM (SELECT account_id, period_start, scope, model, true AS has_row,
+                               input_tokens::numeric,
+                               cache_read_tokens::numeric,
+                               cache_write_tokens::numeric,
+                               output_tokens::numeric,
+                               reasoning_tokens::numeric,
+                               cost_nanos::numeric,
+                               events::numeric
+                          FROM @extschema@.usage_breakdown
+                        UNION ALL
+                        SELECT account_id, period_start,
+                               pg_catalog.split_part(breakdown, E'\t', 1),
+                               pg_catalog.split_part(breakdown, E'\t', 2), false,
+                               pg_catalog.split_part(breakdown, E'\t', 3)::numeric,
+                               pg_catalog.split_part(breakdown, E'\t', 4)::numeric,
+                               pg_catalog.split_part(breakdown, E'\t', 5)::numeric,
+                               pg_catalog.split_part(breakdown, E'\t', 6)::numeric,
+                               pg_catalog.split_part(breakdown, E'\t', 7)::numeric,
+                               pg_catalog.split_part(breakdown, E'\t', 8)::numeric,
+                               pg_catalog.split_part(breakdown, E'\t', 9)::numeric
+                          FROM @extschema@.usage_pending
+                         WHERE breakdown IS NOT NULL) AS s
+                 GROUP BY s.account_id, s.period_start, s.scope, s.model) AS p
        ) AS u
- GROUP BY u.account_id, u.period_start, u.scope, u.model;
+ GROUP BY 1, 2, 3, 4;
 COMMENT ON VIEW @extschema@.usage_breakdown_totals IS
 'Usage per account, period, scope and model: usage_breakdown plus pending usage, exact at
 the reader''s snapshot. Readers need SELECT on usage_breakdown and usage_pending too, and
@@ -1085,37 +1084,46 @@ DECLARE
                                          WHERE extname OPERATOR(pg_catalog.=) 'usage_ledger');
 BEGIN
     RETURN QUERY EXECUTE pg_catalog.format($query$
-        SELECT COALESCE(t.account_id, e.account_id),
-               COALESCE(t.period_start, e.period_start),
-               c.counter,
+        SELECT u.account_id, u.period_start, c.counter,
                CASE WHEN pg_catalog.abs(c.recorded) OPERATOR(pg_catalog.<=) 9223372036854775807
                     THEN c.recorded::bigint END,
                CASE WHEN pg_catalog.abs(c.expected) OPERATOR(pg_catalog.<=) 9223372036854775807
                     THEN c.expected::bigint END
-          FROM (SELECT *
-                  FROM %1$s.usage_totals
-                 WHERE $1 IS NULL OR account_id OPERATOR(pg_catalog.=) $1) AS t
-          FULL JOIN (SELECT account_id,
-                            period_start,
-                            pg_catalog.sum(tokens) AS tokens,
-                            pg_catalog.sum(reports) AS reports,
-                            pg_catalog.sum(chats) AS chats
-                       FROM (SELECT account_id, period_start, tokens, reports, chats
-                               FROM %1$s.usage_events
-                              WHERE voided_at IS NULL
-                              UNION ALL
-                             SELECT account_id, period_start, 0, 0, 0
-                               FROM %1$s.usage_pending) AS used
-                      WHERE $1 IS NULL OR account_id OPERATOR(pg_catalog.=) $1
-                      GROUP BY account_id, period_start) AS e
-            ON e.account_id OPERATOR(pg_catalog.=) t.account_id
-           AND e.period_start OPERATOR(pg_catalog.=) t.period_start
+          FROM (SELECT s.account_id, s.period_start,
+                       pg_catalog.bool_or(s.has_period) AS has_period,
+                       pg_catalog.bool_or(s.is_pruned) AS is_pruned,
+                       pg_catalog.sum(s.tokens) AS tokens,
+                       pg_catalog.sum(s.reports) AS reports,
+                       pg_catalog.sum(s.chats) AS chats,
+                       pg_catalog.sum(s.tokens_expected) AS tokens_expected,
+                       pg_catalog.sum(s.reports_expected) AS reports_expected,
+                       pg_catalog.sum(s.chats_expected) AS chats_expected
+                  FROM (SELECT account_id, period_start, true AS has_period,
+                               pruned_at IS NOT NULL AS is_pruned,
+                               tokens_used::numeric AS tokens, reports_used::numeric AS reports,
+                               chats_used::numeric AS chats, 0::numeric AS tokens_expected,
+                               0::numeric AS reports_expected, 0::numeric AS chats_expected
+                          FROM %1$s.usage_periods
+                        UNION ALL
+                        SELECT account_id, period_start, false, false,
+                               tokens::numeric, reports::numeric, chats::numeric,
+                               0::numeric, 0::numeric, 0::numeric
+                          FROM %1$s.usage_pending
+                        UNION ALL
+                        SELECT account_id, period_start, false, false,
+                               0::numeric, 0::numeric, 0::numeric, pg_catalog.sum(tokens),
+                               pg_catalog.sum(reports)::numeric, pg_catalog.sum(chats)::numeric
+                          FROM %1$s.usage_events
+                         WHERE voided_at IS NULL
+                         GROUP BY account_id, period_start) AS s
+                 WHERE $1 IS NULL OR s.account_id OPERATOR(pg_catalog.=) $1
+                 GROUP BY s.account_id, s.period_start) AS u
          CROSS JOIN LATERAL (
-               VALUES (1, 'tokens', t.tokens_used, COALESCE(e.tokens, 0)),
-                      (2, 'reports', t.reports_used, COALESCE(e.reports, 0)),
-                      (3, 'chats', t.chats_used, COALESCE(e.chats, 0))
+               VALUES (1, 'tokens', CASE WHEN u.has_period THEN u.tokens END, u.tokens_expected),
+                      (2, 'reports', CASE WHEN u.has_period THEN u.reports END, u.reports_expected),
+                      (3, 'chats', CASE WHEN u.has_period THEN u.chats END, u.chats_expected)
                ) AS c (ordinal, counter, recorded, expected)
-         WHERE t.pruned_at IS NULL
+         WHERE NOT u.is_pruned
            AND (c.recorded IS NULL OR c.recorded OPERATOR(pg_catalog.<>) c.expected)
          UNION ALL
         SELECT COALESCE(l.account_id, h.account_id), NULL, 'tokens_held', l.tokens_held,
@@ -1149,77 +1157,108 @@ BEGIN
 
     -- Events are expected where src/pg/breakdowns.hpp says that their pair is counted.
     RETURN QUERY EXECUTE pg_catalog.format($query$
-        SELECT COALESCE(b.account_id, e.account_id),
-               COALESCE(b.period_start, e.period_start),
-               pg_catalog.concat_ws('/', COALESCE(b.scope, e.scope), COALESCE(b.model, e.model), c.amount),
+        SELECT u.account_id, u.period_start,
+               pg_catalog.concat_ws('/', u.scope, u.model, c.amount),
                CASE WHEN pg_catalog.abs(c.recorded) OPERATOR(pg_catalog.<=) 9223372036854775807
                     THEN c.recorded::bigint END,
                CASE WHEN pg_catalog.abs(c.expected) OPERATOR(pg_catalog.<=) 9223372036854775807
                     THEN c.expected::bigint END
-          FROM (SELECT t.*
-                  FROM %1$s.usage_breakdown_totals AS t
-                  LEFT JOIN %1$s.usage_periods AS p
-                    ON p.account_id OPERATOR(pg_catalog.=) t.account_id
-                   AND p.period_start OPERATOR(pg_catalog.=) t.period_start
-                 WHERE p.pruned_at IS NULL
-                   AND ($1 IS NULL OR t.account_id OPERATOR(pg_catalog.=) $1)) AS b
-          FULL JOIN (SELECT q.account_id, q.period_start,
-                            CASE WHEN own.account_id IS NULL AND other.account_id IS NOT NULL
-                                 THEN pg_catalog.split_part(q.scope, '/', 1) ELSE q.scope END AS scope,
-                            CASE WHEN own.account_id IS NULL AND other.account_id IS NOT NULL
-                                 THEN '_other' ELSE q.model END AS model,
-                            pg_catalog.sum(q.input_tokens) AS input_tokens,
-                            pg_catalog.sum(q.cache_read_tokens) AS cache_read_tokens,
-                            pg_catalog.sum(q.cache_write_tokens) AS cache_write_tokens,
-                            pg_catalog.sum(q.output_tokens) AS output_tokens,
-                            pg_catalog.sum(q.reasoning_tokens) AS reasoning_tokens,
-                            pg_catalog.sum(q.cost_nanos) AS cost_nanos,
-                            pg_catalog.sum(q.events) AS events
-                       FROM (SELECT account_id, period_start,
-                                    pg_catalog.split_part(breakdown, E'\t', 1) AS scope,
-                                    pg_catalog.split_part(breakdown, E'\t', 2) AS model,
-                                    pg_catalog.sum(pg_catalog.split_part(breakdown, E'\t', 3)::numeric) AS input_tokens,
-                                    pg_catalog.sum(pg_catalog.split_part(breakdown, E'\t', 4)::numeric) AS cache_read_tokens,
-                                    pg_catalog.sum(pg_catalog.split_part(breakdown, E'\t', 5)::numeric) AS cache_write_tokens,
-                                    pg_catalog.sum(pg_catalog.split_part(breakdown, E'\t', 6)::numeric) AS output_tokens,
-                                    pg_catalog.sum(pg_catalog.split_part(breakdown, E'\t', 7)::numeric) AS reasoning_tokens,
-                                    pg_catalog.sum(pg_catalog.split_part(breakdown, E'\t', 8)::numeric) AS cost_nanos,
-                                    pg_catalog.sum(pg_catalog.split_part(breakdown, E'\t', 9)::numeric) AS events
-                               FROM %1$s.usage_events
-                              WHERE voided_at IS NULL AND breakdown IS NOT NULL
-                                AND ($1 IS NULL OR account_id OPERATOR(pg_catalog.=) $1)
-                              GROUP BY 1, 2, 3, 4) AS q
-                       LEFT JOIN %1$s.usage_breakdown AS own
-                         ON own.account_id OPERATOR(pg_catalog.=) q.account_id
-                        AND own.period_start OPERATOR(pg_catalog.=) q.period_start
-                        AND own.scope OPERATOR(pg_catalog.=) q.scope
-                        AND own.model OPERATOR(pg_catalog.=) q.model
-                       LEFT JOIN (SELECT account_id, period_start
-                                    FROM %1$s.usage_breakdown
-                                   WHERE model OPERATOR(pg_catalog.=) '_other'
-                                   GROUP BY account_id, period_start) AS other
-                         ON other.account_id OPERATOR(pg_catalog.=) q.account_id
-                        AND other.period_start OPERATOR(pg_catalog.=) q.period_start
-                       LEFT JOIN %1$s.usage_periods AS p
-                         ON p.account_id OPERATOR(pg_catalog.=) q.account_id
-                        AND p.period_start OPERATOR(pg_catalog.=) q.period_start
-                      WHERE p.pruned_at IS NULL
-                      GROUP BY 1, 2, 3, 4) AS e
-            ON e.account_id OPERATOR(pg_catalog.=) b.account_id
-           AND e.period_start OPERATOR(pg_catalog.=) b.period_start
-           AND e.scope OPERATOR(pg_catalog.=) b.scope
-           AND e.model OPERATOR(pg_catalog.=) b.model
+          FROM (SELECT r.account_id, r.period_start,
+                       CASE WHEN r.is_full AND NOT r.has_row
+                            THEN pg_catalog.split_part(r.scope, '/', 1) ELSE r.scope END AS scope,
+                       CASE WHEN r.is_full AND NOT r.has_row
+                            THEN '_other' ELSE r.model END AS model,
+                       pg_catalog.sum(r.input_tokens) FILTER (WHERE NOT r.is_event) AS input_tokens,
+                       pg_catalog.sum(r.cache_read_tokens) FILTER (WHERE NOT r.is_event) AS cache_read_tokens,
+                       pg_catalog.sum(r.cache_write_tokens) FILTER (WHERE NOT r.is_event) AS cache_write_tokens,
+                       pg_catalog.sum(r.output_tokens) FILTER (WHERE NOT r.is_event) AS output_tokens,
+                       pg_catalog.sum(r.reasoning_tokens) FILTER (WHERE NOT r.is_event) AS reasoning_tokens,
+                       pg_catalog.sum(r.cost_nanos) FILTER (WHERE NOT r.is_event) AS cost_nanos,
+                       pg_catalog.sum(r.events) FILTER (WHERE NOT r.is_event) AS events,
+                       pg_catalog.sum(r.input_tokens) FILTER (WHERE r.is_event) AS input_tokens_expected,
+                       pg_catalog.sum(r.cache_read_tokens) FILTER (WHERE r.is_event) AS cache_read_tokens_expected,
+                       pg_catalog.sum(r.cache_write_tokens) FILTER (WHERE r.is_event) AS cache_write_tokens_expected,
+                       pg_catalog.sum(r.output_tokens) FILTER (WHERE r.is_event) AS output_tokens_expected,
+                       pg_catalog.sum(r.reasoning_tokens) FILTER (WHERE r.is_event) AS reasoning_tokens_expected,
+                       pg_catalog.sum(r.cost_nanos) FILTER (WHERE r.is_event) AS cost_nanos_expected,
+                       pg_catalog.sum(r.events) FILTER (WHERE r.is_event) AS events_expected
+                  FROM (SELECT p.*,
+                               pg_catalog.bool_or(p.is_row)
+                                   OVER (PARTITION BY p.account_id, p.period_start, p.scope, p.model) AS has_row,
+                               pg_catalog.bool_or(p.is_row AND p.model OPERATOR(pg_catalog.=) '_other')
+                                   OVER (PARTITION BY p.account_id, p.period_start) AS is_full,
+                               pg_catalog.bool_or(p.is_pruned)
+                                   OVER (PARTITION BY p.account_id, p.period_start) AS is_left_out
+                          FROM (SELECT s.account_id, s.period_start, s.scope, s.model, s.is_event,
+                                       pg_catalog.bool_or(s.is_row) AS is_row,
+                                       pg_catalog.bool_or(s.is_pruned) AS is_pruned,
+                                       pg_catalog.sum(s.input_tokens) AS input_tokens,
+                                       pg_catalog.sum(s.cache_read_tokens) AS cache_read_tokens,
+                                       pg_catalog.sum(s.cache_write_tokens) AS cache_write_tokens,
+                                       pg_catalog.sum(s.output_tokens) AS output_tokens,
+                                       pg_catalog.sum(s.reasoning_tokens) AS reasoning_tokens,
+                                       pg_catalog.sum(s.cost_nanos) AS cost_nanos,
+                                       pg_catalog.sum(s.events) AS events
+                                  FROM (SELECT account_id, period_start, scope, model,
+                                               false AS is_event, true AS is_row, false AS is_pruned,
+                                               input_tokens::numeric,
+                                               cache_read_tokens::numeric,
+                                               cache_write_tokens::numeric,
+                                               output_tokens::numeric,
+                                               reasoning_tokens::numeric,
+                                               cost_nanos::numeric,
+                                               events::numeric
+                                          FROM %1$s.usage_breakdown
+                                        UNION ALL
+                                        SELECT account_id, period_start, '', '', false, false, true,
+                                               0::numeric, 0::numeric, 0::numeric, 0::numeric, 0::numeric, 0::numeric, 0::numeric
+                                          FROM %1$s.usage_periods
+                                         WHERE pruned_at IS NOT NULL
+                                        UNION ALL
+                                        SELECT account_id, period_start,
+                                               pg_catalog.split_part(breakdown, E'\t', 1),
+                                               pg_catalog.split_part(breakdown, E'\t', 2),
+                                               false, false, false,
+                                               pg_catalog.split_part(breakdown, E'\t', 3)::numeric,
+                                               pg_catalog.split_part(breakdown, E'\t', 4)::numeric,
+                                               pg_catalog.split_part(breakdown, E'\t', 5)::numeric,
+                                               pg_catalog.split_part(breakdown, E'\t', 6)::numeric,
+                                               pg_catalog.split_part(breakdown, E'\t', 7)::numeric,
+                                               pg_catalog.split_part(breakdown, E'\t', 8)::numeric,
+                                               pg_catalog.split_part(breakdown, E'\t', 9)::numeric
+                                          FROM %1$s.usage_pending
+                                         WHERE breakdown IS NOT NULL
+                                        UNION ALL
+                                        SELECT account_id, period_start,
+                                               pg_catalog.split_part(breakdown, E'\t', 1),
+                                               pg_catalog.split_part(breakdown, E'\t', 2),
+                                               true, false, false,
+                                               pg_catalog.split_part(breakdown, E'\t', 3)::numeric,
+                                               pg_catalog.split_part(breakdown, E'\t', 4)::numeric,
+                                               pg_catalog.split_part(breakdown, E'\t', 5)::numeric,
+                                               pg_catalog.split_part(breakdown, E'\t', 6)::numeric,
+                                               pg_catalog.split_part(breakdown, E'\t', 7)::numeric,
+                                               pg_catalog.split_part(breakdown, E'\t', 8)::numeric,
+                                               pg_catalog.split_part(breakdown, E'\t', 9)::numeric
+                                          FROM %1$s.usage_events
+                                         WHERE voided_at IS NULL AND breakdown IS NOT NULL) AS s
+                                 WHERE $1 IS NULL OR s.account_id OPERATOR(pg_catalog.=) $1
+                                 GROUP BY s.account_id, s.period_start, s.scope, s.model, s.is_event
+                               ) AS p
+                       ) AS r
+                 WHERE NOT r.is_left_out
+                 GROUP BY 1, 2, 3, 4) AS u
          CROSS JOIN LATERAL (
-               VALUES (1, 'input', COALESCE(b.input_tokens, 0), COALESCE(e.input_tokens, 0)),
-                      (2, 'cache_read', COALESCE(b.cache_read_tokens, 0), COALESCE(e.cache_read_tokens, 0)),
-                      (3, 'cache_write', COALESCE(b.cache_write_tokens, 0), COALESCE(e.cache_write_tokens, 0)),
-                      (4, 'output', COALESCE(b.output_tokens, 0), COALESCE(e.output_tokens, 0)),
-                      (5, 'reasoning', COALESCE(b.reasoning_tokens, 0), COALESCE(e.reasoning_tokens, 0)),
-                      (6, 'cost_nanos', COALESCE(b.cost_nanos, 0), COALESCE(e.cost_nanos, 0)),
-                      (7, 'events', COALESCE(b.events, 0), COALESCE(e.events, 0))
+               VALUES (1, 'input', COALESCE(u.input_tokens, 0), COALESCE(u.input_tokens_expected, 0)),
+                      (2, 'cache_read', COALESCE(u.cache_read_tokens, 0), COALESCE(u.cache_read_tokens_expected, 0)),
+                      (3, 'cache_write', COALESCE(u.cache_write_tokens, 0), COALESCE(u.cache_write_tokens_expected, 0)),
+                      (4, 'output', COALESCE(u.output_tokens, 0), COALESCE(u.output_tokens_expected, 0)),
+                      (5, 'reasoning', COALESCE(u.reasoning_tokens, 0), COALESCE(u.reasoning_tokens_expected, 0)),
+                      (6, 'cost_nanos', COALESCE(u.cost_nanos, 0), COALESCE(u.cost_nanos_expected, 0)),
+                      (7, 'events', COALESCE(u.events, 0), COALESCE(u.events_expected, 0))
                ) AS c (ordinal, amount, recorded, expected)
          WHERE c.recorded OPERATOR(pg_catalog.<>) c.expected
-         ORDER BY 1, 2, COALESCE(b.scope, e.scope), COALESCE(b.model, e.model), c.ordinal
+         ORDER BY 1, 2, u.scope, u.model, c.ordinal
         $query$, ledger)
     USING p_account_id;
 END
