@@ -134,19 +134,32 @@ void wait_for_holders(const core::CounterId &counter)
     wait_for_sharers(ledger_lock(LockClass::hold_all));
 }
 
+/*
+ * None is taken of a distributed ledger: a transaction that has written on other nodes only does
+ * not know that it has written, and may hold the row already.
+ */
 void lock_waiter(const core::CounterId &counter)
 {
+    if (is_distributed()) {
+        return;
+    }
     lock(counter_lock(LockClass::waiter, counter), ExclusiveLock);
 }
 
 bool try_lock_waiter(const core::CounterId &counter)
 {
+    if (is_distributed()) {
+        return true;
+    }
     const LOCKTAG tag = counter_lock(LockClass::waiter, counter);
     return LockAcquire(&tag, ExclusiveLock, false, true) != LOCKACQUIRE_NOT_AVAIL;
 }
 
 void unlock_waiter(const core::CounterId &counter)
 {
+    if (is_distributed()) {
+        return;
+    }
     unlock(counter_lock(LockClass::waiter, counter), ExclusiveLock);
 }
 

@@ -48,6 +48,11 @@
  * closed other periods before; then both take the periods in the same order. Transactions of
  * several calls can deadlock if they use the same accounts in different orders (README.md,
  * Errors).
+ *
+ * Where Citus distributes the ledger, 3 and 4 are not taken, because they are locks of one node.
+ * Sessions hold periods by the counter's row (5), and a close waits for them there. The close
+ * locks the row by SELECT FOR UPDATE, so it can be the victim of a deadlock with sessions that hold
+ * and sessions that add. Settlers have no page ranges (7), and lock counters in their order.
  */
 #pragma once
 

@@ -211,7 +211,24 @@ sub compare_calls
 
 compare_calls('from the coordinator', sub { 1 });
 
-# Citus crashes where an account is NULL in a call that it delegates.
+# ----------------------------------------------------------------------------
+# Two calls for an account in one transaction, while another session waits for the account
+
+my $shared = new_account(1);
+$coordinator->safe_psql('postgres', "SELECT increment_usage($shared, 1, 'first')");
+my $holder = $coordinator->background_psql('postgres');
+my $waiter = $coordinator->background_psql('postgres');
+$holder->query_safe("BEGIN; SELECT outcome FROM increment_usage_batch(ARRAY[$shared]::uuid[], ARRAY[1], ARRAY['held'])");
+$waiter->query_until(qr/sent/, "\\echo sent\nSELECT outcome FROM increment_usage($shared, 1, 'waits');\n");
+ok($nodes[1]->poll_query_until('postgres', 'SELECT count(*) > 0 FROM pg_locks WHERE NOT granted'), 'a call waits');
+is($holder->query_safe("SELECT tokens_used FROM increment_usage($shared, 1, 'again'); COMMIT"),
+	'3', 'a transaction that has the counter takes it again');
+is($waiter->query_safe("SELECT tokens_used FROM increment_usage($shared, 1, 'last')"), "applied\n5", 'the call goes on');
+$_->quit for $holder, $waiter;
+
+# ----------------------------------------------------------------------------
+# Delegation. Citus crashes where an account is NULL in a call that it delegates.
+
 $coordinator->safe_psql('postgres', Sharding::snippet('docs/sharding.md', 'Delegation'));
 my (undef, undef, $messages) = $coordinator->psql('postgres',
 	'SET client_min_messages = debug1; SELECT outcome FROM increment_usage(' . new_account(1) . ", 1, 'one')");
