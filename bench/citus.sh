@@ -16,7 +16,6 @@
 #
 # Environment:
 #   CITUS_NODE_COUNT   nodes, the coordinator included (default: 3)
-#   CITUS_DELEGATES    anything: delegate calls, as docs/sharding.md prints it
 #   CLUSTER_SETTINGS   additional server settings
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -64,22 +63,133 @@ shift
 
 export PGHOST=${nodes[0]}
 sql() {
-    psql -X -q -At -v ON_ERROR_STOP=1 "$@" >/dev/null
+    psql -X -q -At -v ON_ERROR_STOP=1 "$@"
 }
 for node in "${nodes[@]}"; do
-    sql -h "$node" -c "ALTER SYSTEM SET citus.local_hostname = '$node'" -c 'SELECT pg_reload_conf()' \
-        -c 'CREATE EXTENSION citus'
+    sql -h "$node" -c "ALTER SYSTEM SET citus.local_hostname = '$node'" -c 'SELECT pg_reload_conf()' >/dev/null
 done
-sql -c "SELECT citus_set_coordinator_host('$PGHOST', 5432)"
-for node in "${nodes[@]:1}"; do
-    sql -c "SELECT citus_add_node('$node', 5432)"
-done
-sql -c "SELECT citus_set_node_property('$PGHOST', 5432, 'shouldhaveshards', true)"
-{
-    test/tools/snippets.sh docs/sharding.md 'Citus set-up'
-    test/tools/snippets.sh README.md Grants
-    if [ -n "${CITUS_DELEGATES:-}" ]; then
-        test/tools/snippets.sh docs/sharding.md Delegation
+
+# distribute DATABASE NODE...: a ledger over some nodes, the first one is its coordinator.
+distribute() {
+    local database=$1 node
+    shift
+    {
+        for node in "$@"; do
+            if [ "$database" != postgres ]; then
+                sql -h "$node" -d postgres -c "CREATE DATABASE $database" 2>/dev/null
+            fi
+            sql -h "$node" -d "$database" -c 'CREATE EXTENSION citus'
+        done
+        sql -d "$database" -c "SELECT citus_set_coordinator_host('$1', 5432)"
+        for node in "${@:2}"; do
+            sql -d "$database" -c "SELECT citus_add_node('$node', 5432)"
+        done
+        sql -d "$database" -c "SELECT citus_set_node_property('$1', 5432, 'shouldhaveshards', true)"
+        test/tools/snippets.sh docs/sharding.md 'Citus set-up' | grep -v '^CREATE ROLE\|^ALTER ROLE' |
+            sql -d "$database"
+    } >/dev/null
+}
+
+if [ "${1:-}" != --measure ]; then
+    distribute postgres "${nodes[@]}"
+    "$@"
+    exit
+fi
+
+# ----------------------------------------------------------------------------
+# Measuring
+
+rounds=${2:-3}
+seconds=${3:-10}
+directory=$(mktemp -d "${TMPDIR:-/tmp}/usage_ledger_citus.XXXXXX")
+trap 'rm -rf "$directory"' EXIT
+cat >"$directory/calls" <<'SQL'
+\set n random(100001, 101000)
+SELECT increment_usage(('00000000-0000-4000-8000-000000' || :n)::uuid, 100, gen_random_uuid()::text);
+SQL
+# The account as a constant, so that the call can be delegated.
+cat >"$directory/delegated" <<'SQL'
+\set n random(100001, 101000)
+SELECT increment_usage('00000000-0000-4000-8000-000000:n', 100, gen_random_uuid()::text);
+SQL
+cat >"$directory/batches" <<'SQL'
+SELECT count(*) FROM increment_usage_batch(
+    ARRAY(SELECT ('00000000-0000-4000-8000-000000' || 100000 + ceil(random() * 1000))::uuid
+            FROM generate_series(1, 100)),
+    array_fill(100::bigint, ARRAY[100]),
+    ARRAY(SELECT gen_random_uuid()::text FROM generate_series(1, 100)));
+SQL
+
+# The processor time that the servers have used so far, in ms.
+servers_ms() {
+    local node postmaster
+    for node in "${nodes[@]}"; do
+        postmaster=$(head -n 1 "$node/data/postmaster.pid")
+        cat "/proc/$postmaster/stat" /proc/[0-9]*/stat 2>/dev/null |
+            awk -v postmaster="$postmaster" '
+                { sub(/.*\) /, "") } # fields count from the state
+                NR == 1 { ticks += $12 + $13 + $14 + $15; next }
+                $2 == postmaster { ticks += $12 + $13 }
+                END { print ticks * 10 }'
+    done | awk '{ sum += $1 } END { print sum }'
+}
+
+# measure DATABASE SCRIPT CLIENTS: the rate, and the processor time of the servers for each, in ms.
+measure() {
+    local before after protocol=prepared
+    if [ "$2" = delegated ]; then
+        protocol=simple
     fi
-} | sql
-"$@"
+    before=$(servers_ms)
+    pgbench -n -M "$protocol" -c "$3" -j 2 -T "$seconds" -f "$directory/$2" "$1" >"$directory/out"
+    after=$(servers_ms)
+    awk -v before="$before" -v after="$after" '
+        /^number of transactions actually processed/ { count = $NF }
+        /^tps/ { print $3, (after - before) / count }' "$directory/out"
+}
+
+sql -d postgres -c 'CREATE DATABASE one_server'
+sql -d one_server -c 'CREATE EXTENSION usage_ledger'
+for count in 1 2 3; do
+    distribute "nodes_$count" "${nodes[@]:0:count}"
+done
+distribute delegating "${nodes[@]:0:3}"
+test/tools/snippets.sh docs/sharding.md Delegation | sql -d delegating >/dev/null
+databases=(one_server nodes_1 nodes_2 nodes_3 delegating)
+for database in "${databases[@]}"; do
+    sql -d "$database" -c "
+        SELECT count(*) FROM increment_usage_batch(
+            ARRAY(SELECT ('00000000-0000-4000-8000-000000' || 100000 + n)::uuid
+                    FROM generate_series(1, 1000) AS n),
+            array_fill(100::bigint, ARRAY[1000]), array_fill('first'::text, ARRAY[1000]))" >/dev/null
+done
+
+median() {
+    sort -n | awk '{ value[NR] = $1 }
+                   END { print (value[int((NR + 1) / 2)] + value[int(NR / 2) + 1]) / 2 }'
+}
+
+for ((round = 1; round <= rounds; round++)); do
+    for point in 'calls 8' 'batches 2'; do
+        read -r script clients <<<"$point"
+        for database in "${databases[@]}"; do
+            if [ "$script $database" = 'calls delegating' ]; then
+                measure "$database" delegated "$clients" >>"$directory/$script.$database"
+            elif [ "$database" != delegating ]; then
+                measure "$database" "$script" "$clients" >>"$directory/$script.$database"
+            fi
+        done
+    done
+done
+echo "script database | per second | ratio to one server | ms of processor time each"
+for script in calls batches; do
+    for database in "${databases[@]}"; do
+        results=$directory/$script.$database
+        if [ -e "$results" ]; then
+            ratio=$(paste -d ' ' "$results" "$directory/$script.one_server" | awk '{ print $1 / $3 }' | median)
+            rate=$(awk '{ print $1 }' "$results" | median)
+            cost=$(awk '{ print $2 }' "$results" | median)
+            printf '%s %s | %.0f | %.2f | %.2f\n' "$script" "$database" "$rate" "$ratio" "$cost"
+        fi
+    done
+done
