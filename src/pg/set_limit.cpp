@@ -32,13 +32,19 @@ int64 sum_of_holds(Datum account_id, Datum scope)
     return DatumGetInt64(required_column(1));
 }
 
-/* Locks the row of the whole account, which a level needs too. */
+/*
+ * Locks the row of the whole account, which a level needs too. It gets a new version, so that a
+ * transaction whose snapshot does not show the level fails with 40001 when it locks the row.
+ */
 void lock_account_limit(Datum account_id)
 {
-    do {
-        CHECK_FOR_INTERRUPTS();
-        create_limit(account_id, default_token_limit);
-    } while (!lock_limit(account_id)); /* an erase has deleted it in between */
+    static Statement statement = {"usage_limits",
+                                  "INSERT INTO %s AS l (account_id, token_limit) VALUES ($1, $2)"
+                                  " ON CONFLICT (account_id, scope)"
+                                  " DO UPDATE SET version = l.version OPERATOR(pg_catalog.+) 1",
+                                  {UUIDOID, INT8OID}};
+    const Datum arguments[] = {account_id, Int64GetDatum(default_token_limit)};
+    run(&statement, arguments, default_token_limit < 0 ? " n" : nullptr);
 }
 
 Datum set_limit(Datum account_id, const NullableDatum &token_limit, std::string_view scope)
