@@ -6,8 +6,9 @@
  * unless said otherwise.
  *
  * 0. Limit: the row of usage_limits for the whole account, FOR NO KEY UPDATE to reserve, release,
- *    spend, set or erase a limit; before it, its waiter lock, as 4 is for 5. It comes first, because a call that spends
- *    has it before it counts. So in one transaction one reserves before one counts.
+ *    spend, set or erase a limit; before it, its waiter lock, as 4 is for 5. It comes first,
+ *    because a call that spends has it before it counts. So in one transaction one reserves
+ *    before one counts.
  * 1. Account: the row of usage_accounts, FOR UPDATE or as an upsert, to open periods, end one, set
  *    a cycle, or erase the account. Sessions that do so for the same account wait for each other.
  * 2. Key: the unique index entry of usage_events. The second session that inserts a key waits
@@ -26,11 +27,10 @@
  *    prune; FOR KEY SHARE to hold its period open; FOR UPDATE to close, end or erase it, which no
  *    statement may take (lock_counter_to_close() says why). KEY SHARE waits only for a close, so
  *    sessions that add and sessions that hold do not wait for each other.
- * 6. Hold and the limit of a scope: changed or deleted only under the lock of their account's limit,
- *    so nobody waits for one.
- *    Row of a breakdown: made or changed only under its counter's row lock, so nobody waits for
- *    one. Then event and pending row: changed or deleted only under that lock, so nobody waits for
- *    one either, except for the key of an event (2).
+ * 6. Hold and limit of a scope: changed or deleted only under the lock of their account's limit,
+ *    so nobody waits for one. Row of a breakdown: made or changed only under its counter's row
+ *    lock, so nobody waits for one. Then event and pending row: changed or deleted only under
+ *    that lock, so nobody waits for one either, except for the key of an event (2).
  * 7. Page range of usage_pending: the lock of its first page, by settlers.
  *
  * What is only tried, out of this order, cannot be part of a circle: settlers try limits, counters

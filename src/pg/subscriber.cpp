@@ -11,7 +11,7 @@ namespace
 /* The name of a table of usage of this ledger, or null. */
 const char *usage_table(Oid relation)
 {
-    static const char *const tables[] = {"usage_periods", "usage_events", "usage_pending",
+    static const char *const tables[] = {"usage_periods",   "usage_events", "usage_pending",
                                          "usage_breakdown", "usage_limits", "usage_holds"};
     const char *name = get_rel_name(relation);
     for (const char *table : tables) {
