@@ -51,7 +51,7 @@ new pending|queued
 added|31000
 voided|voided
 violations|0
-settled|106|106
+settled|107|107
 closed|225615|179|134
 closed before|276396|371|247
 pruned|1117
