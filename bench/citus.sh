@@ -125,7 +125,7 @@ servers_ms() {
     local node postmaster
     for node in "${nodes[@]}"; do
         postmaster=$(head -n 1 "$node/data/postmaster.pid")
-        cat "/proc/$postmaster/stat" /proc/[0-9]*/stat 2>/dev/null |
+        { cat "/proc/$postmaster/stat" /proc/[0-9]*/stat 2>/dev/null || true; } | # some end meanwhile
             awk -v postmaster="$postmaster" '
                 { sub(/.*\) /, "") } # fields count from the state
                 NR == 1 { ticks += $12 + $13 + $14 + $15; next }

@@ -2,6 +2,8 @@
 
 #include "pg/spi.hpp"
 
+#include <algorithm>
+
 namespace usage_ledger
 {
 
@@ -29,7 +31,7 @@ Distribution find_distribution()
     if (!OidIsValid(catalog)) {
         return Distribution::none;
     }
-    distribution_table = extension_table("usage_periods");
+    distribution_table = extension_table("usage_accounts");
     Relation partitions = table_open(catalog, AccessShareLock);
     ScanKeyData key; /* column logicalrelid */
     ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(distribution_table));
@@ -254,6 +256,59 @@ uint64 run_plan(SPIPlanPtr plan, const Datum *arguments, const char *nulls, uint
     return SPI_processed;
 }
 
+struct PinnedShard {
+    pg_uuid_t account_id;
+    LocalTransactionId transaction;
+    SubTransactionId subtransaction;
+};
+
+/*
+ * Keeps an account's shard where it is until the end of the transaction. Otherwise Citus might move
+ * it after a row of it was locked or read, and the next statement would find the row on another
+ * node, without the lock and in another place. Citus itself keeps a shard only of a table that was
+ * written to. It moves the shards of all tables together and locks that of usage_accounts first, so
+ * that one stands for all.
+ */
+void pin_shard(Datum account_id)
+{
+    static Statement statement = {
+        "usage_accounts",
+        "SELECT pg_catalog.lock_shard_metadata(5," /* ShareLock */
+        " ARRAY[pg_catalog.get_shard_id_for_distribution_column($2, $1)])",
+        {UUIDOID, REGCLASSOID}};
+    static PinnedShard pinned_shards[1024];
+
+    const pg_uuid_t *account = DatumGetUUIDP(account_id);
+    PinnedShard *pinned =
+        &pinned_shards[hash_bytes(account->data, UUID_LEN) % lengthof(pinned_shards)];
+#if PG_VERSION_NUM >= 170000
+    const LocalTransactionId transaction = MyProc->vxid.lxid;
+#else
+    const LocalTransactionId transaction = MyProc->lxid;
+#endif
+    const PinnedShard wanted = {*account, transaction, GetCurrentSubTransactionId()};
+    if (pinned->transaction == wanted.transaction &&
+        pinned->subtransaction == wanted.subtransaction &&
+        memcmp(&pinned->account_id, account, UUID_LEN) == 0) {
+        return;
+    }
+    const Datum arguments[] = {account_id, ObjectIdGetDatum(distribution_table)};
+    run_plan(plan_of(&statement), arguments, nullptr, 0);
+    free_rows();
+    *pinned = wanted;
+}
+
+/* Runs the plan of a statement of a distributed ledger. */
+uint64 run_distributed(SPIPlanPtr plan, const Oid *types, int type_count, const Datum *arguments,
+                       const char *nulls, uint64 row_count_max)
+{
+    const int account = static_cast<int>(std::find(types, types + type_count, UUIDOID) - types);
+    if (account < type_count) {
+        pin_shard(arguments[account]);
+    }
+    return run_plan(plan, arguments, nulls, row_count_max);
+}
+
 /* Adds the returned rows to those of an earlier run, and makes these the returned ones. */
 void append_rows(SPITupleTable *earlier)
 {
@@ -318,7 +373,7 @@ uint64 run_for_elements(const Statement &statement, const Datum *arguments, cons
             values[i] = argument.elements == nullptr ? argument.value : argument.elements[k];
         }
         values[type_count - 1] = Int64GetDatum(k + 1);
-        processed_count += run_plan(statement.plan, values, nullptr, 0);
+        processed_count += run_distributed(statement.plan, types, type_count, values, nullptr, 0);
         if (rows != nullptr) {
             append_rows(rows);
         }
@@ -337,9 +392,9 @@ uint64 run(Statement *statement, const Datum *arguments, const char *nulls, uint
         Oid types[distributed_argument_count_max];
         bool is_for_elements;
         const int type_count = distributed_types(*statement, types, &is_for_elements);
-        if (is_for_elements) {
-            return run_for_elements(*statement, arguments, types, type_count);
-        }
+        return is_for_elements
+                   ? run_for_elements(*statement, arguments, types, type_count)
+                   : run_distributed(plan, types, type_count, arguments, nulls, row_count_max);
     }
     return run_plan(plan, arguments, nulls, row_count_max);
 }
