@@ -141,7 +141,19 @@ void read_levels(const Claim &claim, Standing *standing)
         " AND l.scope OPERATOR(pg_catalog.<>) '' AND l.token_limit IS NOT NULL"
         " AND " IS_WITHIN("$2", "l.scope") " ORDER BY l.scope",
         {UUIDOID, TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID},
-        {"usage_scope_totals"}};
+        {"usage_scope_totals"},
+        "SELECT l.scope, l.token_limit, l.tokens_held, LEAST(COALESCE("
+        "pg_catalog.max(t.tokens_used), 0), 9223372036854775807)::pg_catalog.int8"
+        " FROM %1$s AS l LEFT JOIN (SELECT account_id, scope, tokens_used FROM %2$s"
+        " WHERE account_id OPERATOR(pg_catalog.=) $1"
+        " AND period_start OPERATOR(pg_catalog.>=) $3"
+        " AND period_start OPERATOR(pg_catalog.<=) $4) AS t"
+        " ON t.account_id OPERATOR(pg_catalog.=) l.account_id"
+        " AND t.scope OPERATOR(pg_catalog.=) l.scope"
+        " WHERE l.account_id OPERATOR(pg_catalog.=) $1"
+        " AND l.scope OPERATOR(pg_catalog.<>) '' AND l.token_limit IS NOT NULL"
+        " AND " IS_WITHIN(
+            "$2", "l.scope") " GROUP BY l.scope, l.token_limit, l.tokens_held ORDER BY l.scope"};
     const Datum arguments[] = {claim.account_id, text_datum(claim.scope),
                                TimestampTzGetDatum(standing->first_period_start),
                                TimestampTzGetDatum(standing->last_period_start)};

@@ -163,7 +163,8 @@ SPIPlanPtr prepare(const Statement &statement, bool is_distributed)
     const int argument_count = is_distributed
                                    ? distributed_types(statement, types, &is_for_elements)
                                    : count_arguments(statement);
-    const char *names[statement_table_count_max] = {qualified_name(statement.table)};
+    const char *names[statement_table_count_max] = {
+        statement.table == nullptr ? nullptr : qualified_name(statement.table)};
     for (int i = 0; i < statement_table_count_max - 1 && statement.other_tables[i] != nullptr;
          i++) {
         names[i + 1] = qualified_name(statement.other_tables[i]);
@@ -173,7 +174,8 @@ SPIPlanPtr prepare(const Statement &statement, bool is_distributed)
                          names[1], names[2], names[3], names[4]);
     SPIPlanPtr plan = SPI_prepare_cursor(
         sql, argument_count, is_distributed ? types : const_cast<Oid *>(statement.argument_types),
-        is_distributed ? CURSOR_OPT_CUSTOM_PLAN : CURSOR_OPT_GENERIC_PLAN);
+        is_distributed && statement.table != nullptr ? CURSOR_OPT_CUSTOM_PLAN
+                                                     : CURSOR_OPT_GENERIC_PLAN);
     if (plan == nullptr) {
         elog(ERROR, "could not prepare \"%s\": %s", sql, SPI_result_code_string(SPI_result));
     }
@@ -272,7 +274,7 @@ struct PinnedShard {
 void pin_shard(Datum account_id)
 {
     static Statement statement = {
-        "usage_accounts",
+        nullptr,                                   /* so it need not be planned again */
         "SELECT pg_catalog.lock_shard_metadata(5," /* ShareLock */
         " ARRAY[pg_catalog.get_shard_id_for_distribution_column($2, $1)])",
         {UUIDOID, REGCLASSOID}};
