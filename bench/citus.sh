@@ -12,7 +12,9 @@
 # Citus and usage_ledger must be installed for the PostgreSQL of PG_CONFIG. With --source, the
 # script makes a copy of that PostgreSQL next to the source of Citus, builds both and installs them
 # there; the next time it finds them. It installs nothing else. To build Citus needs the headers of
-# lz4, zstd and krb5 (CPPFLAGS and LDFLAGS can name another place).
+# lz4, zstd and krb5 (CPPFLAGS and LDFLAGS can name another place). Citus 13.2.2 does not compile with
+# PostgreSQL 15.20, which declares have_createdb_privilege: include commands/dbcommands.h in place of
+# its definition in src/include/pg_version_compat.h.
 #
 # Environment:
 #   CITUS_NODE_COUNT   nodes, the coordinator included (default: 3)
