@@ -356,7 +356,9 @@ COMMENT ON COLUMN @extschema@.usage_balances.tokens_remaining IS 'The limit with
 
 -- Pending usage of a pair without a row is shown where it will be added: under _other if the
 -- period has a row of that model (src/pg/breakdowns.hpp), and else, as far as anyone can
--- know, under its own.
+-- know, under its own. A row that cannot be read cannot be added either, and is left out. It is
+-- appended to an empty text to be tested: to the planner, that costs more than to compare
+-- accounts, which thus comes first.
 CREATE VIEW @extschema@.usage_breakdown_totals WITH (security_invoker = true) AS
 SELECT u.account_id,
        u.period_start,
@@ -404,7 +406,9 @@ SELECT u.account_id,
                                pg_catalog.split_part(breakdown, E'\t', 8)::numeric,
                                pg_catalog.split_part(breakdown, E'\t', 9)::numeric
                           FROM @extschema@.usage_pending
-                         WHERE breakdown IS NOT NULL) AS s
+                         WHERE breakdown IS NOT NULL
+                           AND ('' OPERATOR(pg_catalog.||) breakdown)
+                               OPERATOR(pg_catalog.~) E'^[^\t]*\t[^\t]*(\t-?[0-9]+){7}$') AS s
                  GROUP BY s.account_id, s.period_start, s.scope, s.model) AS p
        ) AS u
  GROUP BY 1, 2, 3, 4;
@@ -1082,6 +1086,7 @@ DECLARE
     ledger CONSTANT pg_catalog.text := (SELECT extnamespace::pg_catalog.regnamespace
                                           FROM pg_catalog.pg_extension
                                          WHERE extname OPERATOR(pg_catalog.=) 'usage_ledger');
+    breakdown_pattern CONSTANT pg_catalog.text := E'^[^\t]*\t[^\t]*(\t-?[0-9]+){7}$';
 BEGIN
     RETURN QUERY EXECUTE pg_catalog.format($query$
         SELECT u.account_id, u.period_start, c.counter,
@@ -1126,6 +1131,16 @@ BEGIN
          WHERE NOT u.is_pruned
            AND (c.recorded IS NULL OR c.recorded OPERATOR(pg_catalog.<>) c.expected)
          UNION ALL
+        SELECT w.account_id, w.period_start, 'malformed', pg_catalog.count(*), 0
+          FROM (SELECT account_id, period_start, breakdown
+                  FROM %1$s.usage_events
+                UNION ALL
+                SELECT account_id, period_start, breakdown
+                  FROM %1$s.usage_pending) AS w
+         WHERE w.breakdown OPERATOR(pg_catalog.!~) %2$L
+           AND ($1 IS NULL OR w.account_id OPERATOR(pg_catalog.=) $1)
+         GROUP BY w.account_id, w.period_start
+         UNION ALL
         SELECT COALESCE(l.account_id, h.account_id), NULL, 'tokens_held', l.tokens_held,
                COALESCE(h.tokens, 0)::bigint
           FROM (SELECT *
@@ -1152,10 +1167,11 @@ BEGIN
          GROUP BY l.account_id, l.scope, l.tokens_held
         HAVING l.tokens_held OPERATOR(pg_catalog.<>) COALESCE(pg_catalog.sum(h.tokens), 0)
          ORDER BY 1, 2, 3 DESC
-        $query$, ledger)
+        $query$, ledger, breakdown_pattern)
     USING p_account_id;
 
-    -- Events are expected where src/pg/breakdowns.hpp says that their pair is counted.
+    -- Events are expected where src/pg/breakdowns.hpp says that their pair is counted. The rule is
+    -- that of usage_breakdown_totals, which Citus cannot plan as a part of this query.
     RETURN QUERY EXECUTE pg_catalog.format($query$
         SELECT u.account_id, u.period_start,
                pg_catalog.concat_ws('/', u.scope, u.model, c.amount),
@@ -1215,33 +1231,24 @@ BEGIN
                                           FROM %1$s.usage_periods
                                          WHERE pruned_at IS NOT NULL
                                         UNION ALL
-                                        SELECT account_id, period_start,
-                                               pg_catalog.split_part(breakdown, E'\t', 1),
-                                               pg_catalog.split_part(breakdown, E'\t', 2),
-                                               false, false, false,
-                                               pg_catalog.split_part(breakdown, E'\t', 3)::numeric,
-                                               pg_catalog.split_part(breakdown, E'\t', 4)::numeric,
-                                               pg_catalog.split_part(breakdown, E'\t', 5)::numeric,
-                                               pg_catalog.split_part(breakdown, E'\t', 6)::numeric,
-                                               pg_catalog.split_part(breakdown, E'\t', 7)::numeric,
-                                               pg_catalog.split_part(breakdown, E'\t', 8)::numeric,
-                                               pg_catalog.split_part(breakdown, E'\t', 9)::numeric
-                                          FROM %1$s.usage_pending
-                                         WHERE breakdown IS NOT NULL
-                                        UNION ALL
-                                        SELECT account_id, period_start,
-                                               pg_catalog.split_part(breakdown, E'\t', 1),
-                                               pg_catalog.split_part(breakdown, E'\t', 2),
-                                               true, false, false,
-                                               pg_catalog.split_part(breakdown, E'\t', 3)::numeric,
-                                               pg_catalog.split_part(breakdown, E'\t', 4)::numeric,
-                                               pg_catalog.split_part(breakdown, E'\t', 5)::numeric,
-                                               pg_catalog.split_part(breakdown, E'\t', 6)::numeric,
-                                               pg_catalog.split_part(breakdown, E'\t', 7)::numeric,
-                                               pg_catalog.split_part(breakdown, E'\t', 8)::numeric,
-                                               pg_catalog.split_part(breakdown, E'\t', 9)::numeric
-                                          FROM %1$s.usage_events
-                                         WHERE voided_at IS NULL AND breakdown IS NOT NULL) AS s
+                                        SELECT w.account_id, w.period_start,
+                                               pg_catalog.split_part(w.breakdown, E'\t', 1),
+                                               pg_catalog.split_part(w.breakdown, E'\t', 2),
+                                               w.is_event, false, false,
+                                               pg_catalog.split_part(w.breakdown, E'\t', 3)::numeric,
+                                               pg_catalog.split_part(w.breakdown, E'\t', 4)::numeric,
+                                               pg_catalog.split_part(w.breakdown, E'\t', 5)::numeric,
+                                               pg_catalog.split_part(w.breakdown, E'\t', 6)::numeric,
+                                               pg_catalog.split_part(w.breakdown, E'\t', 7)::numeric,
+                                               pg_catalog.split_part(w.breakdown, E'\t', 8)::numeric,
+                                               pg_catalog.split_part(w.breakdown, E'\t', 9)::numeric
+                                          FROM (SELECT account_id, period_start, breakdown, false AS is_event
+                                                  FROM %1$s.usage_pending
+                                                UNION ALL
+                                                SELECT account_id, period_start, breakdown, true
+                                                  FROM %1$s.usage_events
+                                                 WHERE voided_at IS NULL) AS w
+                                         WHERE w.breakdown OPERATOR(pg_catalog.~) %2$L) AS s
                                  WHERE $1 IS NULL OR s.account_id OPERATOR(pg_catalog.=) $1
                                  GROUP BY s.account_id, s.period_start, s.scope, s.model, s.is_event
                                ) AS p
@@ -1259,7 +1266,7 @@ BEGIN
                ) AS c (ordinal, amount, recorded, expected)
          WHERE c.recorded OPERATOR(pg_catalog.<>) c.expected
          ORDER BY 1, 2, u.scope, u.model, c.ordinal
-        $query$, ledger)
+        $query$, ledger, breakdown_pattern)
     USING p_account_id;
 END
 $function$;
@@ -1276,12 +1283,14 @@ Arguments:
 Returns:
   counter   tokens, reports or chats; of a breakdown, its scope, its model, and input,
             cache_read, cache_write, output, reasoning, cost_nanos or events, separated
-            by /; or tokens_held, or scope/tokens_held, of no period
+            by /; tokens_held, or scope/tokens_held, of no period; or malformed
   recorded  the counter plus pending usage; NULL for events and pending usage whose period
             does not exist, and for more than 2^63 - 1, which usage_totals shows. Of
-            tokens_held, what usage_limits has; NULL for holds without a limit
+            tokens_held, what usage_limits has; NULL for holds without a limit. Of
+            malformed, the number of events and pending rows whose breakdown cannot be
+            read: write what their breakdown was, or NULL
   expected  the sum of the events that are not voided; NULL for more than 2^63 - 1. Of
-            tokens_held, the sum of the holds';
+            tokens_held, the sum of the holds; of malformed, 0';
 
 ------------------------------------------------------------------------------
 -- Statistics

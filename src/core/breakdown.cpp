@@ -76,7 +76,7 @@ bool read_breakdown(std::string_view text, Breakdown *breakdown)
 {
     for (std::string_view *name : {&breakdown->pair.scope, &breakdown->pair.model}) {
         const size_t length = text.find('\t');
-        if (length == std::string_view::npos) {
+        if (length == std::string_view::npos || length > size_t{restored_length_max}) {
             return false;
         }
         *name = text.substr(0, length);

@@ -84,7 +84,7 @@ inline bool operator==(const Breakdown &a, const Breakdown &b)
 constexpr size_t breakdown_text_max = 2 * (restored_length_max + 1) + amount_count * 21;
 size_t write_breakdown(const Breakdown &breakdown, char *buffer);
 
-/* The names stay in the text. False: it is none that write_breakdown has written. */
+/* The names stay in the text. False: it is no such text. */
 bool read_breakdown(std::string_view text, Breakdown *breakdown);
 
 /* The tokens of all kinds. REQUIRES: none is negative or above the limit of an event. */

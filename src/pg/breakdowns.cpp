@@ -270,19 +270,17 @@ Datum breakdown_datum(const core::Breakdown *breakdown)
     return text_datum({buffer, core::write_breakdown(*breakdown, buffer)});
 }
 
-bool read_breakdown(uint64 row, int column, core::Breakdown *breakdown)
+const char *malformed_text(const char *owner, Datum column)
 {
-    if (column_is_null(column, row)) {
-        return false;
-    }
-    const Datum value = required_column(column, row);
-    if (!core::read_breakdown(text_view(value), breakdown)) {
-        ereport(ERROR,
-                (errcode(ERRCODE_DATA_CORRUPTED), errmsg("breakdown of usage is malformed"),
-                 errdetail("It is %s.", quoted_text(value)),
-                 errhint("It was written by hand: find out what writes to the ledger's tables.")));
-    }
-    return true;
+    return psprintf("%s: breakdown %s", owner, quoted_text(column));
+}
+
+void raise_malformed_breakdown(const char *detail)
+{
+    ereport(ERROR,
+            (errcode(ERRCODE_DATA_CORRUPTED), errmsg("%s", message_breakdown_malformed),
+             errdetail("%s.", detail),
+             errhint("Run verify_usage, and check what else writes to the ledger's tables.")));
 }
 
 core::Amounts amounts_of_row(uint64 row, int first_column)

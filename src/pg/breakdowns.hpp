@@ -42,12 +42,12 @@ inline std::string_view text_view(Datum value)
     return {VARDATA_ANY(pointer), static_cast<size_t>(VARSIZE_ANY_EXHDR(pointer))};
 }
 
-/* The column breakdown of usage_events and usage_pending. It is NULL for plain usage, of which
- * this returns 0. */
+/* The column breakdown of usage_events and usage_pending; 0 for plain usage, where it is NULL. */
 Datum breakdown_datum(const core::Breakdown *breakdown);
 
-/* Reads that column. False: it is null. */
-bool read_breakdown(uint64 row, int column, core::Breakdown *breakdown);
+/* What has such a column, and the column: the DETAIL where nothing here can have written it. */
+const char *malformed_text(const char *owner, Datum column);
+[[noreturn]] void raise_malformed_breakdown(const char *detail);
 
 /* Reads the columns of AMOUNTS in a returned row. */
 core::Amounts amounts_of_row(uint64 row, int first_column);

@@ -42,6 +42,7 @@ constexpr const char *message_period_closed = "billing period of the event is cl
 constexpr const char *message_counter_overflow = "counter of the billing period would overflow";
 constexpr const char *message_breakdown_overflow =
     "counter or breakdown of the billing period would overflow";
+constexpr const char *message_breakdown_malformed = "breakdown of usage is malformed";
 
 struct ErrorText {
     int sqlstate;

@@ -15,24 +15,27 @@ namespace
 
 #define COUNTED_EVENT "tokens, reports, chats, period_start, voided_at, breakdown"
 
-const core::Breakdown *breakdown_of_row(uint64 row, int column)
+/* Reads the column of an event, whose name is for an error. */
+const core::Breakdown *breakdown_of_row(uint64 row, int column, const EventName &name)
 {
-    core::Breakdown breakdown;
-    if (!read_breakdown(row, column, &breakdown)) {
+    if (column_is_null(column, row)) {
         return nullptr;
     }
-    auto *copy = static_cast<core::Breakdown *>(palloc(sizeof(core::Breakdown)));
-    *copy = breakdown;
-    return copy;
+    const Datum text = required_column(column, row);
+    auto *breakdown = static_cast<core::Breakdown *>(palloc(sizeof(core::Breakdown)));
+    if (!core::read_breakdown(text_view(text), breakdown)) {
+        raise_malformed_breakdown(malformed_text(event_text(name), text));
+    }
+    return breakdown;
 }
 
 /* COUNTED_EVENT in a returned row, from a column on. */
-CountedEvent counted_event_of_row(uint64 row, int first_column)
+CountedEvent counted_event_of_row(uint64 row, int first_column, const EventName &name)
 {
     return {{{DatumGetInt64(required_column(first_column, row)),
               DatumGetInt32(required_column(first_column + 1, row)),
               DatumGetInt32(required_column(first_column + 2, row))},
-             breakdown_of_row(row, first_column + 5)},
+             breakdown_of_row(row, first_column + 5, name)},
             DatumGetTimestampTz(required_column(first_column + 3, row)),
             !column_is_null(first_column + 4, row)};
 }
@@ -200,7 +203,7 @@ bool find_counted_event(Datum account_id, Datum idempotency_key, CountedEvent *c
     if (run(&statement, arguments) == 0) {
         return false;
     }
-    *counted = counted_event_of_row(0, 1);
+    *counted = counted_event_of_row(0, 1, {{account_id, false}, {idempotency_key, false}});
     return true;
 }
 
@@ -227,7 +230,7 @@ void find_counted_events(const Event *events, CountedEvent *counted, bool *is_co
     for (uint64 row = 0; row < row_count; row++) {
         const int64 i = DatumGetInt64(required_column(1, row)) - 1;
         is_counted[i] = true;
-        counted[i] = counted_event_of_row(row, 2);
+        counted[i] = counted_event_of_row(row, 2, name_of(events[i]));
     }
 }
 

@@ -73,16 +73,35 @@ PendingPair *shared_pair(const core::Pair &pair, PendingRows *pending)
     return shared;
 }
 
-const PendingBreakdown *breakdown_of_row(uint64 row, int column, PendingRows *pending)
+const PendingBreakdown *breakdown_of_text(std::string_view text, PendingRows *pending)
 {
     core::Breakdown breakdown;
-    if (!read_breakdown(row, column, &breakdown)) {
+    if (!core::read_breakdown(text, &breakdown)) {
         return nullptr;
     }
     auto *copy = static_cast<PendingBreakdown *>(
         MemoryContextAlloc(pending->context, sizeof(PendingBreakdown)));
     *copy = {shared_pair(breakdown.pair, pending), breakdown.amounts};
     return copy;
+}
+
+/* Adds a returned row to others, or counts it if its breakdown is malformed. */
+void append_row(uint64 row, PendingRows *pending)
+{
+    PendingRow read = {
+        counter_id(required_column(2, row), DatumGetTimestampTz(required_column(3, row))),
+        usage_of_row(row, 4), tid_column(1, row), nullptr};
+    if (!column_is_null(7, row)) {
+        const Datum breakdown = required_column(7, row);
+        read.breakdown = breakdown_of_text(text_view(breakdown), pending);
+        if (read.breakdown == nullptr) {
+            if (pending->malformed_count++ == 0) {
+                pending->malformed_row = malformed_text(period_text(read.counter), breakdown);
+            }
+            return;
+        }
+    }
+    pending->rows[pending->count++] = read;
 }
 
 /* Moves the rows that a statement has returned to the end of others. */
@@ -93,9 +112,7 @@ void append_rows(uint64 row_count, PendingRows *pending)
                                                   ? MemoryContextAllocHuge(pending->context, size)
                                                   : repalloc_huge(pending->rows, size));
     for (uint64 row = 0; row < row_count; row++) {
-        pending->rows[pending->count++] = {
-            counter_id(required_column(2, row), DatumGetTimestampTz(required_column(3, row))),
-            usage_of_row(row, 4), tid_column(1, row), breakdown_of_row(row, 7, pending)};
+        append_row(row, pending);
     }
     free_rows();
 }
@@ -104,7 +121,12 @@ PendingRows no_rows()
 {
     return {AllocSetContextCreate(CurrentMemoryContext, "usage_ledger pending rows",
                                   ALLOCSET_DEFAULT_SIZES),
-            nullptr, 0, nullptr, false};
+            nullptr,
+            0,
+            nullptr,
+            false,
+            0,
+            nullptr};
 }
 
 void read_page_range(BlockNumber first_block, PendingRows *pending)
@@ -377,6 +399,9 @@ void take_pending(const core::CounterId &counter, core::WideUsage *sum)
     check_not_fed();
     PendingRows taken = no_rows();
     append_rows(run_for_counter(&statement, counter), &taken);
+    if (taken.malformed_count > 0) {
+        raise_malformed_breakdown(taken.malformed_row);
+    }
     check_none_is_newer(counter);
     for (size_t i = 0; i < taken.count; i++) {
         core::add(sum, taken.rows[i].usage);

@@ -39,6 +39,8 @@ struct PendingRows {
     size_t count;
     HTAB *pairs; /* null: none */
     bool has_skipped_pages;
+    size_t malformed_count;    /* of rows that are not here, for their breakdown cannot be read */
+    const char *malformed_row; /* the first of them, for a DETAIL */
 };
 
 /*
@@ -91,7 +93,8 @@ void check_none_is_newer(const core::CounterId &counter);
 
 /*
  * Removes all that is pending for a counter, and adds it to a sum and to the breakdown. Raises
- * 55000 where a subscription feeds the ledger, and 22003 where a breakdown does not fit.
+ * 55000 where a subscription feeds the ledger, 22003 where a breakdown does not fit, and XX001
+ * where one cannot be read.
  *
  * REQUIRES: the counter is locked.
  */

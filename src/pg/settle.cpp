@@ -121,6 +121,17 @@ void warn_cannot_settle(const Sum &sum, const char *reason,
                       errhint("%s", hint)));
 }
 
+void warn_of_malformed_rows(const PendingRows &pending)
+{
+    if (pending.malformed_count > 0) {
+        ereport(WARNING,
+                (errmsg("pending usage cannot be settled: %s", message_breakdown_malformed),
+                 errdetail("%s; such rows: %zu.", pending.malformed_row, pending.malformed_count),
+                 errhint("It stays pending and is part of usage_totals. Run verify_usage, and "
+                         "write what the breakdown was, or NULL.")));
+    }
+}
+
 /* Whether a counter can take a sum now. Warns if it never will. */
 bool can_settle(const Sum &sum, const CounterState &counter)
 {
@@ -289,6 +300,7 @@ Settled settle_pages(int64 row_count_max)
             read_pending(&block, Min(row_count_max - all.row_count, chunk_row_count));
         MemoryContext caller = MemoryContextSwitchTo(pending.context);
         all.has_left_rows |= pending.has_skipped_pages;
+        warn_of_malformed_rows(pending);
         std::sort(pending.rows, pending.rows + pending.count, comes_before);
         size_t next = 0;
         while (next < pending.count && all.row_count < row_count_max) {

@@ -116,6 +116,41 @@ SELECT sum((void_usage(:c, 'q' || i, NULL) IS NOT NULL)::int) FROM generate_seri
 SELECT settle_usage();
 SELECT cost, events FROM breakdown WHERE account_id = :c AND scope = '' AND model = '';
 SELECT * FROM verify_usage(:c);
+
+-- A pending row whose breakdown cannot be read stays pending with a warning. The others are folded, of its counter too.
+\set f '\'bd000000-0000-0000-0000-000000000006\''
+SELECT i, u.outcome FROM generate_series(1, 3) AS i, record_usage(:f, 'f' || i, 'm' || i, 's', i) AS u;
+SELECT u.outcome FROM record_usage(:b, 'pending too', 'n', 'y', 1) AS u;
+UPDATE usage_pending SET breakdown = replace(breakdown, E'\t2\t', E'\t2x\t') WHERE account_id = :f;
+SELECT settle_usage();
+SELECT tokens, breakdown ~ 'm2' AS is_malformed FROM usage_pending WHERE account_id IN (:b, :f);
+SELECT tokens_used FROM current_usage(:f);
+SELECT scope, model, input, events FROM breakdown WHERE account_id = :f ORDER BY 1, 2;
+SELECT counter, recorded, expected FROM verify_usage(:f);
+-- What needs all that is pending says why it fails, and a void leaves it.
+SELECT detail_of(format('SELECT close_usage_period(%L, %L)', account_id, period_start)) FROM usage_periods WHERE account_id = :f;
+SELECT detail_of($$SELECT credit_usage('bd000000-0000-0000-0000-000000000006', 1, 'credit', NULL)$$);
+SELECT outcome FROM void_usage(:f, 'f1', NULL);
+UPDATE usage_pending SET breakdown = replace(breakdown, E'\t2x\t', E'\t2\t') WHERE account_id = :f;
+SELECT settle_usage();
+SELECT scope, model, input, events FROM breakdown WHERE account_id = :f ORDER BY 1, 2;
+SELECT * FROM verify_usage(:f);
+-- Such forms are malformed in the view as in the fold.
+BEGIN;
+INSERT INTO usage_pending SELECT account_id, period_start, 0, 0, 0, now(), form FROM usage_periods,
+  unnest(ARRAY['', 's', E's\tm', E's\tm\t1\t2\t3\t4\t5\t6', E's\tm\t1\t2\t3\t4\t5\t6\t1\t', E's\tm\t1\t2\t3\t4\t5\t6\t1\t8', E's\tm\t\t2\t3\t4\t5\t6\t1', E's\tm\t+1\t2\t3\t4\t5\t6\t1',
+               E's\tm\t1 \t2\t3\t4\t5\t6\t1', E's\tm\t1.0\t2\t3\t4\t5\t6\t1', E's\tm\t1e3\t2\t3\t4\t5\t6\t1', E's\tm\tNaN\t2\t3\t4\t5\t6\t1', E's\tm\t1\t2\t3\t4\t5\t-\t1',
+               E's\tm\t1\t2\t3\t4\t5\t6\t1\n']) AS form WHERE account_id = :f;
+SELECT counter, recorded, expected FROM verify_usage(:f);
+SELECT settle_usage();
+ROLLBACK;
+-- A number beyond a bigint cannot be folded either.
+BEGIN;
+INSERT INTO usage_pending SELECT account_id, period_start, 0, 0, 0, now(), E's\tm\t12345678901234567890\t2\t3\t4\t5\t6\t1' FROM usage_periods WHERE account_id = :f;
+SELECT scope, model, input FROM breakdown WHERE account_id = :f AND model = 'm';
+SELECT settle_usage();
+SELECT counter, recorded, expected FROM verify_usage(:f) LIMIT 1;
+ROLLBACK;
 RESET usage_ledger.settlement;
 
 -- In every settlement mode, by single calls and batches, with voids and settlement, the breakdown is that of the events.
@@ -218,10 +253,15 @@ SELECT input, cost, events FROM breakdown WHERE account_id = :a AND scope = 'tea
 SELECT counter, recorded, expected FROM verify_usage(:a);
 ROLLBACK;
 
--- So is a breakdown that nobody but a hand can have written.
+-- So is a breakdown of an event that nobody but a hand can have written. It is an error where it must be read.
 BEGIN;
 UPDATE usage_events SET breakdown = replace(breakdown, '100', '1oo') WHERE account_id = :a AND idempotency_key = 'k1';
-SELECT record_usage(:a, 'k1', 'gpt-5', 'team/ann', 100, 20, 3, 40, 5, 123456789, true);
+SELECT counter, recorded, expected FROM verify_usage(:a);
+SELECT detail_of($$SELECT record_usage('bd000000-0000-0000-0000-000000000001', 'k1', 'gpt-5', 'team/ann', 100, 20, 3, 40, 5, 123456789, true)$$);
+SELECT detail_of($$SELECT record_usage_batch('{bd000000-0000-0000-0000-000000000001}', '{k1}')$$);
+UPDATE usage_periods SET closed_at = NULL WHERE account_id = :a;
+SELECT detail_of($$SELECT void_usage('bd000000-0000-0000-0000-000000000001', 'k1', NULL)$$);
+SELECT detail_of(format('SELECT close_usage_period(%L, %L)', account_id, period_start)) FROM usage_periods WHERE account_id = :a;
 ROLLBACK;
 
 SELECT count(*) FROM verify_usage() WHERE account_id::text LIKE 'bd%';

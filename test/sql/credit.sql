@@ -59,7 +59,7 @@ SELECT u.outcome, u.tokens_used, count(*) FROM credits, credit_usage(account, 5,
 SELECT v.outcome, v.tokens_used, count(*) FROM credits, void_usage(account, 'credit', 'not owed') AS v GROUP BY 1, 2;
 RESET usage_ledger.settlement;
 -- A closed period has the credit in its total. The next credit is refused.
-SELECT c.tokens_used, c.reports_used, count(*) FROM credits JOIN usage_periods AS p ON account = account_id, close_usage_period(p.account_id, p.period_start) AS c GROUP BY 1, 2;
+SELECT c.tokens_used, c.reports_used, count(*) FROM (SELECT p.* FROM credits JOIN usage_periods AS p ON account = account_id OFFSET 0) AS p, close_usage_period(p.account_id, p.period_start) AS c GROUP BY 1, 2;
 SELECT refused($$SELECT credit_usage($1, 1, 'closed', NULL)$$, account) AS refused, count(*) FROM credits GROUP BY 1;
 SELECT refused($$SELECT void_usage($1, 'the rest', NULL)$$, account) AS refused, count(*) FROM credits GROUP BY 1;
 -- The period can be ended, and credits go to the next one.

@@ -198,10 +198,14 @@ TEST(ReadBreakdown, RefusesWhatWasNotWrittenSo)
          {"", "a", "a\tb", "a\tb\t1", "a\tb\t1\t2\t3\t4\t5\t6", "a\tb\t1\t2\t3\t4\t5\t6\t",
           "a\tb\t1\t2\t3\t4\t5\t6\t7\t", "a\tb\t1\t2\t3\t4\t5\t6\t7\t8", "a\tb\t\t2\t3\t4\t5\t6\t7",
           "a\tb\t+1\t2\t3\t4\t5\t6\t7", "a\tb\t1 \t2\t3\t4\t5\t6\t7", "a\tb\tx\t2\t3\t4\t5\t6\t7",
-          "a\tb\t9223372036854775808\t2\t3\t4\t5\t6\t7"}) {
+          "a\tb\t1\t2\t-\t4\t5\t6\t7", "a\tb\t9223372036854775808\t2\t3\t4\t5\t6\t7"}) {
         Breakdown breakdown = {};
         EXPECT_FALSE(read_breakdown(text, &breakdown)) << text;
     }
+    const std::string too_long(766, 'a');
+    Breakdown breakdown = {};
+    EXPECT_FALSE(read_breakdown(too_long + "\tb\t1\t2\t3\t4\t5\t6\t7", &breakdown));
+    EXPECT_FALSE(read_breakdown("a\t" + too_long + "\t1\t2\t3\t4\t5\t6\t7", &breakdown));
 }
 
 TEST(TokensOf, AddsTheKindsAndNothingElse)
