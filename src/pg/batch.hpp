@@ -15,12 +15,6 @@ namespace usage_ledger
 using core::Item;
 using core::Outcome;
 
-template <typename T> T *allocate(size_t count)
-{
-    return static_cast<T *>(
-        MemoryContextAllocHuge(CurrentMemoryContext, Max(count, 1) * sizeof(T)));
-}
-
 /* The items of a call, in the order given. */
 struct Batch {
     Item *items;

@@ -18,39 +18,37 @@ PairSum pair_of(const Item &item)
     return {counter_id(account_of(item), item.period_start), item.payload.breakdown->pair, {}};
 }
 
-PairRows pairs_of(const ItemList &items)
+PairList pairs_of(const ItemList &items)
 {
-    PairRows pairs = {allocate<PairSum>(items.count), nullptr, 0};
+    PairList list = {allocate<PairSum>(items.count), 0};
     for (size_t i = 0; i < items.count; i++) {
-        pairs.pairs[i] = pair_of(*items.items[i]);
+        list.pairs[i] = pair_of(*items.items[i]);
     }
-    std::sort(pairs.pairs, pairs.pairs + items.count);
-    pairs.count = std::unique(pairs.pairs, pairs.pairs + items.count) - pairs.pairs;
-    return pairs;
+    std::sort(list.pairs, list.pairs + items.count);
+    list.count = std::unique(list.pairs, list.pairs + items.count) - list.pairs;
+    return list;
 }
 
-size_t find_pair(const PairRows &pairs, const Item &item)
+size_t find_pair(const PairList &list, const Item &item)
 {
     const size_t i =
-        std::lower_bound(pairs.pairs, pairs.pairs + pairs.count, pair_of(item)) - pairs.pairs;
-    Assert(i < pairs.count && pairs.pairs[i] == pair_of(item));
+        std::lower_bound(list.pairs, list.pairs + list.count, pair_of(item)) - list.pairs;
+    Assert(i < list.count && list.pairs[i] == pair_of(item));
     return i;
 }
 
 /* Makes a row of the queue of what a pair has, if it has anything. */
 void finish_row(BatchBreakdowns *breakdowns, size_t pair)
 {
-    BreakdownRow *row = breakdowns->queued.rows[pair];
-    if (!row->is_changed) {
+    QueuedPair *queued = &breakdowns->queued_usage[pair];
+    if (queued->amounts.values[core::events_index] == 0) {
         return;
     }
     auto *breakdown = allocate<core::Breakdown>(1);
-    *breakdown = row->totals;
-    breakdowns->counters[breakdowns->row_count] = row->counter;
-    breakdowns->payloads[breakdowns->row_count++] = {breakdowns->queued_usage[pair], breakdown};
-    row->totals.amounts = {};
-    breakdowns->queued_usage[pair] = {};
-    row->is_changed = false;
+    *breakdown = {breakdowns->queued.pairs[pair].pair, queued->amounts};
+    breakdowns->counters[breakdowns->row_count] = breakdowns->queued.pairs[pair].counter;
+    breakdowns->payloads[breakdowns->row_count++] = {queued->usage, breakdown};
+    *queued = {};
 }
 
 } // namespace
@@ -58,52 +56,41 @@ void finish_row(BatchBreakdowns *breakdowns, size_t pair)
 BatchBreakdowns find_breakdowns(const ItemList &added, const ItemList &queued)
 {
     BatchBreakdowns breakdowns = {pairs_of(added),
+                                  nullptr,
                                   pairs_of(queued),
-                                  allocate<core::Usage>(queued.count),
+                                  allocate<QueuedPair>(queued.count),
                                   allocate<core::CounterId>(queued.count),
                                   allocate<core::Payload>(queued.count),
                                   0};
     if (breakdowns.added.count > 0) {
-        breakdowns.added.rows = find_rows(breakdowns.added.pairs, breakdowns.added.count);
+        breakdowns.places = find_places(breakdowns.added.pairs, breakdowns.added.count);
     }
-    PairRows *pairs = &breakdowns.queued;
-    pairs->rows = allocate<BreakdownRow *>(pairs->count);
-    auto *rows = allocate<BreakdownRow>(pairs->count);
-    for (size_t i = 0; i < pairs->count; i++) {
-        rows[i] = {pairs->pairs[i].counter, {pairs->pairs[i].pair, {}}, {}, false};
-        pairs->rows[i] = &rows[i];
-        breakdowns.queued_usage[i] = {};
-    }
+    std::fill_n(breakdowns.queued_usage, breakdowns.queued.count, QueuedPair{});
     return breakdowns;
 }
 
 bool add_breakdown(const BatchBreakdowns &breakdowns, const Item &item)
 {
-    BreakdownRow *row = breakdowns.added.rows[find_pair(breakdowns.added, item)];
-    if (!core::add(&row->totals.amounts, core::sum_of(item.payload.breakdown->amounts))) {
-        return false;
-    }
-    row->is_changed = true;
-    return true;
+    return add_to_place(&breakdowns.places[find_pair(breakdowns.added, item)],
+                        core::sum_of(item.payload.breakdown->amounts));
 }
 
 /* Costs of several items may not fit one row. */
 void queue_breakdown(BatchBreakdowns *breakdowns, const Item &item)
 {
     const size_t pair = find_pair(breakdowns->queued, item);
-    core::Amounts *amounts = &breakdowns->queued.rows[pair]->totals.amounts;
-    const core::WideAmounts added = core::sum_of(item.payload.breakdown->amounts);
-    if (!core::add(amounts, added)) {
+    QueuedPair *queued = &breakdowns->queued_usage[pair];
+    const core::WideAmounts amounts = core::sum_of(item.payload.breakdown->amounts);
+    if (!core::add(&queued->amounts, amounts)) {
         finish_row(breakdowns, pair);
-        (void)core::add(amounts, added);
+        (void)core::add(&queued->amounts, amounts);
     }
-    (void)core::add(&breakdowns->queued_usage[pair], item.payload);
-    breakdowns->queued.rows[pair]->is_changed = true;
+    (void)core::add(&queued->usage, item.payload);
 }
 
 void write_breakdowns(BatchBreakdowns *breakdowns)
 {
-    write_rows(breakdowns->added.rows, breakdowns->added.count);
+    write_places(breakdowns->places, breakdowns->added.count);
     for (size_t i = 0; i < breakdowns->queued.count; i++) {
         finish_row(breakdowns, i);
     }

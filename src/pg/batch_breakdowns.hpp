@@ -11,29 +11,35 @@
 namespace usage_ledger
 {
 
-/* Pairs in their order, and the row of each. */
-struct PairRows {
+/* Pairs in their order, without their sums. */
+struct PairList {
     PairSum *pairs;
-    BreakdownRow **rows;
     size_t count;
 };
 
+/* What a pair has to be queued. */
+struct QueuedPair {
+    core::Usage usage;
+    core::Amounts amounts;
+};
+
 struct BatchBreakdowns {
-    PairRows added;
-    PairRows queued;
-    core::Usage *queued_usage; /* of the same index as the pairs */
+    PairList added;
+    Place *places; /* of the same index */
+    PairList queued;
+    QueuedPair *queued_usage;  /* of the same index */
     core::CounterId *counters; /* of the rows to be queued */
     core::Payload *payloads;
     size_t row_count;
 };
 
 /*
- * Finds the rows of items that are to be added to their counters, which are locked, and of those
- * that are to be queued.
+ * Finds the places of items that are to be added to their counters, which are locked, and the
+ * pairs of those that are to be queued.
  */
 BatchBreakdowns find_breakdowns(const ItemList &added, const ItemList &queued);
 
-/* Adds an item to its row. False: it does not fit. */
+/* Adds an item to its place. False: it does not fit. */
 bool add_breakdown(const BatchBreakdowns &breakdowns, const Item &item);
 
 void queue_breakdown(BatchBreakdowns *breakdowns, const Item &item);

@@ -12,20 +12,18 @@ namespace usage_ledger
 namespace
 {
 
-#define ADD(column, parameter) column " = " column " OPERATOR(pg_catalog.+) " parameter
-
 /* Adds to the row of a pair, which most often exists. False: it does not. */
 bool update_row(const core::CounterId &counter, const core::Breakdown &breakdown)
 {
     static Statement statement = {
         "usage_breakdown",
-        "UPDATE %s SET " ADD("input_tokens", "$5") ", " ADD("cache_read_tokens", "$6") ", " ADD(
-            "cache_write_tokens",
-            "$7") ", " ADD("output_tokens", "$8") ", " ADD("reasoning_tokens",
-                                                           "$9") ", " ADD("cost_nanos",
-                                                                          "$10") ", " ADD("events",
-                                                                                          "$11")
-            WHERE_COUNTER
+        "UPDATE %s SET input_tokens = input_tokens OPERATOR(pg_catalog.+) $5,"
+        " cache_read_tokens = cache_read_tokens OPERATOR(pg_catalog.+) $6,"
+        " cache_write_tokens = cache_write_tokens OPERATOR(pg_catalog.+) $7,"
+        " output_tokens = output_tokens OPERATOR(pg_catalog.+) $8,"
+        " reasoning_tokens = reasoning_tokens OPERATOR(pg_catalog.+) $9,"
+        " cost_nanos = cost_nanos OPERATOR(pg_catalog.+) $10,"
+        " events = events OPERATOR(pg_catalog.+) $11" WHERE_COUNTER
         " AND scope OPERATOR(pg_catalog.=) $3 AND model OPERATOR(pg_catalog.=) $4",
         {UUIDOID, TIMESTAMPTZOID, TEXTOID, TEXTOID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID,
          INT8OID, INT8OID}};
@@ -37,8 +35,6 @@ bool update_row(const core::CounterId &counter, const core::Breakdown &breakdown
     }
     return run(&statement, arguments) == 1;
 }
-
-#undef ADD
 
 Datum accounts_of(BreakdownRow *const *rows, size_t count)
 {
@@ -107,8 +103,8 @@ void read_rows(BreakdownRow *const *rows, size_t count)
     "CASE WHEN pg_catalog.bool_or(model OPERATOR(pg_catalog.=) '_other') THEN 0"                   \
     " ELSE $3 OPERATOR(pg_catalog.-) pg_catalog.count(*) END"
 
-/* How many pairs may still get a row of their own in the periods of some rows; none: 0 or less. */
-void read_room(BreakdownRow *const *rows, int64 *room, size_t count)
+/* Reads the room of the periods of some places. Once a period has a row of _other, it is 0. */
+void read_room(Place *const *places, size_t count)
 {
     static Statement statement = {
         "usage_breakdown",
@@ -121,19 +117,18 @@ void read_room(BreakdownRow *const *rows, int64 *room, size_t count)
         {UUIDARRAYOID, TIMESTAMPTZARRAYOID, INT8OID},
         {},
         "SELECT $4, " ROOM " FROM %s" WHERE_COUNTER};
+    auto **rows = allocate<BreakdownRow *>(count);
+    for (size_t i = 0; i < count; i++) {
+        rows[i] = places[i]->row;
+    }
     const Datum arguments[] = {accounts_of(rows, count), starts_of(rows, count),
                                Int64GetDatum(max_breakdowns)};
     const uint64 row_count = run(&statement, arguments);
     for (uint64 row = 0; row < row_count; row++) {
-        room[DatumGetInt64(required_column(1, row)) - 1] = DatumGetInt64(required_column(2, row));
+        *places[DatumGetInt64(required_column(1, row)) - 1]->room =
+            DatumGetInt64(required_column(2, row));
     }
     free_rows();
-}
-
-template <typename T> T *allocate(size_t count)
-{
-    return static_cast<T *>(
-        MemoryContextAllocHuge(CurrentMemoryContext, Max(count, 1) * sizeof(T)));
 }
 
 bool is_new(const BreakdownRow &row)
@@ -148,68 +143,62 @@ BreakdownRow new_row(const core::CounterId &counter, const core::Pair &pair)
     return row;
 }
 
+BreakdownRow other_row(const BreakdownRow &row)
+{
+    return new_row(row.counter, core::other_of(row.totals.pair));
+}
+
 bool comes_before(const BreakdownRow &a, const BreakdownRow &b)
 {
     const int order = core::compare_counters(a.counter, b.counter);
     return order != 0 ? order < 0 : a.totals.pair < b.totals.pair;
 }
 
-/* For each row, that of model _other, which may be new too. */
-BreakdownRow **find_others(BreakdownRow *const *rows, size_t count)
+/* Finds the row of _other for each place, which may be new too. */
+void find_others(Place *const *places, size_t count)
 {
     auto *others = allocate<BreakdownRow>(count);
-    auto **other_of_row = allocate<BreakdownRow *>(count);
     for (size_t i = 0; i < count; i++) {
-        others[i] = new_row(rows[i]->counter, core::other_of(rows[i]->totals.pair));
+        others[i] = other_row(*places[i]->row);
     }
     std::sort(others, others + count, comes_before);
-    const auto is_same = [](const BreakdownRow &a, const BreakdownRow &b) {
-        return !comes_before(a, b);
-    };
-    const size_t other_count = std::unique(others, others + count, is_same) - others;
-    for (size_t i = 0; i < other_count; i++) {
-        other_of_row[i] = &others[i];
+    BreakdownRow *const end =
+        std::unique(others, others + count, [](const BreakdownRow &a, const BreakdownRow &b) {
+            return !comes_before(a, b);
+        });
+    auto **rows = allocate<BreakdownRow *>(count);
+    for (BreakdownRow *other = others; other < end; other++) {
+        rows[other - others] = other;
     }
-    read_rows(other_of_row, other_count);
+    read_rows(rows, end - others);
     for (size_t i = 0; i < count; i++) {
-        other_of_row[i] = std::lower_bound(
-            others, others + other_count,
-            new_row(rows[i]->counter, core::other_of(rows[i]->totals.pair)), comes_before);
+        places[i]->other = std::lower_bound(others, end, other_row(*places[i]->row), comes_before);
     }
-    return other_of_row;
 }
 
 /*
- * Decides whether rows that do not exist are made, or their pairs counted under _other:
- * places[i] becomes the row for the pair of rows[i]. If the row of _other exists, the period is
- * full, and need not be counted.
+ * Finds what decides on places whose row is new. A period is full, and its rows need not be
+ * counted, if all the rows of _other exist that these places may need.
  */
-void decide_places(BreakdownRow *const *rows, BreakdownRow **const *places, size_t count)
+void find_room(Place *const *places, size_t count)
 {
-    BreakdownRow **const others = find_others(rows, count);
-    auto **asked = allocate<BreakdownRow *>(count); /* a row of each period to be counted */
-    auto *room = allocate<int64>(count);
+    find_others(places, count);
+    auto **asked = allocate<Place *>(count); /* a place of each period to be counted */
     size_t asked_count = 0;
     for (size_t i = 0; i < count; i++) {
-        if (is_new(*others[i]) &&
-            (asked_count == 0 || !(asked[asked_count - 1]->counter == rows[i]->counter))) {
-            asked[asked_count++] = rows[i];
+        const bool is_next_period =
+            i == 0 || !(places[i - 1]->row->counter == places[i]->row->counter);
+        places[i]->room = is_next_period ? allocate<int64>(1) : places[i - 1]->room;
+        if (is_next_period) {
+            *places[i]->room = 0;
+        }
+        if (is_new(*places[i]->other) &&
+            (asked_count == 0 || asked[asked_count - 1]->room != places[i]->room)) {
+            asked[asked_count++] = places[i];
         }
     }
     if (asked_count > 0) {
-        read_room(asked, room, asked_count);
-    }
-    size_t period = 0;
-    for (size_t i = 0; i < count; i++) {
-        if (is_new(*others[i])) {
-            while (!(asked[period]->counter == rows[i]->counter)) {
-                period++;
-            }
-            if (room[period]-- > 0) {
-                continue;
-            }
-        }
-        *places[i] = others[i];
+        read_room(asked, asked_count);
     }
 }
 
@@ -305,41 +294,70 @@ void add_to_breakdown(const EventName &event, const core::CounterId &counter,
     });
 }
 
-BreakdownRow **find_rows(const PairSum *sums, size_t count)
+Place *find_places(const PairSum *sums, size_t count)
 {
     auto *rows = allocate<BreakdownRow>(count);
-    auto **places = allocate<BreakdownRow *>(count);
+    auto **all = allocate<BreakdownRow *>(count);
+    auto *places = allocate<Place>(count);
     for (size_t i = 0; i < count; i++) {
         Assert(i == 0 || sums[i - 1] < sums[i]);
         rows[i] = new_row(sums[i].counter, sums[i].pair);
-        places[i] = &rows[i];
+        all[i] = &rows[i];
+        places[i] = {&rows[i], nullptr, nullptr};
     }
-    read_rows(places, count);
+    read_rows(all, count);
 
-    auto **missing = allocate<BreakdownRow *>(count);
-    auto ***places_of_missing = allocate<BreakdownRow **>(count);
-    size_t missing_count = 0;
+    auto **undecided = allocate<Place *>(count);
+    size_t undecided_count = 0;
     for (size_t i = 0; i < count; i++) {
         if (is_new(rows[i])) {
-            missing[missing_count] = &rows[i];
-            places_of_missing[missing_count++] = &places[i];
+            undecided[undecided_count++] = &places[i];
         }
     }
-    if (missing_count > 0) {
-        decide_places(missing, places_of_missing, missing_count);
+    if (undecided_count > 0) {
+        find_room(undecided, undecided_count);
     }
     return places;
 }
 
-void write_rows(BreakdownRow *const *rows, size_t count)
+bool add_to_place(Place *place, const core::WideAmounts &sum)
+{
+    const bool is_undecided = place->other != nullptr;
+    BreakdownRow *row = is_undecided && *place->room <= 0 ? place->other : place->row;
+    if (!core::add(&row->totals.amounts, sum)) {
+        return false;
+    }
+    row->is_changed = true;
+    if (is_undecided) {
+        *place->room -= row == place->row ? 1 : 0;
+        *place = {row, nullptr, place->room};
+    }
+    return true;
+}
+
+bool add_to_places(Place *places, const PairSum *sums, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (!add_to_place(&places[i], sums[i].sum)) {
+            for (size_t k = 0; k < i; k++) {
+                places[k].row->is_changed = false;
+            }
+            return false;
+        }
+    }
+    return true;
+}
+
+void write_places(const Place *places, size_t count)
 {
     auto **updated = allocate<BreakdownRow *>(count);
     auto **inserted = allocate<BreakdownRow *>(count);
     size_t updated_count = 0, inserted_count = 0;
     for (size_t i = 0; i < count; i++) {
-        if (rows[i]->is_changed) {
-            (is_new(*rows[i]) ? inserted[inserted_count++] : updated[updated_count++]) = rows[i];
-            rows[i]->is_changed = false; /* sums may share it */
+        BreakdownRow *row = places[i].row;
+        if (row->is_changed) {
+            (is_new(*row) ? inserted[inserted_count++] : updated[updated_count++]) = row;
+            row->is_changed = false; /* other places may share it */
         }
     }
     if (updated_count > 0) {
@@ -350,33 +368,19 @@ void write_rows(BreakdownRow *const *rows, size_t count)
     }
 }
 
-bool add_to_rows(BreakdownRow *const *rows, const PairSum *sums, size_t count)
-{
-    for (size_t i = 0; i < count; i++) {
-        if (!core::add(&rows[i]->totals.amounts, sums[i].sum)) {
-            for (size_t k = 0; k < i; k++) {
-                rows[k]->is_changed = false;
-            }
-            return false;
-        }
-        rows[i]->is_changed = true;
-    }
-    return true;
-}
-
 void add_to_breakdowns(const PairSum *sums, size_t count)
 {
     if (count == 0) {
         return;
     }
-    BreakdownRow **const rows = find_rows(sums, count);
-    if (!add_to_rows(rows, sums, count)) {
+    Place *places = find_places(sums, count);
+    if (!add_to_places(places, sums, count)) {
         ereport(ERROR, (errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE),
                         errmsg("%s", message_breakdown_overflow),
                         errdetail("%s: what is pending does not fit.", period_text(sums->counter)),
                         errhint("Void some events of the period, then close it.")));
     }
-    write_rows(rows, count);
+    write_places(places, count);
 }
 
 } // namespace usage_ledger

@@ -86,24 +86,36 @@ struct BreakdownRow {
 };
 
 /*
- * Finds or decides in which rows to count sums: result[i] is that of sums[i]. Several sums may
- * share a row. Nothing is written before write_rows.
+ * Where the usage of a pair is added. A pair without a row gets one, or goes to that of _other,
+ * with the first usage that is added.
+ */
+struct Place {
+    BreakdownRow *row;
+    BreakdownRow *other; /* null: the row is decided */
+    int64 *room;         /* pairs that may still get a row, shared by the places of a period */
+};
+
+/*
+ * Finds the place of each sum; several may share a row. Nothing is written before write_places.
  *
  * REQUIRES: the counters are locked; the sums are sorted, without duplicates.
  */
-BreakdownRow **find_rows(const PairSum *sums, size_t count);
+Place *find_places(const PairSum *sums, size_t count);
+
+/* Adds to a place. False: it does not fit, and nothing is changed or decided. */
+bool add_to_place(Place *place, const core::WideAmounts &sum);
 
 /*
- * Adds sums of one counter to their rows. False: one does not fit, and these rows stay unchanged.
+ * Adds sums of one counter to their places. False: one does not fit, and none is to be written.
  *
- * REQUIRES: find_rows has found rows[i] for sums[i], and it was called for all sums of the counter.
+ * REQUIRES: find_places was called for all sums of the counter; nothing else is added there.
  */
-bool add_to_rows(BreakdownRow *const *rows, const PairSum *sums, size_t count);
+bool add_to_places(Place *places, const PairSum *sums, size_t count);
 
 /* Writes those rows that have changed. */
-void write_rows(BreakdownRow *const *rows, size_t count);
+void write_places(const Place *places, size_t count);
 
-/* Adds sums to their rows. Raises 22003 where one does not fit. Requires what find_rows does. */
+/* Adds sums to their rows. Raises 22003 where one does not fit. Requires what find_places does. */
 void add_to_breakdowns(const PairSum *sums, size_t count);
 
 } // namespace usage_ledger

@@ -166,10 +166,10 @@ bool can_settle(const Sum &sum, const CounterState &counter)
 }
 
 /*
- * Finds the rows of usage_breakdown for those sums that are to be settled, and adds to them,
- * without writing them. Leaves out sums that do not fit. Returns the number of rows.
+ * Finds the places in usage_breakdown of those sums that are to be settled, and adds to them,
+ * without writing them. Leaves out sums that do not fit. Returns the number of places.
  */
-size_t add_pairs(const Sums &sums, BreakdownRow ***rows)
+size_t add_pairs(const Sums &sums, Place **places)
 {
     PairSum *const pairs = sums.pairs.sums;
     size_t pair_count = 0;
@@ -183,10 +183,10 @@ size_t add_pairs(const Sums &sums, BreakdownRow ***rows)
     if (pair_count == 0) {
         return 0;
     }
-    *rows = find_rows(pairs, pair_count);
+    *places = find_places(pairs, pair_count);
     for (size_t i = 0; i < sums.count; i++) {
         Sum *sum = &sums.sums[i];
-        if (!add_to_rows(*rows + sum->first_pair, pairs + sum->first_pair, sum->pair_count)) {
+        if (!add_to_places(*places + sum->first_pair, pairs + sum->first_pair, sum->pair_count)) {
             warn_cannot_settle(*sum, message_breakdown_overflow);
             sum->row_count = 0;
         }
@@ -207,8 +207,8 @@ Settled fold(const Sums &sums)
             sums.sums[i].row_count = 0;
         }
     }
-    BreakdownRow **rows = nullptr;
-    const size_t pair_count = add_pairs(sums, &rows);
+    Place *places = nullptr;
+    const size_t pair_count = add_pairs(sums, &places);
     for (size_t i = 0; i < sums.count; i++) {
         if (sums.sums[i].row_count == 0) {
             continue;
@@ -233,7 +233,7 @@ Settled fold(const Sums &sums)
         return {0, true}; /* they are read again in the next round */
     }
     add_to_counters(counters, usage, folded_count);
-    write_rows(rows, pair_count);
+    write_places(places, pair_count);
     return settled;
 }
 

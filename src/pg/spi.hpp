@@ -117,6 +117,12 @@ inline Datum integer_datum(int64 count)
     return Int32GetDatum(static_cast<int32>(count));
 }
 
+template <typename T> T *allocate(size_t count)
+{
+    return static_cast<T *>(
+        MemoryContextAllocHuge(CurrentMemoryContext, Max(count, 1) * sizeof(T)));
+}
+
 /* An array of count values of a type; value(i) is element i, and never null. */
 template <typename Value> Datum make_array(size_t count, Oid type, Value value)
 {

@@ -62,17 +62,16 @@ bool try_to_add(const CounterState &counter, const core::Payload &change)
     if (core::fit(counter.totals, change) != core::Fit::fits) {
         return false;
     }
-    BreakdownRow **rows = nullptr;
     if (change.breakdown != nullptr) {
         const PairSum sum = {counter.id, change.breakdown->pair,
                              core::sum_of(change.breakdown->amounts)};
-        rows = find_rows(&sum, 1);
-        if (!add_to_rows(rows, &sum, 1)) {
+        Place *place = find_places(&sum, 1);
+        if (!add_to_place(place, sum.sum)) {
             return false;
         }
+        write_places(place, 1);
     }
     add_to_counters(&counter, &change, 1);
-    write_rows(rows, change.breakdown != nullptr ? 1 : 0);
     return true;
 }
 

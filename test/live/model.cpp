@@ -179,12 +179,8 @@ Answer Model::answer_of(const Outcome &outcome)
 Answer Model::increment_usage(const Transaction &transaction, const Report &report)
 {
     Queue queue;
-    Additions additions;
-    const Outcome outcome = count(transaction, report, &queue, &additions);
+    const Outcome outcome = count(transaction, report, &queue);
     add_pending(queue);
-    if (outcome.outcome == "applied") {
-        add_to_breakdowns(additions);
-    }
     return answer_of(outcome);
 }
 
@@ -231,7 +227,6 @@ Answer Model::increment_usage_batch(const Transaction &transaction,
                                     const std::vector<Report> &reports)
 {
     Queue queue;
-    Additions additions;
     Answer answer;
     std::map<std::pair<std::string, std::string>, Outcome> refusals; /* by account and key */
     for (size_t i = 0; i < reports.size(); i++) {
@@ -241,7 +236,7 @@ Answer Model::increment_usage_batch(const Transaction &transaction,
         const auto refusal = refusals.find(name);
         const Outcome outcome = is_valid && refusal != refusals.end()
                                     ? refusal->second
-                                    : count(transaction, report, &queue, &additions);
+                                    : count(transaction, report, &queue);
         if (is_valid && !outcome.sqlstate.empty() && outcome.sqlstate != "UL001") {
             refusals[name] = outcome;
         }
@@ -256,7 +251,6 @@ Answer Model::increment_usage_batch(const Transaction &transaction,
         }
     }
     add_pending(queue);
-    add_to_breakdowns(additions);
     return answer;
 }
 
@@ -274,8 +268,7 @@ std::optional<Model::Outcome> Model::replay(const Report &report, const Payload 
     return Outcome{"", "replayed", period.counter.tokens, {period.start, period.end}};
 }
 
-Model::Outcome Model::count(const Transaction &transaction, const Report &report, Queue *queue,
-                            Additions *additions)
+Model::Outcome Model::count(const Transaction &transaction, const Report &report, Queue *queue)
 {
     const auto refuse = [](const char *sqlstate) { return Outcome{sqlstate, "", {}, {}}; };
     if (!report.account || !report.tokens || !report.key) {
@@ -305,10 +298,6 @@ Model::Outcome Model::count(const Transaction &transaction, const Report &report
     }
     const bool is_queued = transaction.settlement == Settlement::deferred;
     if (existing != nullptr && !is_queued && overflows(existing->counter + payload)) {
-        if (payload.breakdown) {
-            additions->push_back(
-                {{*report.account, existing->start}, {payload.breakdown->pair, Amounts()}});
-        }
         return refuse("22003");
     }
 
@@ -321,24 +310,28 @@ Model::Outcome Model::count(const Transaction &transaction, const Report &report
     Period &period = account->periods.emplace(found.start, found).first->second;
     account->events[*report.key] = {period.start, time, payload, false};
     if (is_queued) {
-        std::optional<Pair> pair;
-        if (payload.breakdown) {
-            pair = payload.breakdown->pair;
-        }
-        Payload &queued = (*queue)[{*report.account, period.start, pair}];
-        static_cast<Usage &>(queued) = queued + payload;
-        if (pair && queued.breakdown) {
-            add(&queued.breakdown->amounts, payload.breakdown->amounts);
-        } else {
-            queued.breakdown = payload.breakdown;
-        }
+        add_to_queue({*report.account, period.start}, payload, queue);
         return {"", "queued", {}, {period.start, period.end}};
     }
     period.counter = period.counter + payload;
-    if (payload.breakdown) {
-        additions->push_back({{*report.account, period.start}, *payload.breakdown});
-    }
+    add_to_breakdown(&period, {payload});
     return {"", "applied", period.counter.tokens, {period.start, period.end}};
+}
+
+void Model::add_to_queue(const std::pair<std::string, Time> &counter, const Payload &payload,
+                         Queue *queue)
+{
+    std::optional<Pair> pair;
+    if (payload.breakdown) {
+        pair = payload.breakdown->pair;
+    }
+    Payload &queued = (*queue)[{counter.first, counter.second, pair}];
+    static_cast<Usage &>(queued) = queued + payload;
+    if (pair && queued.breakdown) {
+        add(&queued.breakdown->amounts, payload.breakdown->amounts);
+    } else {
+        queued.breakdown = payload.breakdown;
+    }
 }
 
 void Model::add_pending(const Queue &queue)
@@ -346,18 +339,6 @@ void Model::add_pending(const Queue &queue)
     for (const auto &[counter, usage] : queue) {
         const auto &[account, start, pair] = counter;
         accounts_.at(account).periods.at(start).pending.push_back(usage);
-    }
-}
-
-/* Pairs that are new to a period share its last places in their order. */
-void Model::add_to_breakdowns(const Additions &additions)
-{
-    std::map<std::pair<std::string, Time>, std::vector<Payload>> usages;
-    for (const auto &[counter, breakdown] : additions) {
-        usages[counter].push_back({{}, breakdown});
-    }
-    for (const auto &[counter, usages_of_period] : usages) {
-        add_to_breakdown(&accounts_.at(counter.first).periods.at(counter.second), usages_of_period);
     }
 }
 
@@ -372,31 +353,22 @@ Pair Model::place_of(const Period &period, const Pair &pair)
     return {pair.first.substr(0, pair.first.find('/')), "_other"};
 }
 
+/* Pairs that are added together share the last places in their order. */
 void Model::add_to_breakdown(Period *period, const std::vector<Payload> &usages)
 {
     std::map<Pair, Amounts> sums;
-    std::set<Pair> counted;
     for (const Payload &usage : usages) {
         if (usage.breakdown) {
             add(&sums[usage.breakdown->pair], usage.breakdown->amounts);
-            if (!(usage.breakdown->amounts == Amounts())) {
-                counted.insert(usage.breakdown->pair);
-            }
         }
     }
-    /* An event that its counter refuses takes a place, but makes no row. */
-    std::map<Pair, Amounts> rows = period->breakdown;
+    std::map<Pair, Amounts> &rows = period->breakdown;
     for (const auto &[pair, amounts] : sums) {
-        Period decided = *period;
-        decided.breakdown = rows;
-        Pair place = place_of(decided, pair);
+        Pair place = place_of(*period, pair);
         if (rows.count(place) == 0 && place == pair && rows.size() >= breakdowns_max) {
             place = {pair.first.substr(0, pair.first.find('/')), "_other"};
         }
         add(&rows[place], amounts);
-        if (counted.count(pair) != 0) {
-            add(&period->breakdown[place], amounts);
-        }
     }
 }
 

@@ -199,8 +199,6 @@ private:
     };
     /* The pending rows that a call adds, one for each counter, or for each of its pairs. */
     using Queue = std::map<std::tuple<std::string, Time, std::optional<Pair>>, Payload>;
-    /* What a call adds to breakdowns, also that of an event which its counter refuses. */
-    using Additions = std::vector<std::pair<std::pair<std::string, Time>, Breakdown>>;
 
     /* None: the key is new. */
     std::optional<Outcome> replay(const Report &report, const Payload &payload) const;
@@ -211,11 +209,11 @@ private:
     std::optional<Standing> standing(const std::string &account, const std::string &key,
                                      Time earliest, Time latest) const;
     std::optional<Answer> adopt_holds(const std::string &account, const Answer &left);
-    Outcome count(const Transaction &transaction, const Report &report, Queue *queue,
-                  Additions *additions);
+    Outcome count(const Transaction &transaction, const Report &report, Queue *queue);
     static Answer answer_of(const Outcome &outcome);
+    static void add_to_queue(const std::pair<std::string, Time> &counter, const Payload &payload,
+                             Queue *queue);
     void add_pending(const Queue &queue);
-    void add_to_breakdowns(const Additions &additions);
     static Pair place_of(const Period &period, const Pair &pair);
     static void add_to_breakdown(Period *period, const std::vector<Payload> &usages);
     Account *find(const std::string &account);

@@ -229,6 +229,12 @@ SELECT scope, model, input_tokens, events FROM usage_breakdown WHERE account_id 
 SELECT * FROM verify_usage(:e);
 SELECT tokens_used FROM usage_periods WHERE account_id = :e \gset
 SELECT c.tokens_used = :tokens_used AS closes FROM (SELECT * FROM usage_periods WHERE account_id = :e OFFSET 0) AS p, close_usage_period(p.account_id, p.period_start) AS c;
+-- The items of a batch take the last places in the order given. One that is refused takes none.
+\set g '\'bd000000-0000-0000-0000-000000000007\''
+SELECT tokens_used FROM open_usage_period(:g, '2024-03-01', '2024-04-01', 9223372036854775805);
+SELECT item, outcome, sqlstate FROM record_usage_batch(array_fill(:g::uuid, '{5}'), '{1,2,3,4,5}', '{refused,z,a,m,z}', '{s/t,s/t,s/t,u,s/t}', '{3,1,1,0,0}', p_occurred_at => array_fill('2024-03-05'::timestamptz, '{5}'));
+SELECT scope, model, input, events FROM breakdown WHERE account_id = :g ORDER BY 1, 2;
+SELECT * FROM verify_usage(:g);
 -- The next period has room again. Usage that is ended away from a period leaves no trace in its breakdown.
 SELECT outcome FROM record_usage(:e, 'n1', 'm9', 's9', 5, p_occurred_at => '2024-01-05');
 SELECT p.scope, p.model, p.events FROM usage_breakdown AS p WHERE p.account_id = :e AND period_start = '2024-01-01';
