@@ -953,6 +953,9 @@ A credit is an event with negative tokens, which counts now. In every settlement
 locks the counter and settles the pending usage of the period, so its total never falls
 below zero. void_usage takes a credit back.
 
+A credit has no breakdown. To give back a cost, call record_usage without tokens, for the
+same model and scope, with a negative cost.
+
 Arguments:
   p_account_id       the account; registered as by increment_usage
   p_tokens           tokens to take off, 1 to 10^12
@@ -969,7 +972,7 @@ Errors (nothing is written):
   UL002  the account is unknown and unknown accounts are rejected, or no period covers
          the time and none can be opened
   UL003  the current period is closed
-  22003  the counter would overflow with the pending usage
+  22003  the counter or the breakdown would overflow with the pending usage
   22004  account, tokens or key is NULL
   22023  tokens, key or reason is outside its limits, or the credit exceeds the total of
          the period, which is in DETAIL

@@ -17,8 +17,8 @@ namespace
 
 constexpr int first_amount = 4; /* among the arguments */
 
-/* The amount that is wrong, if one is: the first kind, or all of them together. */
-int64 wrong_tokens(const core::Amounts &amounts)
+/* All kinds together, or the first kind that is outside its limits, for the error. */
+int64 tokens_or_wrong_kind(const core::Amounts &amounts)
 {
     int64 sum = 0;
     for (size_t i = 0; i < core::kind_count; i++) {
@@ -77,7 +77,7 @@ Event event_of_arguments(FunctionCallInfo fcinfo, core::InputError *key_error)
         PG_ARGISNULL(12) ? GetCurrentTransactionStartTimestamp() : PG_GETARG_TIMESTAMPTZ(12);
     const bool is_report = !PG_ARGISNULL(10) && PG_GETARG_BOOL(10);
     const bool is_chat = !PG_ARGISNULL(11) && PG_GETARG_BOOL(11);
-    const int64 tokens = wrong_tokens(breakdown->amounts);
+    const int64 tokens = tokens_or_wrong_kind(breakdown->amounts);
     const core::Payload payload = {{tokens, is_report ? 1 : 0, is_chat ? 1 : 0}, breakdown};
 
     const int64 key_length = text_length(PG_GETARG_DATUM(1));

@@ -71,13 +71,35 @@ size_t Client::new_entry()
     const size_t account =
         random(2) == 0 ? 0 : random(static_cast<unsigned>(tally_.accounts().size()));
     entries_.push_back({account, key_prefix_ + std::to_string(entries_.size()),
-                        static_cast<int64_t>(random(100000)), random(2) == 0, Request::sent,
-                        Request::none});
+                        static_cast<int64_t>(random(100000)), random(2) == 0, random(3) == 0,
+                        Request::sent, Request::none});
     return entries_.size() - 1;
 }
 
+namespace
+{
+
+std::string model_of(const Entry &entry)
+{
+    return "model " + std::to_string(entry.tokens % 5);
+}
+
+std::string scope_of(const Entry &entry)
+{
+    return "team " + std::to_string(entry.tokens % 3) + "/user";
+}
+
+} // namespace
+
 live::Result Client::call(const Entry &entry)
 {
+    if (entry.is_broken_down) {
+        return connection_->run(
+            "SELECT outcome FROM record_usage($1, $2, $3, $4, $5, p_cost_nanos => -$5::bigint,"
+            " p_is_report => $6)",
+            {tally_.accounts()[entry.account], entry.key, model_of(entry), scope_of(entry),
+             std::to_string(entry.tokens), entry.is_report ? "t" : "f"});
+    }
     return connection_->run("SELECT outcome FROM increment_usage($1, $2, $3, $4)",
                             {tally_.accounts()[entry.account], std::to_string(entry.tokens),
                              entry.key, entry.is_report ? "t" : "f"});
@@ -85,7 +107,7 @@ live::Result Client::call(const Entry &entry)
 
 live::Result Client::call_batch(const std::vector<size_t> &entries)
 {
-    std::string ids, tokens, keys, reports;
+    std::string ids, tokens, keys, reports, models, scopes;
     for (const size_t i : entries) {
         const Entry &entry = entries_[i];
         const char *const comma = ids.empty() ? "" : ",";
@@ -93,6 +115,16 @@ live::Result Client::call_batch(const std::vector<size_t> &entries)
         tokens += comma + std::to_string(entry.tokens);
         keys += comma + entry.key;
         reports += std::string(comma) + (entry.is_report ? "t" : "f");
+        models += comma + model_of(entry);
+        scopes += comma + scope_of(entry);
+    }
+    if (entries_[entries[0]].is_broken_down) {
+        return connection_->run(
+            "SELECT outcome FROM record_usage_batch($1, $2, $3, $4, $5, p_cost_nanos =>"
+            " (SELECT array_agg(-tokens) FROM unnest($5::bigint[]) AS tokens), p_is_report => $6)"
+            " ORDER BY item",
+            {"{" + ids + "}", "{" + keys + "}", "{" + models + "}", "{" + scopes + "}",
+             "{" + tokens + "}", "{" + reports + "}"});
     }
     return connection_->run(
         "SELECT outcome FROM increment_usage_batch($1, $2, $3, $4) ORDER BY item",
@@ -133,6 +165,7 @@ bool Client::count_batch(Requests *requests)
     std::vector<size_t> items;
     for (unsigned size = 2 + random(40); items.size() < size;) {
         items.push_back(new_entry());
+        entries_[items.back()].is_broken_down = entries_[items[0]].is_broken_down;
     }
     const live::Result result = call_batch(items);
     if (!check_result(result)) {

@@ -23,6 +23,7 @@ struct Entry {
     std::string key;
     int64_t tokens;
     bool is_report;
+    bool is_broken_down; /* counted by record_usage; its tokens decide on model and scope */
     Request count;
     Request void_;
 };

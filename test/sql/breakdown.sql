@@ -6,6 +6,7 @@ SET usage_ledger.max_event_age = '20000d';
 \set a '''bd000000-0000-0000-0000-000000000001'''
 \set b '''bd000000-0000-0000-0000-000000000002'''
 \set c '''bd000000-0000-0000-0000-000000000003'''
+\set source :DBNAME
 CREATE VIEW breakdown AS
 SELECT account_id, scope, model, input_tokens AS input, cache_read_tokens AS read, cache_write_tokens AS write,
        output_tokens AS output, reasoning_tokens AS reasoning, cost_nanos AS cost, events FROM usage_breakdown_totals;
@@ -73,9 +74,84 @@ SELECT count(*) FROM record_usage_batch('{}', '{}');
 -- Names are kept as they are given, and compared by their bytes.
 SELECT count(*) FROM unnest(ARRAY['é', 'É', 'E', 'e', ' e', 'e ', '_OTHER', repeat('x', 255), '''"\%_', 'a/b']) WITH ORDINALITY AS names (name, i), record_usage(:b, 'name ' || i, name, name, 1) AS r WHERE r.outcome = 'applied';
 SELECT count(*), sum(events) FROM breakdown WHERE account_id = :b AND scope = model;
+-- Only the model _other is reserved, not a scope or a part of one. A control character beyond ASCII is kept too.
+SELECT count(*) FROM unnest(ARRAY['_other', '_other/x', U&'\0085', ' / ', '.', '..']) WITH ORDINALITY AS names (name, i), record_usage(:b, 'scope ' || i, 'kept', name, 1) AS r WHERE r.outcome = 'applied';
+SELECT string_agg(replace(scope, U&'\0085', '<0085>'), ', ' ORDER BY scope) FROM breakdown WHERE account_id = :b AND model = 'kept';
 -- A scope and all below it are a range.
 SELECT outcome FROM record_usage_batch(array_fill(:b::uuid, '{5}'), '{s1,s2,s3,s4,s5}', NULL, '{r,r/a,r/b/c,r-a,r0}', '{1,10,100,1000,10000}');
 SELECT sum(input) FROM breakdown WHERE account_id = :b AND (scope = 'r' OR scope >= 'r/' AND scope < 'r0');
+
+-- All of that is so in a database of another locale, where the order is not that of bytes.
+SELECT CASE WHEN EXISTS (SELECT FROM pg_collation WHERE collprovider = 'i') THEN 'LOCALE_PROVIDER icu ICU_LOCALE ''en-US''' ELSE '' END AS provider \gset
+CREATE DATABASE usage_ledger_locale TEMPLATE template0 ENCODING 'UTF8' LOCALE 'C' :provider;
+\c usage_ledger_locale
+SET client_min_messages = warning;
+CREATE EXTENSION usage_ledger;
+SET usage_ledger.max_breakdowns = 8;
+SET usage_ledger.settlement = 'deferred';
+SELECT outcome, count(*) FROM record_usage_batch(array_fill(:b::uuid, '{9}'), '{1,2,3,4,5,6,7,8,9}', '{m,m,M,m,m,m,m,m,m}', ARRAY['r', 'r/a', 'r/a', 'R/a', 'r-a', 'r0', 'ra', U&'\00e9/x', U&'e\0301/x'], '{1,10,100,1000,10000,100000,1000000,10000000,100000000}') GROUP BY 1;
+SELECT settle_usage();
+SELECT replace(to_json(scope)::text, U&'\0301', '+') AS shown, model, input_tokens FROM usage_breakdown_totals ORDER BY scope, model;
+SELECT sum(input_tokens) FROM usage_breakdown_totals WHERE scope = 'r' OR scope >= 'r/' AND scope < 'r0';
+SET usage_ledger.settlement = 'immediate';
+SELECT outcome FROM record_usage_batch(array_fill(:b::uuid, '{3}'), '{10,11,12}', '{m,new,n}', ARRAY['r', 'r/b', U&'\00e9/y'], '{1,1,1}');
+SELECT outcome, tokens_used FROM void_usage(:b, '9', NULL);
+SELECT * FROM verify_usage();
+SELECT c.closed_at IS NOT NULL AS closed FROM usage_periods AS p, close_usage_period(p.account_id, p.period_start) AS c;
+SELECT replace(to_json(scope)::text, U&'\0301', '+') AS shown, model, input_tokens FROM usage_breakdown ORDER BY scope, model;
+SELECT attrelid::regclass AS object, attname, attcollation::regcollation FROM pg_attribute
+ WHERE attrelid::regclass::text LIKE 'usage%' AND attname IN ('scope', 'model', 'breakdown') ORDER BY attrelid::regclass::text COLLATE "C", 2;
+\c :source
+DROP DATABASE usage_ledger_locale;
+SET timezone = 'UTC';
+SET datestyle = 'ISO';
+SET usage_ledger.max_event_age = '20000d';
+\set VERBOSITY terse
+
+-- Who sees rows is decided by the policies on the tables.
+CREATE ROLE usage_tenant;
+GRANT SELECT ON usage_breakdown, usage_breakdown_totals, usage_pending TO usage_tenant;
+SET usage_ledger.settlement = 'deferred';
+SELECT outcome FROM record_usage(:a, 'pending', 'gpt-5', 'team/eve', 3);
+RESET usage_ledger.settlement;
+SET ROLE usage_tenant;
+SELECT (SELECT count(*) FROM usage_breakdown) AS rows, (SELECT count(*) FROM usage_breakdown_totals) AS totals;
+RESET ROLE;
+CREATE POLICY tenant ON usage_breakdown FOR SELECT TO usage_tenant USING (account_id = 'bd000000-0000-0000-0000-000000000001');
+CREATE POLICY tenant ON usage_pending FOR SELECT TO usage_tenant USING (account_id = 'bd000000-0000-0000-0000-000000000001');
+SET ROLE usage_tenant;
+SELECT account_id, count(*), string_agg(scope, ' ' ORDER BY scope) FROM usage_breakdown_totals GROUP BY 1;
+SELECT record_usage(:a, 'k');
+UPDATE usage_breakdown SET events = 0;
+RESET ROLE;
+DROP POLICY tenant ON usage_breakdown;
+DROP POLICY tenant ON usage_pending;
+REVOKE ALL ON usage_breakdown, usage_breakdown_totals, usage_pending FROM usage_tenant;
+DROP ROLE usage_tenant;
+SELECT void_usage(:a, 'pending', NULL) IS NOT NULL AS voided;
+SELECT settle_usage() > 0 AS settled;
+
+-- What an event costs in WAL: the least of several calls, because the first change of a page logs all of it. Plain usage pays nothing.
+CREATE FUNCTION wal_bytes(mode text, command text) RETURNS bigint LANGUAGE plpgsql AS $$
+DECLARE
+    plan json;
+    least_bytes bigint;
+BEGIN
+    PERFORM set_config('usage_ledger.settlement', mode, true);
+    FOR i IN 1 .. 20 LOOP
+        EXECUTE format('EXPLAIN (ANALYZE, WAL, FORMAT json) SELECT %s', format(command, mode || i)) INTO plan;
+        least_bytes := LEAST(least_bytes, (plan #>> '{0,Plan,WAL Bytes}')::bigint);
+    END LOOP;
+    RETURN least_bytes;
+END $$;
+SELECT mode, event - plain BETWEEN 1 AND 300 AS event_takes_little, same - plain BETWEEN -8 AND 8 AS plain_takes_nothing
+  FROM unnest('{immediate,adaptive,deferred}'::text[]) AS mode,
+       wal_bytes(mode, $$increment_usage('bd000000-0000-0000-0000-000000000008', 1500, 'plain %s')$$) AS plain,
+       wal_bytes(mode, $$record_usage('bd000000-0000-0000-0000-000000000008', 'event %s', 'claude-opus-4-1', 'team/user', 1000, 200, 100, 150, 50, 12345678)$$) AS event,
+       wal_bytes(mode, $$increment_usage('bd000000-0000-0000-0000-000000000008', 1500, 'again %s')$$) AS same;
+DROP FUNCTION wal_bytes;
+SELECT settle_usage() > 0 AS settled;
+SELECT * FROM verify_usage('bd000000-0000-0000-0000-000000000008');
 
 -- Costs are exact, and can be given back without tokens.
 SELECT outcome FROM record_usage(:c, 'c1', 'm', '', 1, p_cost_nanos => 999999999999999999);

@@ -85,6 +85,23 @@ ok( $node->poll_query_until('postgres',
 		q{SELECT worker_error = 'database "No Such Database" does not exist'
 		     AND worker_error_at > stats_reset FROM usage_ledger_stats}),
 	'the worker\'s last error is shown');
+# It folds breakdowns too. What it cannot read stays, with a warning in the log.
+$node->safe_psql('postgres', qq{
+BEGIN;
+SET LOCAL usage_ledger.settlement = 'deferred';
+SELECT record_usage($account, 'broken down ' || i, 'model', 'team', i) FROM generate_series(1, 3) AS i;
+UPDATE usage_pending SET breakdown = 'no breakdown' WHERE tokens = 2;
+COMMIT});
+ok( $node->poll_query_until('postgres',
+		q{SELECT events = 2 AND input_tokens = 4 FROM usage_breakdown WHERE model = 'model' AND scope = 'team'}),
+	'breakdowns are settled');
+log_says(qr/pending usage cannot be settled: breakdown of usage is malformed/, 'a malformed breakdown is logged');
+is($node->safe_psql('postgres', 'SELECT string_agg(tokens::text, $$ $$) FROM usage_pending'), '2', 'and stays pending');
+$node->safe_psql('postgres',
+	q{UPDATE usage_pending AS q SET breakdown = e.breakdown FROM usage_events AS e WHERE e.tokens = 2 AND q.tokens = 2});
+ok($node->poll_query_until('postgres', 'SELECT count(*) = 0 FROM usage_pending'), 'it is settled once it can be read');
+is($node->safe_psql('postgres', 'SELECT count(*) FROM verify_usage()'), '0', 'the breakdown is that of the events');
+
 is( $node->safe_psql('postgres',
 		'SELECT count(*) FROM usage_ledger_stats JOIN pg_stat_activity ON pid = worker_pid'),
 	'1', 'the worker\'s process is shown');

@@ -100,6 +100,29 @@ INSERT INTO usage_accounts (account_id, period_anchor, period_length) VALUES ($a
 		[ "$account{open}, 1, 'k', p_occurred_at => '2999-01-01Z'", 'UL005', 'refused 1' ]);
 
 	check_calls(
+		$mode, $settings, 'SELECT outcome FROM record_usage',
+		[ "$account{open}, 'broken down', 'model', 'team', 1", $counted, "$counted 1" ],
+		[ "$account{open}, 'broken down', 'model', 'team', 1", 'replayed', 'replayed 1' ],
+		[ "$account{open}, 'broken down', 'model', 'team', 2", 'UL001', 'conflicts 1' ],
+		[ "$account{open}, 'taken', p_input_tokens => 5", 'UL001', 'conflicts 1' ],
+		[ "$account{unknown}, 'k'", 'UL002', 'refused 1' ],
+		[ "$account{closed}, 'k', $january", 'UL003', 'refused 1' ],
+		$mode eq 'deferred'
+		? [ "$account{full}, 'full', p_input_tokens => 1, $january", 'queued', 'queued 1' ]
+		: [ "$account{full}, 'full', p_input_tokens => 1, $january", '22003', 'refused 1' ],
+		[ "$account{open}, 'k', p_cost_nanos => NULL", '22004', 'refused 1' ],
+		[ "$account{open}, 'k', '_other'", '22023', 'refused 1' ],
+		[ "$account{open}, 'k', 'model', '/'", '22023', 'refused 1' ],
+		[ "$account{open}, 'k', p_occurred_at => 'infinity'", 'UL005', 'refused 1' ]);
+	my $opens = "ARRAY[$account{open}, $account{open}, $account{open}]::uuid[]";
+	check_calls(
+		$mode, $settings, "SELECT string_agg(outcome, ' ' ORDER BY item) FROM record_usage_batch",
+		[ "$opens, '{of a record batch,broken down,broken down}', '{m,model,model}', '{s,team,/}', '{1,1,1}'",
+			"$counted replayed invalid", "$counted 1, replayed 1, refused 1" ],
+		[ "$opens, NULL", '22004', 'refused 1' ],
+		[ "$opens, '{a,b,c}', '{m}'", '22023', 'refused 1' ]);
+
+	check_calls(
 		$mode, $settings, 'SELECT outcome FROM void_usage',
 		[ "$account{open}, 'fresh', 'reason'", 'voided' ],
 		[ "$account{open}, 'voided', 'reason'", 'replayed' ],

@@ -99,12 +99,17 @@ $blue->append_conf('postgresql.conf', "usage_ledger.settle_databases = ''");
 $blue->reload;
 ok($blue->poll_query_until('postgres', 'SELECT count(*) = 0 FROM usage_ledger_worker'), 'blue does not settle');
 is(count_usage($blue, 'deferred'), 'queued', 'a call is queued on blue');
+$blue->safe_psql('postgres',
+	"SET usage_ledger.settlement = 'deferred';"
+	  . "SELECT record_usage($account, 'broken down ' || m, m, 'team', p_cost_nanos => 7) FROM unnest('{model,other}'::text[]) AS m");
 catch_up();
 is_refused('settle_usage()', 'settle_usage on green');
 is_refused("close_usage_period($account, period_start) FROM usage_periods", 'close_usage_period on green');
 my $rounds = 'SELECT settle_rounds FROM usage_ledger_stats';
 is($green->safe_psql('postgres', $rounds), $green->safe_psql('postgres', $rounds), 'no round on green');
-is($green->safe_psql('postgres', 'SELECT count(*) FROM usage_pending'), '1', 'the row stays pending on green');
+is($green->safe_psql('postgres', 'SELECT count(*) FROM usage_pending'), '3', 'the rows stay pending on green');
+my $breakdown = 'SELECT scope, model, cost_nanos, events FROM usage_breakdown_totals ORDER BY 1, 2';
+is($green->safe_psql('postgres', $breakdown), "team|model|12|2\nteam|other|7|1", 'green has the breakdown');
 is(count_usage($blue, 'immediate'), 'applied', 'the counter changes on blue');
 catch_up();
 is($green->safe_psql('postgres', 'SELECT count(*) FROM verify_usage()'), '0', 'green is sound');
@@ -126,7 +131,7 @@ count_usage($blue, 'deferred');
 catch_up();
 my $totals = snippet('Switch', 1);
 my $expected = $blue->safe_psql('postgres', $totals);
-like($expected, qr/^2\|10\|7\|0$/, 'blue is sound');
+like($expected, qr/^2\|10\|9\|0$/, 'blue is sound');
 is($green->safe_psql('postgres', $totals), $expected, 'green has the same totals');
 $green->safe_psql('postgres', snippet('Switch', 2));
 is_settled($green, 'green settles what was pending');
@@ -134,6 +139,8 @@ ok( $green->poll_query_until('postgres',
 		'SELECT error IS NULL AND last_settled_at IS NOT NULL FROM usage_ledger_worker'),
 	'and its status is good');
 is($green->safe_psql('postgres', $totals), $expected, 'the totals are the same');
+is($green->safe_psql('postgres', $breakdown), "team|model|12|2\nteam|other|7|1", 'and so is the breakdown');
+is($green->safe_psql('postgres', 'SELECT sum(events) FROM usage_breakdown'), '3', 'which green has settled');
 is( $green->safe_psql('postgres', "SELECT outcome FROM increment_usage($account, 1, 'call $call_number')"),
 	'replayed', 'a retry of a call that blue has counted');
 is(count_usage($green, 'deferred'), 'queued', 'green counts');
