@@ -2,7 +2,7 @@
 -- with the names that our SQL uses, and puts them first in the search path. It gains no
 -- rights. (threats.sql tests grants and row security.)
 CREATE ROLE usage_worker;
-GRANT EXECUTE ON FUNCTION increment_usage, increment_usage_batch TO usage_worker;
+GRANT EXECUTE ON FUNCTION increment_usage, increment_usage_batch, record_usage, record_usage_batch TO usage_worker;
 \set a '''99999999-0000-0000-0000-000000000001'''
 SELECT outcome, tokens_used FROM increment_usage(:a, 100, 'k');
 \c -
@@ -22,6 +22,9 @@ CREATE FUNCTION hostile.plus(bigint, integer) RETURNS bigint LANGUAGE sql AS 'SE
 CREATE FUNCTION hostile.now() RETURNS timestamptz LANGUAGE sql AS $$SELECT '2000-01-01'::timestamptz WHERE hostile.boom()$$;
 CREATE FUNCTION hostile.unnest(anyarray) RETURNS SETOF anyelement LANGUAGE sql AS 'SELECT $1[1] WHERE hostile.boom()';
 CREATE FUNCTION hostile.format(text, text) RETURNS text LANGUAGE sql AS $$SELECT ''::text WHERE hostile.boom()$$;
+CREATE FUNCTION hostile.split_part(text, text, integer) RETURNS text LANGUAGE sql AS $$SELECT ''::text WHERE hostile.boom()$$;
+CREATE FUNCTION hostile.string_to_array(text, text) RETURNS text[] LANGUAGE sql AS $$SELECT '{}'::text[] WHERE hostile.boom()$$;
+CREATE FUNCTION hostile.regexp_count(text, text) RETURNS integer LANGUAGE sql AS $$SELECT 0 WHERE hostile.boom()$$;
 CREATE FUNCTION hostile.sum_step(bigint, bigint) RETURNS bigint LANGUAGE sql AS 'SELECT 0::bigint WHERE hostile.boom()';
 CREATE AGGREGATE hostile.sum(bigint) (SFUNC = hostile.sum_step, STYPE = bigint);
 CREATE OPERATOR hostile.= (LEFTARG = uuid, RIGHTARG = uuid, FUNCTION = hostile.eq);
@@ -40,6 +43,7 @@ CREATE TABLE hostile.usage_events (account_id uuid, idempotency_key text, tokens
 CREATE TABLE hostile.usage_periods (account_id uuid, tokens_used bigint);
 CREATE TABLE hostile.usage_accounts (account_id uuid);
 CREATE TABLE hostile.usage_totals (account_id uuid);
+CREATE TABLE hostile.usage_breakdown (account_id uuid);
 CREATE TABLE hostile.pg_extension (extname text, extnamespace oid);
 CREATE DOMAIN hostile.uuid AS text;
 CREATE DOMAIN hostile.bigint AS text;
@@ -47,6 +51,7 @@ CREATE DOMAIN hostile.text AS pg_catalog.text CHECK (hostile.boom());
 CREATE DOMAIN hostile.int8 AS pg_catalog.int8 CHECK (hostile.boom());
 CREATE TEMPORARY TABLE usage_events (account_id uuid, idempotency_key text, tokens bigint);
 CREATE TEMPORARY TABLE usage_periods (account_id uuid, tokens_used bigint);
+CREATE TEMPORARY TABLE usage_breakdown (account_id uuid);
 CREATE TEMPORARY TABLE pg_namespace (nspname text);
 CREATE TYPE hostile.money_like AS (amount bigint);
 CREATE FUNCTION hostile.cast_it(hostile.money_like) RETURNS bigint LANGUAGE sql AS 'SELECT 0::bigint WHERE hostile.boom()';
@@ -59,13 +64,20 @@ SELECT outcome, tokens_used FROM public.increment_usage(:a, 100, 'hostile');
 SELECT outcome, tokens_used FROM public.increment_usage(:a, 100, 'hostile');
 SELECT outcome, tokens_used FROM public.increment_usage('99999999-0000-0000-0000-000000000004', 100, 'hostile');
 SELECT outcome, tokens_used FROM public.increment_usage_batch(ARRAY[:a, :a, '99999999-0000-0000-0000-000000000005']::pg_catalog.uuid[], '{100,7,8}', '{hostile,hostile 2,hostile}');
+SELECT outcome, tokens_used FROM public.record_usage(:a, 'hostile a', 'model', 'team', 1);
+SELECT outcome, tokens_used FROM public.record_usage(:a, 'hostile b', 'model', 'team', 1);
+SELECT outcome, tokens_used FROM public.record_usage(:a, 'hostile b', 'model', 'team', 1);
+SELECT outcome, tokens_used FROM public.record_usage_batch(ARRAY[:a, :a, :a]::pg_catalog.uuid[], '{hostile b,hostile c,hostile d}', '{model,model,new}', '{team,team,team}', '{1,1,1}');
 SET usage_ledger.settlement = 'deferred';
+SELECT outcome, tokens_used FROM public.record_usage(:a, 'hostile e', 'model', 'team', 1);
+SELECT outcome, tokens_used FROM public.record_usage_batch(ARRAY[:a, :a]::pg_catalog.uuid[], '{hostile f,hostile g}', '{model,pending}', '{team,team}', '{1,1}');
 SELECT outcome, tokens_used FROM public.increment_usage(:a, 1, 'hostile 3');
 SELECT outcome, tokens_used FROM public.increment_usage_batch(ARRAY[:a]::pg_catalog.uuid[], '{1}', '{hostile 4}');
 RESET usage_ledger.settlement;
 RESET ROLE;
 SELECT tokens_used FROM public.current_usage(:a);
 SELECT tokens_used FROM public.usage_totals AS t WHERE t.account_id OPERATOR(pg_catalog.=) :a;
+SELECT pg_catalog.string_agg(pg_catalog.concat(b.model, ' ', b.events), ', ' ORDER BY b.model) FROM public.usage_breakdown_totals AS b;
 SELECT count(*) FROM public.verify_usage();
 SELECT public.settle_usage();
 SELECT period_length FROM public.set_usage_cycle(:a, '2 months');
@@ -74,6 +86,7 @@ SET usage_ledger.settlement = 'deferred';
 SELECT outcome FROM public.void_usage(:a, 'hostile 3', 'hostile');
 RESET usage_ledger.settlement;
 SELECT outcome, tokens_used FROM public.void_usage(:a, 'hostile 2', 'hostile');
+SELECT outcome FROM public.void_usage(:a, 'hostile d', 'hostile');
 SELECT token_limit FROM public.set_usage_limit(:a, 1000000);
 SELECT outcome FROM public.reserve_usage(:a, 1, 'hostile 5');
 SELECT outcome FROM public.reserve_usage(:a, 1000000, 'hostile 6');
@@ -90,11 +103,14 @@ CREATE EXTENSION usage_ledger SCHEMA public;
 SELECT outcome, tokens_used FROM public.increment_usage(:a, 100, 'hostile');
 -- and into the schema that contains the trap.
 DROP EXTENSION usage_ledger;
-DROP TABLE hostile.usage_events, hostile.usage_periods, hostile.usage_accounts, hostile.usage_totals;
+DROP TABLE hostile.usage_events, hostile.usage_periods, hostile.usage_accounts, hostile.usage_totals, hostile.usage_breakdown;
 CREATE EXTENSION usage_ledger SCHEMA hostile;
 SELECT outcome, tokens_used FROM hostile.increment_usage(:a, 100, 'hostile');
 SELECT outcome, tokens_used FROM hostile.increment_usage(:a, 100, 'hostile');
+SELECT outcome, tokens_used FROM hostile.record_usage(:a, 'hostile a', 'model', 'team', 1);
+SELECT outcome, tokens_used FROM hostile.record_usage_batch(ARRAY[:a, :a]::pg_catalog.uuid[], '{hostile b,hostile c}', '{model,new}', '{team,team}', '{1,1}');
 SELECT tokens_used FROM hostile.current_usage(:a);
+SELECT pg_catalog.string_agg(pg_catalog.concat(b.model, ' ', b.events), ', ' ORDER BY b.model) FROM hostile.usage_breakdown_totals AS b;
 SELECT count(*) FROM hostile.verify_usage();
 DROP EXTENSION usage_ledger;
 RESET search_path;
