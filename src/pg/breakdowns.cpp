@@ -75,12 +75,12 @@ void read_rows(BreakdownRow *const *rows, size_t count)
 {
     static Statement statement = {"usage_breakdown",
                                   "SELECT k.ordinal, b.*"
-                                  " FROM unnest($1, $2, $3, $4) WITH ORDINALITY"
-                                  " AS k (account_id, period_start, scope, model, ordinal)"
+                                  " FROM unnest($3, $4) WITH ORDINALITY"
+                                  " AS k (scope, model, ordinal)"
                                   " CROSS JOIN LATERAL"
                                   " (SELECT ctid, " AMOUNTS " FROM %s AS b"
-                                  " WHERE b.account_id OPERATOR(pg_catalog.=) k.account_id"
-                                  " AND b.period_start OPERATOR(pg_catalog.=) k.period_start"
+                                  " WHERE b.account_id OPERATOR(pg_catalog.=) ($1)[k.ordinal]"
+                                  " AND b.period_start OPERATOR(pg_catalog.=) ($2)[k.ordinal]"
                                   " AND b.scope OPERATOR(pg_catalog.=) k.scope"
                                   " AND b.model OPERATOR(pg_catalog.=) k.model OFFSET 0) AS b",
                                   {UUIDARRAYOID, TIMESTAMPTZARRAYOID, TEXTARRAYOID, TEXTARRAYOID},
@@ -206,11 +206,10 @@ void update_rows(BreakdownRow *const *rows, size_t count)
 {
     static Statement statement = {
         "usage_breakdown",
-        "UPDATE %s AS b SET input_tokens = k.input, cache_read_tokens = k.cache_read,"
-        " cache_write_tokens = k.cache_write, output_tokens = k.output,"
-        " reasoning_tokens = k.reasoning, cost_nanos = k.cost, events = k.events"
-        " FROM unnest($1, $2, $3, $4, $5, $6, $7, $8)"
-        " AS k (row, input, cache_read, cache_write, output, reasoning, cost, events)"
+        "UPDATE %s AS b SET input_tokens = ($2)[k.i], cache_read_tokens = ($3)[k.i],"
+        " cache_write_tokens = ($4)[k.i], output_tokens = ($5)[k.i],"
+        " reasoning_tokens = ($6)[k.i], cost_nanos = ($7)[k.i], events = ($8)[k.i]"
+        " FROM pg_catalog.unnest($1) WITH ORDINALITY AS k (row, i)"
         " WHERE b.ctid OPERATOR(pg_catalog.=) k.row",
         {TIDARRAYOID, AMOUNT_ARRAY_TYPES},
         {},
@@ -237,7 +236,9 @@ void insert_rows(BreakdownRow *const *rows, size_t count)
     static Statement statement = {
         "usage_breakdown",
         "INSERT INTO %s (account_id, period_start, " BREAKDOWN ")"
-        " SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
+        " SELECT ($1)[k.i], ($2)[k.i], k.scope, k.model, ($5)[k.i], ($6)[k.i], ($7)[k.i],"
+        " ($8)[k.i], ($9)[k.i], ($10)[k.i], ($11)[k.i]"
+        " FROM unnest($3, $4) WITH ORDINALITY AS k (scope, model, i)",
         {UUIDARRAYOID, TIMESTAMPTZARRAYOID, TEXTARRAYOID, TEXTARRAYOID, AMOUNT_ARRAY_TYPES},
         {},
         "INSERT INTO %s (account_id, period_start, " BREAKDOWN ")"

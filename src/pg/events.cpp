@@ -99,7 +99,8 @@ void record_events(const Event *events, const TimestampTz *period_starts, ItemPo
         "usage_events",
         "INSERT INTO %s (account_id, idempotency_key, period_start, occurred_at,"
         " tokens, reports, chats)"
-        " SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7)" RETURNING_NAMES("ctid"),
+        " SELECT ($1)[k.i], k.key, ($3)[k.i], ($4)[k.i], ($5)[k.i], ($6)[k.i], ($7)[k.i]"
+        " FROM pg_catalog.unnest($2) WITH ORDINALITY AS k (key, i)" RETURNING_NAMES("ctid"),
         {UUIDARRAYOID, TEXTARRAYOID, TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID, INT8ARRAYOID,
          INT4ARRAYOID, INT4ARRAYOID},
         {},
@@ -110,7 +111,9 @@ void record_events(const Event *events, const TimestampTz *period_starts, ItemPo
         "usage_events",
         "INSERT INTO %s (account_id, idempotency_key, period_start, occurred_at,"
         " tokens, reports, chats, breakdown)"
-        " SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7, $8)" RETURNING_NAMES("ctid"),
+        " SELECT ($1)[k.i], k.key, ($3)[k.i], ($4)[k.i], ($5)[k.i], ($6)[k.i], ($7)[k.i],"
+        " k.breakdown"
+        " FROM unnest($2, $8) WITH ORDINALITY AS k (key, breakdown, i)" RETURNING_NAMES("ctid"),
         {UUIDARRAYOID, TEXTARRAYOID, TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID, INT8ARRAYOID,
          INT4ARRAYOID, INT4ARRAYOID, TEXTARRAYOID},
         {},

@@ -25,7 +25,9 @@ constexpr int statement_name_count_max = 4;
  *
  * A statement on arrays does for each element what its singular does, in their order. The
  * subquery of a SELECT on arrays locks, limits or offsets, so the planner does not pull it up:
- * the arrays drive the plan, by a unique key, whatever the size of the table. Statements that
+ * the arrays drive the plan, by a unique key, whatever the size of the table. The server stores
+ * each array of unnest() apart, so long lists of fixed-length elements are read by position
+ * instead, as ($1)[i]. That finds a text by counting all before it. Statements that
  * find rows by ctid find rows that the transaction has locked or written.
  *
  * Citus plans none of these for distributed tables. So where the ledger is distributed, the
