@@ -162,16 +162,19 @@ Counters read_replayed(const ItemList &list, const Counters &added)
 /* Finds where to add and queue the breakdowns of the items that are to be added. */
 BatchBreakdowns breakdowns_of(const ItemList &list, const Counters &counters)
 {
-    const auto is_with_lock = [&](const Item &item, bool has_lock) {
-        if (!is_to_be_added(item) || item.payload.breakdown == nullptr) {
-            return false;
+    ItemList added = {allocate<Item *>(list.count), 0}, queued = {allocate<Item *>(list.count), 0};
+    for (size_t i = 0; i < list.count; i++) {
+        Item *item = list.items[i];
+        if (!is_to_be_added(*item) || item->payload.breakdown == nullptr) {
+            continue;
         }
-        const CounterState *counter = find_counter(counters, item);
-        return !counter->is_closed && counter->is_locked == has_lock;
-    };
-    return find_breakdowns(
-        select(list, [&](const Item &item) { return is_with_lock(item, true); }),
-        select(list, [&](const Item &item) { return is_with_lock(item, false); }));
+        const CounterState *counter = find_counter(counters, *item);
+        if (!counter->is_closed) {
+            ItemList *items = counter->is_locked ? &added : &queued;
+            items->items[items->count++] = item;
+        }
+    }
+    return find_breakdowns(added, queued);
 }
 
 /* Adds an item to its counter's usage, unless the counter or its breakdown refuses it. */

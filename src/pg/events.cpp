@@ -88,6 +88,27 @@ bool record_event(const Event &event, TimestampTz period_start)
            1;
 }
 
+namespace
+{
+
+/* The rows come in the order of the events, without those whose key was taken. */
+void read_tids(uint64 row_count, const Event *events, ItemPointerData *tids, size_t count)
+{
+    uint64 row = 0;
+    for (size_t i = 0; i < count; i++) {
+        ItemPointerSetInvalid(&tids[i]);
+        if (row < row_count &&
+            has_name(events[i], required_column(1, row), required_column(2, row))) {
+            tids[i] = tid_column(3, row++);
+        }
+    }
+    if (row != row_count) {
+        elog(ERROR, "recorded events came back out of order");
+    }
+}
+
+} // namespace
+
 #define RETURNING_NAMES(tid)                                                                       \
     " ON CONFLICT (account_id, idempotency_key) DO NOTHING"                                        \
     " RETURNING account_id, idempotency_key, " tid
@@ -142,20 +163,7 @@ void record_events(const Event *events, const TimestampTz *period_starts, ItemPo
             array_of(events, count, TEXTOID,
                      [](const Event &event) { return breakdown_datum(event.payload.breakdown); });
     }
-    const uint64 row_count = run(has_breakdown ? &broken_down : &plain, arguments);
-
-    /* The rows come in the order of the events, without those whose key was taken. */
-    uint64 row = 0;
-    for (size_t i = 0; i < count; i++) {
-        ItemPointerSetInvalid(&tids[i]);
-        if (row < row_count &&
-            has_name(events[i], required_column(1, row), required_column(2, row))) {
-            tids[i] = tid_column(3, row++);
-        }
-    }
-    if (row != row_count) {
-        elog(ERROR, "recorded events came back out of order");
-    }
+    read_tids(run(has_breakdown ? &broken_down : &plain, arguments), events, tids, count);
 }
 
 void move_event(const Event &event, TimestampTz period_start)
