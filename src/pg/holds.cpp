@@ -123,33 +123,56 @@ void try_lock_limits(DeadHolds *dead)
     free_rows();
 }
 
+/* Calls a function with each level of a scope, from the whole account to the scope itself. */
+template <typename Function> void for_each_level(std::string_view scope, Function function)
+{
+    function(std::string_view());
+    for (size_t i = 1; i <= scope.size(); i++) {
+        if (i == scope.size() || scope[i] == '/') {
+            function(scope.substr(0, i));
+        }
+    }
+}
+
 /* Subtracts the tokens of returned holds from what their levels hold. */
 void subtract_from_limits(uint64 hold_count)
 {
-    if (hold_count == 0) {
-        return;
-    }
     static Statement statement = {
         "usage_limits",
-        "UPDATE %1$s AS l SET tokens_held = l.tokens_held OPERATOR(pg_catalog.-) k.tokens,"
+        "UPDATE %s AS l SET tokens_held = l.tokens_held OPERATOR(pg_catalog.-) k.tokens,"
         " version = l.version OPERATOR(pg_catalog.+) 1"
-        " FROM (SELECT l.account_id, l.scope,"
-        " pg_catalog.sum(k.tokens)::pg_catalog.int8 AS tokens"
-        " FROM unnest($1, $2, $3) AS k (account_id, tokens, scope)"
-        " JOIN %1$s AS l ON l.account_id OPERATOR(pg_catalog.=) k.account_id"
-        " AND " IS_WITHIN("k.scope",
-                          "l.scope") " GROUP BY l.account_id, l.scope) AS k"
-                                     " WHERE l.account_id OPERATOR(pg_catalog.=) k.account_id"
-                                     " AND l.scope OPERATOR(pg_catalog.=) k.scope",
-        {UUIDARRAYOID, INT8ARRAYOID, TEXTARRAYOID},
+        " FROM (SELECT k.account_id, k.scope, pg_catalog.sum(k.tokens)::pg_catalog.int8 AS tokens"
+        " FROM unnest($1, $2, $3) AS k (account_id, scope, tokens)"
+        " GROUP BY k.account_id, k.scope) AS k"
+        " WHERE l.account_id OPERATOR(pg_catalog.=) k.account_id"
+        " AND l.scope OPERATOR(pg_catalog.=) k.scope",
+        {UUIDARRAYOID, TEXTARRAYOID, INT8ARRAYOID},
         {},
-        "UPDATE %s SET tokens_held = tokens_held OPERATOR(pg_catalog.-) $2,"
+        "UPDATE %s SET tokens_held = tokens_held OPERATOR(pg_catalog.-) $3,"
         " version = version OPERATOR(pg_catalog.+) 1 WHERE account_id OPERATOR(pg_catalog.=) $1"
-        " AND " IS_WITHIN("$3", "scope")};
+        " AND scope OPERATOR(pg_catalog.=) $2"};
+    struct Share {
+        uint64 row;
+        std::string_view level;
+    };
+    size_t count = 0;
+    for (uint64 row = 0; row < hold_count; row++) {
+        for_each_level(text_view(required_column(3, row)), [&](std::string_view) { count++; });
+    }
+    if (count == 0) {
+        return;
+    }
+    auto *shares = static_cast<Share *>(palloc(count * sizeof(Share)));
+    count = 0;
+    for (uint64 row = 0; row < hold_count; row++) {
+        for_each_level(text_view(required_column(3, row)), [&](std::string_view level) {
+            shares[count++] = {row, level};
+        });
+    }
     const Datum arguments[] = {
-        make_array(hold_count, UUIDOID, [](size_t row) { return required_column(1, row); }),
-        make_array(hold_count, INT8OID, [](size_t row) { return required_column(2, row); }),
-        make_array(hold_count, TEXTOID, [](size_t row) { return required_column(3, row); }),
+        make_array(count, UUIDOID, [&](size_t i) { return required_column(1, shares[i].row); }),
+        make_array(count, TEXTOID, [&](size_t i) { return text_datum(shares[i].level); }),
+        make_array(count, INT8OID, [&](size_t i) { return required_column(2, shares[i].row); }),
     };
     run(&statement, arguments);
 }
@@ -186,21 +209,26 @@ bool try_insert_hold(const Claim &claim, Standing *standing)
     return run(&statement, arguments) == 1;
 }
 
+Datum levels_of(std::string_view scope)
+{
+    auto *levels = static_cast<Datum *>(palloc((scope.size() + 1) * sizeof(Datum)));
+    size_t count = 0;
+    for_each_level(scope, [&](std::string_view level) { levels[count++] = text_datum(level); });
+    return make_array(count, TEXTOID, [&](size_t i) { return levels[i]; });
+}
+
 void move_hold(Datum account_id, const Hold &added, const Hold &subtracted)
 {
     static Statement statement = {
         "usage_limits",
         "UPDATE %s SET tokens_held = tokens_held"
-        " OPERATOR(pg_catalog.+) CASE WHEN " IS_WITHIN(
-            "$2", "scope") " THEN $3 ELSE 0 END"
-                           " OPERATOR(pg_catalog.-) CASE WHEN " IS_WITHIN(
-                               "$4", "scope") " THEN $5 ELSE 0 END"
-                                              " WHERE account_id OPERATOR(pg_catalog.=) $1"
-                                              " AND (" IS_WITHIN("$2", "scope") " OR " IS_WITHIN(
-                                                  "$4", "scope") ")",
-        {UUIDOID, TEXTOID, INT8OID, TEXTOID, INT8OID}};
-    const Datum arguments[] = {account_id, text_datum(added.scope), Int64GetDatum(added.tokens),
-                               text_datum(subtracted.scope), Int64GetDatum(subtracted.tokens)};
+        " OPERATOR(pg_catalog.+) CASE WHEN scope OPERATOR(pg_catalog.=) ANY ($2) THEN $3 ELSE 0 END"
+        " OPERATOR(pg_catalog.-) CASE WHEN scope OPERATOR(pg_catalog.=) ANY ($4) THEN $5 ELSE 0 END"
+        " WHERE account_id OPERATOR(pg_catalog.=) $1"
+        " AND scope OPERATOR(pg_catalog.=) ANY ($2 OPERATOR(pg_catalog.||) $4)",
+        {UUIDOID, TEXTARRAYOID, INT8OID, TEXTARRAYOID, INT8OID}};
+    const Datum arguments[] = {account_id, levels_of(added.scope), Int64GetDatum(added.tokens),
+                               levels_of(subtracted.scope), Int64GetDatum(subtracted.tokens)};
     run(&statement, arguments);
 }
 

@@ -12,10 +12,8 @@
 namespace usage_ledger
 {
 
-/* The SQL condition that a scope is a level or below it, as core::is_within(). */
-#define IS_WITHIN(scope, level)                                                                    \
-    "(" level " OPERATOR(pg_catalog.=) '' OR pg_catalog.starts_with(" scope                        \
-    " OPERATOR(pg_catalog.||) '/', " level " OPERATOR(pg_catalog.||) '/'))"
+/* The levels of a scope as an array, from the whole account to the scope itself. */
+Datum levels_of(std::string_view scope);
 
 /* Adds the hold of a key to its standing. What it finds stays true if the limit is locked. */
 void find_hold(const Claim &claim, Standing *standing);

@@ -139,8 +139,8 @@ void read_levels(const Claim &claim, Standing *standing)
         " 9223372036854775807)::pg_catalog.int8"
         " FROM %1$s AS l WHERE l.account_id OPERATOR(pg_catalog.=) $1"
         " AND l.scope OPERATOR(pg_catalog.<>) '' AND l.token_limit IS NOT NULL"
-        " AND " IS_WITHIN("$2", "l.scope") " ORDER BY l.scope",
-        {UUIDOID, TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID},
+        " AND l.scope OPERATOR(pg_catalog.=) ANY ($2) ORDER BY l.scope",
+        {UUIDOID, TEXTARRAYOID, TIMESTAMPTZOID, TIMESTAMPTZOID},
         {"usage_scope_totals"},
         "SELECT l.scope, l.token_limit, l.tokens_held, LEAST(COALESCE("
         "pg_catalog.max(t.tokens_used), 0), 9223372036854775807)::pg_catalog.int8"
@@ -152,9 +152,9 @@ void read_levels(const Claim &claim, Standing *standing)
         " AND t.scope OPERATOR(pg_catalog.=) l.scope"
         " WHERE l.account_id OPERATOR(pg_catalog.=) $1"
         " AND l.scope OPERATOR(pg_catalog.<>) '' AND l.token_limit IS NOT NULL"
-        " AND " IS_WITHIN(
-            "$2", "l.scope") " GROUP BY l.scope, l.token_limit, l.tokens_held ORDER BY l.scope"};
-    const Datum arguments[] = {claim.account_id, text_datum(claim.scope),
+        " AND l.scope OPERATOR(pg_catalog.=) ANY ($2)"
+        " GROUP BY l.scope, l.token_limit, l.tokens_held ORDER BY l.scope"};
+    const Datum arguments[] = {claim.account_id, levels_of(claim.scope),
                                TimestampTzGetDatum(standing->first_period_start),
                                TimestampTzGetDatum(standing->last_period_start)};
     lock_for_write(&statement);

@@ -24,7 +24,8 @@ int64 sum_of_holds(Datum account_id, Datum scope)
     static Statement statement = {
         "usage_holds",
         "SELECT COALESCE(pg_catalog.sum(tokens), 0)::pg_catalog.int8 FROM %s"
-        " WHERE account_id OPERATOR(pg_catalog.=) $1 AND " IS_WITHIN("scope", "$2"),
+        " WHERE account_id OPERATOR(pg_catalog.=) $1 AND pg_catalog.starts_with("
+        "scope OPERATOR(pg_catalog.||) '/', $2 OPERATOR(pg_catalog.||) '/')",
         {UUIDOID, TEXTOID}};
     const Datum arguments[] = {account_id, scope};
     lock_for_write(&statement);
