@@ -95,13 +95,83 @@ TM_Result lock_row(Relation periods, ItemPointerData tid, LockTupleMode mode,
     return result;
 }
 
+/* Finds the row of a counter, whose account and period start are the first arguments. */
+TupleTableSlot *find_counter_row(const RowCall &call)
+{
+    const Key key[] = {{UUIDOID, call.arguments[0]}, {TIMESTAMPTZOID, call.arguments[1]}};
+    return find_row(call, {key, lengthof(key)});
+}
+
+int64 read_row(const RowCall &call)
+{
+    static const AttrNumber columns[] = {tokens_used_column, period_end_column, closed_at_column};
+    return return_row(find_counter_row(call), {columns, lengthof(columns)});
+}
+
+int64 try_lock_found_row(const RowCall &call)
+{
+    TupleTableSlot *row = find_counter_row(call);
+    if (row == nullptr) {
+        return 0;
+    }
+    const TM_Result result =
+        lock_row(call.table, row->tts_tid, LockTupleNoKeyExclusive, LockWaitSkip);
+    ExecDropSingleTupleTableSlot(row);
+    /* A row that has moved on is for the statement to follow. */
+    return result == TM_Ok ? 1 : result == TM_WouldBlock ? 0 : not_taken;
+}
+
+bool try_add(TupleTableSlot *row, AttrNumber column, int64 added, Change *change)
+{
+    bool is_null;
+    int64 sum;
+    const int64 total = DatumGetInt64(slot_getattr(row, column, &is_null));
+    const bool fits = !pg_add_s64_overflow(total, added, &sum);
+    *change = {column, Int64GetDatum(sum)};
+    return fits;
+}
+
+/* Whether the counter of a row counts an event of a time. */
+bool is_open_at(TupleTableSlot *row, TimestampTz time)
+{
+    bool is_null;
+    return slot_attisnull(row, closed_at_column) &&
+           DatumGetTimestampTz(slot_getattr(row, period_end_column, &is_null)) > time;
+}
+
+/* The arguments are those of add_to_counter's statement. */
+int64 add_to_row(const RowCall &call)
+{
+    static const AttrNumber columns[] = {tokens_used_column, period_end_column};
+    const Datum *arguments = call.arguments;
+    TupleTableSlot *row = find_counter_row(call);
+    if (row == nullptr) {
+        return 0;
+    }
+    Change changes[3];
+    const bool is_counted =
+        is_open_at(row, DatumGetTimestampTz(arguments[5])) &&
+        try_add(row, tokens_used_column, DatumGetInt64(arguments[2]), &changes[0]) &&
+        try_add(row, reports_used_column, DatumGetInt32(arguments[3]), &changes[1]) &&
+        try_add(row, chats_used_column, DatumGetInt32(arguments[4]), &changes[2]);
+    const int64 count = is_counted ? update_row(call, row, {changes, lengthof(changes)},
+                                                {columns, lengthof(columns)})
+                                   : not_taken;
+    ExecDropSingleTupleTableSlot(row);
+    return count;
+}
+
 } // namespace
 
 bool read_counter(const core::CounterId &counter, CounterReading *reading, Snapshot snapshot)
 {
     static Statement statement = {"usage_periods",
                                   "SELECT tokens_used, period_end, closed_at FROM %s" WHERE_COUNTER,
-                                  {UUIDOID, TIMESTAMPTZOID}};
+                                  {UUIDOID, TIMESTAMPTZOID},
+                                  {},
+                                  nullptr,
+                                  {},
+                                  {ACL_SELECT, read_row}};
     const Datum arguments[] = {account_of(counter), TimestampTzGetDatum(counter.period_start)};
     if (run_in_snapshot(&statement, arguments, snapshot) == 0) {
         return false;
@@ -122,7 +192,11 @@ bool try_lock_counter(const core::CounterId &counter)
 {
     static Statement statement = {"usage_periods",
                                   "SELECT FROM %s" WHERE_COUNTER " FOR NO KEY UPDATE SKIP LOCKED",
-                                  {UUIDOID, TIMESTAMPTZOID}};
+                                  {UUIDOID, TIMESTAMPTZOID},
+                                  {},
+                                  nullptr,
+                                  {},
+                                  {ACL_SELECT | ACL_UPDATE, try_lock_found_row}};
     lock_for_write(&statement);
     return run_for_counter(&statement, counter) == 1;
 }
@@ -137,7 +211,11 @@ CounterReading add_to_counter(const Event &event, const core::CounterId &counter
         " chats_used = chats_used OPERATOR(pg_catalog.+) $5" WHERE_COUNTER
         " AND closed_at IS NULL AND period_end OPERATOR(pg_catalog.>) $6"
         " RETURNING tokens_used, period_end",
-        {UUIDOID, TIMESTAMPTZOID, INT8OID, INT4OID, INT4OID, TIMESTAMPTZOID}};
+        {UUIDOID, TIMESTAMPTZOID, INT8OID, INT4OID, INT4OID, TIMESTAMPTZOID},
+        {},
+        nullptr,
+        {},
+        {ACL_SELECT | ACL_UPDATE, add_to_row}};
     const Datum arguments[] = {event.account_id,
                                TimestampTzGetDatum(counter.period_start),
                                Int64GetDatum(event.payload.tokens),

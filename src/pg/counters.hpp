@@ -13,6 +13,17 @@
 namespace usage_ledger
 {
 
+/* The columns of usage_periods. */
+enum CounterColumn : AttrNumber {
+    account_id_column = 1,
+    period_start_column,
+    period_end_column,
+    tokens_used_column,
+    reports_used_column,
+    chats_used_column,
+    closed_at_column
+};
+
 /* A counter, as it was when it was read or locked. */
 struct CounterState {
     core::CounterId id;

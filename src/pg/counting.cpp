@@ -38,8 +38,12 @@ namespace
 }
 
 /* Moves an event from a period that was ended before it to the one that covers it. */
-TimestampTz move_on(const Event &event)
+TimestampTz move_on(const Event &event, TimestampTz ended_period_start)
 {
+    /* Events go on to the next period one by one: the first one opens it. */
+    CounterState ended = {};
+    ended.id = counter_id(event.account_id, ended_period_start);
+    lock_counters(&ended, 1);
     forget_ended_periods();
     Period period;
     if (!find_period(event.account_id, event.occurred_at, &period)) {
@@ -54,7 +58,7 @@ Answer add_event(const Event &event, TimestampTz period_start, bool is_first_wri
     Settlement settlement = add(event, counter_id(event.account_id, period_start), is_first_write);
     while (settlement.outcome == core::Outcome::undecided) {
         CHECK_FOR_INTERRUPTS();
-        period_start = move_on(event);
+        period_start = move_on(event, period_start);
         settlement = add(event, counter_id(event.account_id, period_start), false);
     }
     const CounterReading &counter = settlement.counter;

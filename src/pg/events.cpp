@@ -66,6 +66,55 @@ bool has_name(const Event &event, Datum account_id, Datum key)
 
 } // namespace
 
+namespace
+{
+
+/* The columns of usage_events. */
+enum EventColumn : AttrNumber {
+    event_account_id = 1,
+    event_period_start,
+    event_occurred_at,
+    event_recorded_at,
+    event_tokens,
+    event_reports,
+    event_chats,
+    event_idempotency_key,
+    event_voided_at,
+    event_void_reason,
+    event_breakdown
+};
+
+/* The arguments are those of record_event's statement. */
+int64 insert_event(const RowCall &call)
+{
+    const Datum *arguments = call.arguments;
+    const bool has_breakdown = call.nulls == nullptr;
+    const NullableDatum columns[] = {
+        {arguments[0], false},
+        {arguments[2], false},
+        {arguments[3], false},
+        {TimestampTzGetDatum(GetCurrentTransactionStartTimestamp()), false},
+        {arguments[4], false},
+        {arguments[5], false},
+        {arguments[6], false},
+        {arguments[1], false},
+        {0, true},
+        {0, true},
+        {arguments[7], !has_breakdown}};
+    return insert_row(call, {columns, lengthof(columns)});
+}
+
+/* Returns the columns of COUNTED_EVENT. */
+int64 find_event(const RowCall &call)
+{
+    static const AttrNumber columns[] = {event_tokens,       event_reports,   event_chats,
+                                         event_period_start, event_voided_at, event_breakdown};
+    const Key key[] = {{UUIDOID, call.arguments[0]}, {TEXTOID, call.arguments[1]}};
+    return return_row(find_row(call, {key, lengthof(key)}), {columns, lengthof(columns)});
+}
+
+} // namespace
+
 bool record_event(const Event &event, TimestampTz period_start)
 {
     /* No row: the key is taken, and the session that took it has committed. */
@@ -75,7 +124,11 @@ bool record_event(const Event &event, TimestampTz period_start)
         " tokens, reports, chats, breakdown)"
         " VALUES ($1, $2, $3, $4, $5, $6, $7, $8)"
         " ON CONFLICT (account_id, idempotency_key) DO NOTHING",
-        {UUIDOID, TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT8OID, INT4OID, INT4OID, TEXTOID}};
+        {UUIDOID, TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT8OID, INT4OID, INT4OID, TEXTOID},
+        {},
+        nullptr,
+        {},
+        {ACL_INSERT | ACL_SELECT, insert_event}};
     const Datum arguments[] = {event.account_id,
                                event.idempotency_key,
                                TimestampTzGetDatum(period_start),
@@ -206,7 +259,11 @@ bool find_counted_event(Datum account_id, Datum idempotency_key, CountedEvent *c
         "usage_events",
         "SELECT " COUNTED_EVENT " FROM %s"
         " WHERE account_id OPERATOR(pg_catalog.=) $1 AND idempotency_key OPERATOR(pg_catalog.=) $2",
-        {UUIDOID, TEXTOID}};
+        {UUIDOID, TEXTOID},
+        {},
+        nullptr,
+        {},
+        {ACL_SELECT, find_event}};
     const Datum arguments[] = {account_id, idempotency_key};
     if (will_write) {
         lock_for_write(&statement);

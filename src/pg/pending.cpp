@@ -145,13 +145,38 @@ void read_page_range(BlockNumber first_block, PendingRows *pending)
 
 } // namespace
 
+namespace
+{
+
+/* The arguments are those of enqueue's statement. */
+int64 insert_pending(const RowCall &call)
+{
+    const Datum *arguments = call.arguments;
+    const bool has_breakdown = call.nulls == nullptr;
+    const NullableDatum columns[] = {
+        {arguments[0], false},
+        {arguments[1], false},
+        {arguments[2], false},
+        {arguments[3], false},
+        {arguments[4], false},
+        {TimestampTzGetDatum(GetCurrentTransactionStartTimestamp()), false},
+        {arguments[5], !has_breakdown}};
+    return insert_row(call, {columns, lengthof(columns)});
+}
+
+} // namespace
+
 void enqueue(const core::CounterId &counter, const core::Payload &usage)
 {
     static Statement statement = {
         "usage_pending",
         "INSERT INTO %s (account_id, period_start, tokens, reports, chats, breakdown)"
         " VALUES ($1, $2, $3, $4, $5, $6)",
-        {UUIDOID, TIMESTAMPTZOID, INT8OID, INT4OID, INT4OID, TEXTOID}};
+        {UUIDOID, TIMESTAMPTZOID, INT8OID, INT4OID, INT4OID, TEXTOID},
+        {},
+        nullptr,
+        {},
+        {ACL_INSERT, insert_pending}};
     const Datum arguments[] = {
         account_of(counter),         TimestampTzGetDatum(counter.period_start),
         Int64GetDatum(usage.tokens), integer_datum(usage.reports),

@@ -6,6 +6,7 @@
 
 #include "core/period.hpp"
 #include "pg/accounts.hpp"
+#include "pg/counters.hpp"
 #include "pg/period_cache.hpp"
 #include "pg/settings.hpp"
 #include "pg/spi.hpp"
@@ -136,6 +137,22 @@ void insert_periods(const PeriodLookup *opened, size_t count)
 
 } // namespace
 
+namespace
+{
+
+/* Returns the columns of the statement below. */
+int64 find_period_row(const RowCall &call)
+{
+    static const AttrNumber columns[] = {period_start_column, period_end_column, closed_at_column,
+                                         MinTransactionIdAttributeNumber};
+    const Key key[] = {{UUIDOID, call.arguments[0]},
+                       {TIMESTAMPTZOID, call.arguments[1], BTLessEqualStrategyNumber}};
+    return return_row(find_row(call, {key, lengthof(key)}, BackwardScanDirection),
+                      {columns, lengthof(columns)});
+}
+
+} // namespace
+
 bool find_period_at_or_before(Datum account_id, TimestampTz time, Period *period)
 {
     /* Its first row is the result. To stop there costs less than a LIMIT. */
@@ -148,7 +165,9 @@ bool find_period_at_or_before(Datum account_id, TimestampTz time, Period *period
         {},
         "SELECT period_start, period_end, closed_at, xmin FROM %s"
         " WHERE account_id OPERATOR(pg_catalog.=) $1 AND period_start OPERATOR(pg_catalog.<=) $2"
-        " ORDER BY period_start DESC LIMIT 1"};
+        " ORDER BY period_start DESC LIMIT 1",
+        {},
+        {ACL_SELECT, find_period_row}};
     const Datum arguments[] = {account_id, TimestampTzGetDatum(time)};
     lock_for_write(&statement);
     if (run(&statement, arguments, nullptr, 1) == 0) {

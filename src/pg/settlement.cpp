@@ -69,11 +69,6 @@ Settlement queue_usage(const Event &event, const core::CounterId &counter)
     if (settlement.outcome == core::Outcome::queued) {
         enqueue(counter, event.payload);
         note_queued_rows(1);
-    } else if (settlement.outcome == core::Outcome::undecided) {
-        /* Events that go on to the next period go one by one: the first one opens it. */
-        CounterState ended = {};
-        ended.id = counter;
-        lock_counters(&ended, 1);
     }
     return settlement;
 }

@@ -23,6 +23,24 @@ void forget_distribution(Datum, Oid relation)
     }
 }
 
+/* The tables of the extension that the session has looked up, until they change. */
+struct KnownTable {
+    const char *name;
+    Oid id; /* InvalidOid: to be looked up */
+};
+KnownTable known_tables[16];
+uint64 table_change_count;
+
+void forget_tables(Datum, Oid relation)
+{
+    table_change_count++;
+    for (KnownTable &table : known_tables) {
+        if (relation == InvalidOid || relation == table.id) {
+            table.id = InvalidOid;
+        }
+    }
+}
+
 /* Reads it from a catalog of Citus. Whatever changes there, Citus invalidates the table. */
 Distribution find_distribution()
 {
@@ -40,6 +58,46 @@ Distribution find_distribution()
     systable_endscan(scan);
     table_close(partitions, AccessShareLock);
     return is_found ? Distribution::citus : Distribution::none;
+}
+
+/*
+ * Finds a table by its membership in the extension, which does not change when its schema
+ * is renamed or the table is moved.
+ */
+Oid find_extension_table(const char *name)
+{
+    Oid extension = get_extension_oid("usage_ledger", false);
+    Oid relation = InvalidOid;
+
+    Relation depend = table_open(DependRelationId, AccessShareLock);
+    ScanKeyData key[2];
+    ScanKeyInit(&key[0], Anum_pg_depend_refclassid, BTEqualStrategyNumber, F_OIDEQ,
+                ObjectIdGetDatum(ExtensionRelationId));
+    ScanKeyInit(&key[1], Anum_pg_depend_refobjid, BTEqualStrategyNumber, F_OIDEQ,
+                ObjectIdGetDatum(extension));
+    SysScanDesc scan =
+        systable_beginscan(depend, DependReferenceIndexId, true, nullptr, lengthof(key), key);
+    for (HeapTuple tuple = systable_getnext(scan); HeapTupleIsValid(tuple);
+         tuple = systable_getnext(scan)) {
+        auto *member = reinterpret_cast<Form_pg_depend>(GETSTRUCT(tuple));
+        if (member->classid != RelationRelationId || member->deptype != DEPENDENCY_EXTENSION) {
+            continue;
+        }
+        const char *member_name = get_rel_name(member->objid);
+        if (member_name != nullptr && strcmp(member_name, name) == 0) {
+            relation = member->objid;
+            break;
+        }
+    }
+    systable_endscan(scan);
+    table_close(depend, AccessShareLock);
+
+    if (!OidIsValid(relation)) {
+        ereport(ERROR, (errcode(ERRCODE_UNDEFINED_TABLE),
+                        errmsg("table \"%s\" is not part of extension usage_ledger", name),
+                        errhint("Install the extension again.")));
+    }
+    return relation;
 }
 
 /*
@@ -385,10 +443,42 @@ uint64 run_for_elements(const Statement &statement, const Datum *arguments, cons
     return processed_count;
 }
 
+/* A returned row is then read with shortcut_column(). */
+bool try_shortcut(const Statement &statement, const Datum *arguments, const char *nulls,
+                  Snapshot snapshot)
+{
+    if (statement.row_form.shortcut == nullptr || is_distributed()) {
+        return false;
+    }
+    const int64 count = take_shortcut(statement, arguments, nulls, snapshot);
+    if (count == not_taken) {
+        return false;
+    }
+    SPI_processed = count;
+    SPI_tuptable = nullptr;
+    return true;
+}
+
+NullableDatum column(int number, uint64 row)
+{
+    if (SPI_tuptable == nullptr) {
+        Assert(row == 0);
+        return shortcut_column(number);
+    }
+    Assert(row < SPI_tuptable->numvals);
+    NullableDatum column;
+    column.value =
+        SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, number, &column.isnull);
+    return column;
+}
+
 } // namespace
 
 uint64 run(Statement *statement, const Datum *arguments, const char *nulls, uint64 row_count_max)
 {
+    if (try_shortcut(*statement, arguments, nulls, nullptr)) {
+        return SPI_processed;
+    }
     SPIPlanPtr plan = plan_of(statement);
     if (statement->is_plan_distributed) {
         Oid types[distributed_argument_count_max];
@@ -466,6 +556,9 @@ uint64 run_in_snapshot(Statement *statement, const Datum *arguments, Snapshot sn
     if (snapshot == nullptr || is_distributed()) {
         return run(statement, arguments, nullptr, row_count_max);
     }
+    if (try_shortcut(*statement, arguments, nullptr, snapshot)) {
+        return SPI_processed;
+    }
     /* A read_only statement runs in the active snapshot. */
     PushActiveSnapshot(snapshot);
     SPIPlanPtr plan = plan_of(statement);
@@ -478,19 +571,14 @@ uint64 run_in_snapshot(Statement *statement, const Datum *arguments, Snapshot sn
 
 Datum required_column(int number, uint64 row)
 {
-    Assert(SPI_tuptable != nullptr && row < SPI_tuptable->numvals);
-    bool is_null;
-    Datum value = SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, number, &is_null);
-    Assert(!is_null);
-    return value;
+    const NullableDatum required = column(number, row);
+    Assert(!required.isnull);
+    return required.value;
 }
 
 bool column_is_null(int number, uint64 row)
 {
-    Assert(SPI_tuptable != nullptr && row < SPI_tuptable->numvals);
-    bool is_null;
-    (void)SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, number, &is_null);
-    return is_null;
+    return column(number, row).isnull;
 }
 
 ItemPointerData tid_column(int number, uint64 row)
@@ -520,50 +608,32 @@ Datum make_tid_array(const ItemPointerData *rows, size_t count)
                       [&](size_t i) { return PointerGetDatum(const_cast<ItemPointer>(&rows[i])); });
 }
 
-/*
- * Finds a table by its membership in the extension, which does not change when its schema
- * is renamed or the table is moved.
- */
 Oid extension_table(const char *name)
 {
-    Oid extension = get_extension_oid("usage_ledger", false);
-    Oid relation = InvalidOid;
-
-    Relation depend = table_open(DependRelationId, AccessShareLock);
-    ScanKeyData key[2];
-    ScanKeyInit(&key[0], Anum_pg_depend_refclassid, BTEqualStrategyNumber, F_OIDEQ,
-                ObjectIdGetDatum(ExtensionRelationId));
-    ScanKeyInit(&key[1], Anum_pg_depend_refobjid, BTEqualStrategyNumber, F_OIDEQ,
-                ObjectIdGetDatum(extension));
-    SysScanDesc scan =
-        systable_beginscan(depend, DependReferenceIndexId, true, nullptr, lengthof(key), key);
-    for (HeapTuple tuple = systable_getnext(scan); HeapTupleIsValid(tuple);
-         tuple = systable_getnext(scan)) {
-        auto *member = reinterpret_cast<Form_pg_depend>(GETSTRUCT(tuple));
-        if (member->classid != RelationRelationId || member->deptype != DEPENDENCY_EXTENSION) {
-            continue;
+    for (KnownTable &table : known_tables) {
+        if (table.name == nullptr) {
+            table.name = name;
         }
-        const char *member_name = get_rel_name(member->objid);
-        if (member_name != nullptr && strcmp(member_name, name) == 0) {
-            relation = member->objid;
-            break;
+        if (strcmp(table.name, name) == 0) {
+            if (OidIsValid(table.id)) {
+                return table.id;
+            }
+            const uint64 change_count = table_change_count;
+            const Oid id = find_extension_table(name);
+            if (table_change_count == change_count) {
+                table.id = id;
+            }
+            return id;
         }
     }
-    systable_endscan(scan);
-    table_close(depend, AccessShareLock);
-
-    if (!OidIsValid(relation)) {
-        ereport(ERROR, (errcode(ERRCODE_UNDEFINED_TABLE),
-                        errmsg("table \"%s\" is not part of extension usage_ledger", name),
-                        errhint("Install the extension again.")));
-    }
-    return relation;
+    elog(ERROR, "too many tables");
 }
 
 void register_plan_callbacks()
 {
     RegisterXactCallback(free_retired_plans, nullptr);
     CacheRegisterRelcacheCallback(forget_distribution, Datum(0));
+    CacheRegisterRelcacheCallback(forget_tables, Datum(0));
 }
 
 } // namespace usage_ledger

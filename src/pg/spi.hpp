@@ -10,6 +10,7 @@
 #include "pg/postgres.hpp"
 
 #include "core/counter.hpp"
+#include "pg/rows.hpp"
 
 namespace usage_ledger
 {
@@ -45,6 +46,7 @@ struct Statement {
      */
     const char *distributed_sql = nullptr;
     Oid name_types[statement_name_count_max] = {}; /* arrays that only it has: see name_array() */
+    RowForm row_form = {};                         /* where it has a shortcut: see rows.hpp */
     SPIPlanPtr plan = nullptr;                     /* spi.cpp's */
     bool is_plan_distributed = false;
 };

@@ -1,0 +1,81 @@
+/*
+ * rows.hpp: shortcuts, which find and write single rows without the executor.
+ *
+ * Starting and ending the executor costs more than half of a statement on one row. So the
+ * statements of a single call have a shortcut. It does what the statement does, by the functions
+ * that the executor would call. Or it does nothing, and the statement runs: where anything but
+ * the ledger has a say in the table's rows (see is_left_to_ledger), and where another session has
+ * the row. No caller of run() notices.
+ */
+#pragma once
+
+#include "pg/postgres.hpp"
+
+namespace usage_ledger
+{
+
+struct Statement;
+
+/* What a shortcut works on. The table is open, and locked until the end of the transaction. */
+struct RowCall {
+    Relation table;
+    LOCKMODE lock_mode;
+    Snapshot snapshot;
+    const Datum *arguments; /* of the statement, and which of them are null, as for run() */
+    const char *nulls;
+};
+
+constexpr int64 not_taken = -1;
+
+/* Returns the number of rows that it has processed, or not_taken. */
+using Shortcut = int64 (*)(const RowCall &call);
+
+/* A statement's shortcut, and the rights on the table that it needs. Only ACL_SELECT: it reads. */
+struct RowForm {
+    AclMode rights;
+    Shortcut shortcut;
+};
+
+/* Takes the shortcut of a statement, in a snapshot of now if none is given. */
+int64 take_shortcut(const Statement &statement, const Datum *arguments, const char *nulls,
+                    Snapshot snapshot);
+
+/* The column, numbered from 1, of the row that a shortcut has returned. */
+NullableDatum shortcut_column(int number);
+
+/* The functions below are for shortcuts. */
+
+template <typename T> struct Span {
+    const T *elements;
+    size_t count;
+};
+
+struct Key {
+    Oid type;
+    Datum value;
+    StrategyNumber strategy = BTEqualStrategyNumber;
+};
+
+/*
+ * Finds the first row, in a direction, whose primary key begins with some values. Null: there is
+ * none. The row is to be freed with ExecDropSingleTupleTableSlot, or by return_row.
+ */
+TupleTableSlot *find_row(const RowCall &call, Span<Key> keys,
+                         ScanDirection direction = ForwardScanDirection);
+
+/* Returns columns of a row, which may be null, to the caller of run(), and frees the row. */
+int64 return_row(TupleTableSlot *row, Span<AttrNumber> columns);
+
+/* Inserts a row, given by all of its columns, ON CONFLICT DO NOTHING. */
+int64 insert_row(const RowCall &call, Span<NullableDatum> columns);
+
+struct Change {
+    AttrNumber column;
+    Datum value;
+};
+
+/* Changes a row that was found, and returns columns of its new version. */
+int64 update_row(const RowCall &call, TupleTableSlot *row, Span<Change> changes,
+                 Span<AttrNumber> returned);
+
+} // namespace usage_ledger
