@@ -179,13 +179,51 @@ void subtract_from_limits(uint64 hold_count)
 
 } // namespace
 
+namespace
+{
+
+/* The columns of usage_holds. */
+enum HoldColumn : AttrNumber {
+    hold_account_id = 1,
+    hold_expires_at,
+    hold_tokens,
+    hold_idempotency_key,
+    hold_scope
+};
+
+/* Returns the columns of find_hold's statement. */
+int64 find_hold_row(const RowCall &call)
+{
+    static const AttrNumber columns[] = {hold_scope, hold_tokens, hold_expires_at};
+    const Key key[] = {{UUIDOID, call.arguments[0]}, {TEXTOID, call.arguments[1]}};
+    return return_row(find_row(call, {key, lengthof(key)}), {columns, lengthof(columns)});
+}
+
+/* The arguments are those of try_insert_hold's statement. */
+int64 insert_hold_row(const RowCall &call)
+{
+    const Datum *arguments = call.arguments;
+    const NullableDatum columns[] = {{arguments[0], false},
+                                     {arguments[3], false},
+                                     {arguments[2], false},
+                                     {arguments[1], false},
+                                     {text_datum({}), false}};
+    return insert_row(call, {columns, lengthof(columns)});
+}
+
+} // namespace
+
 void find_hold(const Claim &claim, Standing *standing)
 {
     static Statement statement = {"usage_holds",
                                   "SELECT scope, tokens, expires_at FROM %s"
                                   " WHERE account_id OPERATOR(pg_catalog.=) $1"
                                   " AND idempotency_key OPERATOR(pg_catalog.=) $2",
-                                  {UUIDOID, TEXTOID}};
+                                  {UUIDOID, TEXTOID},
+                                  {},
+                                  nullptr,
+                                  {},
+                                  {ACL_SELECT, find_hold_row}};
     const Datum arguments[] = {claim.account_id, claim.idempotency_key};
     lock_for_write(&statement);
     standing->has_hold = run_in_snapshot(&statement, arguments, GetLatestSnapshot()) == 1;
@@ -201,7 +239,11 @@ bool try_insert_hold(const Claim &claim, Standing *standing)
         "usage_holds",
         "INSERT INTO %s (account_id, idempotency_key, tokens, expires_at)"
         " VALUES ($1, $2, $3, $4) ON CONFLICT (account_id, idempotency_key) DO NOTHING",
-        {UUIDOID, TEXTOID, INT8OID, TIMESTAMPTZOID}};
+        {UUIDOID, TEXTOID, INT8OID, TIMESTAMPTZOID},
+        {},
+        nullptr,
+        {},
+        {ACL_INSERT | ACL_SELECT, insert_hold_row}};
     Assert(claim.scope.empty());
     standing->hold.expires_at = standing->now + claim.length_us;
     const Datum arguments[] = {claim.account_id, claim.idempotency_key, Int64GetDatum(claim.tokens),

@@ -193,6 +193,46 @@ void note_spending(Datum account_id)
     run(&statement, &account_id);
 }
 
+/* The columns of usage_limits. */
+enum LimitColumn : AttrNumber {
+    limit_account_id = 1,
+    limit_token_limit,
+    limit_tokens_held,
+    limit_version,
+    limit_scope
+};
+
+/* The arguments are those of take_from_limit's statement. */
+int64 take_from_row(const RowCall &call)
+{
+    static const AttrNumber returned[] = {limit_token_limit, limit_tokens_held};
+    const Datum *arguments = call.arguments;
+    const Key key[] = {{UUIDOID, arguments[0]}, {TEXTOID, text_datum({})}};
+    TupleTableSlot *row = find_row(call, {key, lengthof(key)});
+    if (row == nullptr) {
+        return 0;
+    }
+    bool has_no_limit, is_null;
+    const int64 limit = DatumGetInt64(slot_getattr(row, limit_token_limit, &has_no_limit));
+    const int64 held = DatumGetInt64(slot_getattr(row, limit_tokens_held, &is_null));
+    const int64 version = DatumGetInt64(slot_getattr(row, limit_version, &is_null));
+    const int64 needed = DatumGetInt64(arguments[2]), added = DatumGetInt64(arguments[3]);
+    int64 count = 0;
+    int64 room, sum;
+    if (!has_no_limit && version == DatumGetInt64(arguments[1]) &&
+        !pg_sub_s64_overflow(limit, held, &room) && room >= needed) {
+        const bool fits = !pg_add_s64_overflow(held, added, &sum);
+        const Change changes[] = {
+            {limit_tokens_held, Int64GetDatum(sum)},
+            {limit_version, Int64GetDatum(version + DatumGetInt64(arguments[4]))}};
+        count = fits ? update_row(call, row, {changes, lengthof(changes)},
+                                  {returned, lengthof(returned)})
+                     : not_taken;
+    }
+    ExecDropSingleTupleTableSlot(row);
+    return count;
+}
+
 /*
  * Takes the room of a claim without a scope, and sets what remains. False: the limit, or what is
  * held, has changed too much since the standing was read.
@@ -206,7 +246,11 @@ bool take_from_limit(const Claim &claim, Use use, Standing *standing)
         " AND version OPERATOR(pg_catalog.=) $2"
         " AND token_limit OPERATOR(pg_catalog.-) tokens_held OPERATOR(pg_catalog.>=) $3"
         " RETURNING token_limit, tokens_held",
-        {UUIDOID, INT8OID, INT8OID, INT8OID, INT8OID}};
+        {UUIDOID, INT8OID, INT8OID, INT8OID, INT8OID},
+        {},
+        nullptr,
+        {},
+        {ACL_SELECT | ACL_UPDATE, take_from_row}};
     const int64 tokens_used = standing->balance.tokens_used;
     const bool is_hold = use == Use::hold;
     const Datum arguments[] = {claim.account_id, Int64GetDatum(standing->version),
