@@ -102,6 +102,31 @@ TupleTableSlot *find_counter_row(const RowCall &call)
     return find_row(call, {key, lengthof(key)});
 }
 
+int64 column_of(TupleTableSlot *row, AttrNumber column)
+{
+    bool is_null;
+    const Datum value = slot_getattr(row, column, &is_null);
+    Assert(!is_null);
+    return DatumGetInt64(value);
+}
+
+/* Reads a counter that is not locked. */
+void find_state(const Search &search, CounterState *counter)
+{
+    const Key key[] = {{UUIDOID, account_of(counter->id)},
+                       {TIMESTAMPTZOID, TimestampTzGetDatum(counter->id.period_start)}};
+    counter->is_missing = !find(search, {key, lengthof(key)});
+    if (counter->is_missing) {
+        return;
+    }
+    TupleTableSlot *row = search.row;
+    counter->tid = row->tts_tid;
+    counter->is_closed = !slot_attisnull(row, closed_at_column);
+    counter->period_end = column_of(row, period_end_column);
+    counter->totals = {column_of(row, tokens_used_column), column_of(row, reports_used_column),
+                       column_of(row, chats_used_column)};
+}
+
 int64 read_row(const RowCall &call)
 {
     static const AttrNumber columns[] = {tokens_used_column, period_end_column, closed_at_column};
@@ -123,10 +148,8 @@ int64 try_lock_found_row(const RowCall &call)
 
 bool try_add(TupleTableSlot *row, AttrNumber column, int64 added, Change *change)
 {
-    bool is_null;
     int64 sum;
-    const int64 total = DatumGetInt64(slot_getattr(row, column, &is_null));
-    const bool fits = !pg_add_s64_overflow(total, added, &sum);
+    const bool fits = !pg_add_s64_overflow(column_of(row, column), added, &sum);
     *change = {column, Int64GetDatum(sum)};
     return fits;
 }
@@ -134,13 +157,22 @@ bool try_add(TupleTableSlot *row, AttrNumber column, int64 added, Change *change
 /* Whether the counter of a row counts an event of a time. */
 bool is_open_at(TupleTableSlot *row, TimestampTz time)
 {
-    bool is_null;
-    return slot_attisnull(row, closed_at_column) &&
-           DatumGetTimestampTz(slot_getattr(row, period_end_column, &is_null)) > time;
+    return slot_attisnull(row, closed_at_column) && column_of(row, period_end_column) > time;
+}
+
+/* Not taken if a total would overflow, or another session has changed the row. */
+int64 add_to_row(const RowCall &call, TupleTableSlot *row, const core::Usage &usage,
+                 Span<AttrNumber> returned)
+{
+    Change changes[3];
+    const bool fits = try_add(row, tokens_used_column, usage.tokens, &changes[0]) &&
+                      try_add(row, reports_used_column, usage.reports, &changes[1]) &&
+                      try_add(row, chats_used_column, usage.chats, &changes[2]);
+    return fits ? update_row(call, row, {changes, lengthof(changes)}, returned) : not_taken;
 }
 
 /* The arguments are those of add_to_counter's statement. */
-int64 add_to_row(const RowCall &call)
+int64 add_to_found_row(const RowCall &call)
 {
     static const AttrNumber columns[] = {tokens_used_column, period_end_column};
     const Datum *arguments = call.arguments;
@@ -215,7 +247,7 @@ CounterReading add_to_counter(const Event &event, const core::CounterId &counter
         {},
         nullptr,
         {},
-        {ACL_SELECT | ACL_UPDATE, add_to_row}};
+        {ACL_SELECT | ACL_UPDATE, add_to_found_row}};
     const Datum arguments[] = {event.account_id,
                                TimestampTzGetDatum(counter.period_start),
                                Int64GetDatum(event.payload.tokens),
@@ -388,8 +420,26 @@ size_t try_lock_counters(CounterState *counters, size_t count)
 
 void read_counters(CounterState *counters, size_t count, Snapshot snapshot)
 {
-    static Statement statement = COUNTERS_STATEMENT(" OFFSET 0", "");
-    fill_in(&statement, snapshot, counters, count);
+    static Statement statement = {"usage_periods",
+                                  SELECT_COUNTERS(" OFFSET 0"),
+                                  {UUIDARRAYOID, TIMESTAMPTZARRAYOID},
+                                  {},
+                                  SELECT_COUNTER(""),
+                                  {},
+                                  {ACL_SELECT, nullptr}};
+    RowCall call;
+    if (!open_rows(statement, snapshot, &call)) {
+        fill_in(&statement, snapshot, counters, count);
+        return;
+    }
+    const Search search = begin_search(call, 2);
+    for (size_t i = 0; i < count; i++) {
+        if (!counters[i].is_locked) {
+            find_state(search, &counters[i]);
+        }
+    }
+    end_search(search);
+    close_rows(call);
 }
 
 void require_counters(const CounterState *counters, size_t count)
@@ -412,6 +462,34 @@ void hold_counters(const core::CounterId *counters, size_t count)
     check_none_is_missing(count - run(&statement, arguments));
 }
 
+namespace
+{
+
+/* Returns how many it has added to. The next one, or all, are for the statement. */
+size_t add_to_locked_rows(const Statement &statement, const CounterState *counters,
+                          const core::Usage *usage, size_t count)
+{
+    RowCall call;
+    if (!open_rows(statement, nullptr, &call)) {
+        return 0;
+    }
+    TupleTableSlot *row = table_slot_create(call.table, nullptr);
+    size_t added_count = 0;
+    while (added_count < count) {
+        ItemPointerData tid = counters[added_count].tid;
+        if (!table_tuple_fetch_row_version(call.table, &tid, call.snapshot, row) ||
+            add_to_row(call, row, usage[added_count], {}) == not_taken) {
+            break;
+        }
+        added_count++;
+    }
+    ExecDropSingleTupleTableSlot(row);
+    close_rows(call);
+    return added_count;
+}
+
+} // namespace
+
 void add_to_counters(const CounterState *counters, const core::Usage *usage, size_t count)
 {
     static Statement statement = {
@@ -427,7 +505,15 @@ void add_to_counters(const CounterState *counters, const core::Usage *usage, siz
         " reports_used = reports_used OPERATOR(pg_catalog.+) $3,"
         " chats_used = chats_used OPERATOR(pg_catalog.+) $4"
         " WHERE account_id OPERATOR(pg_catalog.=) $5 AND period_start OPERATOR(pg_catalog.=) $6",
-        {UUIDOID, TIMESTAMPTZOID}};
+        {UUIDOID, TIMESTAMPTZOID},
+        {ACL_SELECT | ACL_UPDATE, nullptr}};
+    const size_t added_count = add_to_locked_rows(statement, counters, usage, count);
+    counters += added_count;
+    usage += added_count;
+    count -= added_count;
+    if (count == 0) {
+        return;
+    }
     const Datum arguments[] = {
         make_array(
             count, TIDOID,

@@ -84,24 +84,25 @@ enum EventColumn : AttrNumber {
     event_breakdown
 };
 
-/* The arguments are those of record_event's statement. */
-int64 insert_event(const RowCall &call)
+/* All columns of an event that is new. */
+struct NewEvent {
+    NullableDatum columns[event_breakdown];
+};
+
+NewEvent new_event(const Event &event, TimestampTz period_start)
 {
-    const Datum *arguments = call.arguments;
-    const bool has_breakdown = call.nulls == nullptr;
-    const NullableDatum columns[] = {
-        {arguments[0], false},
-        {arguments[2], false},
-        {arguments[3], false},
-        {TimestampTzGetDatum(GetCurrentTransactionStartTimestamp()), false},
-        {arguments[4], false},
-        {arguments[5], false},
-        {arguments[6], false},
-        {arguments[1], false},
-        {0, true},
-        {0, true},
-        {arguments[7], !has_breakdown}};
-    return insert_row(call, {columns, lengthof(columns)});
+    const core::Breakdown *breakdown = event.payload.breakdown;
+    return {{{event.account_id, false},
+             {TimestampTzGetDatum(period_start), false},
+             {TimestampTzGetDatum(event.occurred_at), false},
+             {TimestampTzGetDatum(GetCurrentTransactionStartTimestamp()), false},
+             {Int64GetDatum(event.payload.tokens), false},
+             {integer_datum(event.payload.reports), false},
+             {integer_datum(event.payload.chats), false},
+             {event.idempotency_key, false},
+             {0, true},
+             {0, true},
+             {breakdown == nullptr ? 0 : breakdown_datum(breakdown), breakdown == nullptr}}};
 }
 
 /* Returns the columns of COUNTED_EVENT. */
@@ -114,32 +115,6 @@ int64 find_event(const RowCall &call)
 }
 
 } // namespace
-
-bool record_event(const Event &event, TimestampTz period_start)
-{
-    /* No row: the key is taken, and the session that took it has committed. */
-    static Statement statement = {
-        "usage_events",
-        "INSERT INTO %s (account_id, idempotency_key, period_start, occurred_at,"
-        " tokens, reports, chats, breakdown)"
-        " VALUES ($1, $2, $3, $4, $5, $6, $7, $8)"
-        " ON CONFLICT (account_id, idempotency_key) DO NOTHING",
-        {UUIDOID, TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT8OID, INT4OID, INT4OID, TEXTOID},
-        {},
-        nullptr,
-        {},
-        {ACL_INSERT | ACL_SELECT, insert_event}};
-    const Datum arguments[] = {event.account_id,
-                               event.idempotency_key,
-                               TimestampTzGetDatum(period_start),
-                               TimestampTzGetDatum(event.occurred_at),
-                               Int64GetDatum(event.payload.tokens),
-                               integer_datum(event.payload.reports),
-                               integer_datum(event.payload.chats),
-                               breakdown_datum(event.payload.breakdown)};
-    return run(&statement, arguments, event.payload.breakdown == nullptr ? "       n" : nullptr) ==
-           1;
-}
 
 namespace
 {
@@ -160,14 +135,11 @@ void read_tids(uint64 row_count, const Event *events, ItemPointerData *tids, siz
     }
 }
 
-} // namespace
-
 #define RETURNING_NAMES(tid)                                                                       \
     " ON CONFLICT (account_id, idempotency_key) DO NOTHING"                                        \
     " RETURNING account_id, idempotency_key, " tid
 
-void record_events(const Event *events, const TimestampTz *period_starts, ItemPointerData *tids,
-                   size_t count)
+Statement *record_statement(bool has_breakdown)
 {
     static Statement plain = {
         "usage_events",
@@ -180,7 +152,9 @@ void record_events(const Event *events, const TimestampTz *period_starts, ItemPo
         {},
         "INSERT INTO %s (account_id, idempotency_key, period_start, occurred_at,"
         " tokens, reports, chats)"
-        " VALUES ($1, $2, $3, $4, $5, $6, $7)" RETURNING_NAMES(NO_TID)};
+        " VALUES ($1, $2, $3, $4, $5, $6, $7)" RETURNING_NAMES(NO_TID),
+        {},
+        {ACL_INSERT | ACL_SELECT, nullptr}};
     static Statement broken_down = {
         "usage_events",
         "INSERT INTO %s (account_id, idempotency_key, period_start, occurred_at,"
@@ -193,7 +167,15 @@ void record_events(const Event *events, const TimestampTz *period_starts, ItemPo
         {},
         "INSERT INTO %s (account_id, idempotency_key, period_start, occurred_at,"
         " tokens, reports, chats, breakdown)"
-        " VALUES ($1, $2, $3, $4, $5, $6, $7, $8)" RETURNING_NAMES(NO_TID)};
+        " VALUES ($1, $2, $3, $4, $5, $6, $7, $8)" RETURNING_NAMES(NO_TID),
+        {},
+        {ACL_INSERT | ACL_SELECT, nullptr}};
+    return has_breakdown ? &broken_down : &plain;
+}
+
+void record_with_statement(const Event *events, const TimestampTz *period_starts,
+                           ItemPointerData *tids, size_t count)
+{
     Datum arguments[] = {
         account_ids_of(events, count),
         keys_of(events, count),
@@ -216,7 +198,39 @@ void record_events(const Event *events, const TimestampTz *period_starts, ItemPo
             array_of(events, count, TEXTOID,
                      [](const Event &event) { return breakdown_datum(event.payload.breakdown); });
     }
-    read_tids(run(has_breakdown ? &broken_down : &plain, arguments), events, tids, count);
+    read_tids(run(record_statement(has_breakdown), arguments), events, tids, count);
+}
+
+} // namespace
+
+void record_events(const Event *events, const TimestampTz *period_starts, ItemPointerData *tids,
+                   size_t count)
+{
+    RowCall call;
+    if (!open_rows(*record_statement(events->payload.breakdown != nullptr), nullptr, &call)) {
+        record_with_statement(events, period_starts, tids, count);
+        return;
+    }
+    Insertion insertion = begin_insertion(call);
+    for (size_t i = 0; i < count; i++) {
+        const NewEvent event = new_event(events[i], period_starts[i]);
+        ItemPointerSetInvalid(&tids[i]);
+        if (insert(&insertion, {event.columns, lengthof(event.columns)})) {
+            tids[i] = insertion.row->tts_tid;
+        } else if (IsolationUsesXactSnapshot()) {
+            /* Raises if the transaction's snapshot does not show the event that has the key. */
+            record_with_statement(&events[i], &period_starts[i], &tids[i], 1);
+        }
+    }
+    end_insertion(insertion);
+    close_rows(call);
+}
+
+bool record_event(const Event &event, TimestampTz period_start)
+{
+    ItemPointerData tid;
+    record_events(&event, &period_start, &tid, 1);
+    return ItemPointerIsValid(&tid);
 }
 
 void move_event(const Event &event, TimestampTz period_start)

@@ -7,6 +7,12 @@
 namespace usage_ledger
 {
 
+/* A table's indexes, open for new entries. */
+struct Indexes {
+    EState *state;
+    ResultRelInfo *result;
+};
+
 namespace
 {
 
@@ -78,24 +84,20 @@ void init_scan_key(ScanKey entry, AttrNumber number, const Key &key)
     elog(ERROR, "no comparison of type %u with strategy %u", key.type, key.strategy);
 }
 
-/* A table's indexes, open for new entries. */
-struct Indexes {
-    EState *state;
-    ResultRelInfo *result;
-};
-
-Indexes open_indexes(Relation table, bool is_speculative)
+Indexes *open_indexes(Relation table, bool is_speculative)
 {
-    const Indexes indexes = {CreateExecutorState(), makeNode(ResultRelInfo)};
-    InitResultRelInfo(indexes.result, table, 0, nullptr, 0);
-    ExecOpenIndices(indexes.result, is_speculative);
+    auto *indexes = static_cast<Indexes *>(palloc(sizeof(Indexes)));
+    *indexes = {CreateExecutorState(), makeNode(ResultRelInfo)};
+    InitResultRelInfo(indexes->result, table, 0, nullptr, 0);
+    ExecOpenIndices(indexes->result, is_speculative);
     return indexes;
 }
 
-void close_indexes(const Indexes &indexes)
+void close_indexes(Indexes *indexes)
 {
-    ExecCloseIndices(indexes.result);
-    FreeExecutorState(indexes.state);
+    ExecCloseIndices(indexes->result);
+    FreeExecutorState(indexes->state);
+    pfree(indexes);
 }
 
 /* Which index entries a new version of a row needs. */
@@ -139,36 +141,6 @@ void insert_entries_of_update(const Indexes &indexes, TupleTableSlot *row,
 #endif
 }
 
-/*
- * Inserts as INSERT ... ON CONFLICT DO NOTHING does: the row is speculative until all of its index
- * entries are in. Two sessions that insert the same key then never wait for each other.
- */
-int64 insert_unique_row(Relation table, TupleTableSlot *row)
-{
-    const Indexes indexes = open_indexes(table, true);
-    bool is_taken, is_conflict = false;
-    do {
-        /* Waits for a session that is inserting the same key. */
-        is_taken = !has_no_conflict(indexes, row);
-        if (!is_taken) {
-            const TransactionId transaction = GetCurrentTransactionId();
-            const uint32 token = SpeculativeInsertionLockAcquire(transaction);
-            table_tuple_insert_speculative(table, row, GetCurrentCommandId(true), 0, nullptr,
-                                           token);
-            insert_speculative_entries(indexes, row, &is_conflict);
-            table_tuple_complete_speculative(table, row, token, !is_conflict);
-            SpeculativeInsertionLockRelease(transaction);
-        }
-        CHECK_FOR_INTERRUPTS();
-    } while (!is_taken && is_conflict);
-    close_indexes(indexes);
-    if (is_taken) {
-        /* Whether the other row is visible to an older snapshot, the statement finds out. */
-        return IsolationUsesXactSnapshot() ? not_taken : 0;
-    }
-    return 1;
-}
-
 /* A column whose value outlives the row. */
 NullableDatum copy_column(TupleTableSlot *row, AttrNumber number)
 {
@@ -187,32 +159,49 @@ NullableDatum copy_column(TupleTableSlot *row, AttrNumber number)
 
 } // namespace
 
-int64 take_shortcut(const Statement &statement, const Datum *arguments, const char *nulls,
-                    Snapshot snapshot)
+bool open_rows(const Statement &statement, Snapshot snapshot, RowCall *call)
 {
     const AclMode rights = statement.row_form.rights;
-    if (statement.row_form.shortcut == nullptr || !may_leave_out_executor(rights)) {
-        return not_taken;
+    if (rights == 0 || is_distributed() || !may_leave_out_executor(rights)) {
+        return false;
     }
     const LOCKMODE lock_mode = rights == ACL_SELECT ? AccessShareLock : RowExclusiveLock;
     const Oid table_id = extension_table(statement.table);
     LockRelationOid(table_id, lock_mode);
     if (extension_table(statement.table) != table_id) {
-        return not_taken; /* dropped before it was locked */
+        return false; /* dropped before it was locked */
     }
     Relation table = table_open(table_id, NoLock);
-    int64 count = not_taken;
-    if (is_left_to_ledger(table, rights)) {
-        if (snapshot == nullptr) {
-            CommandCounterIncrement(); /* shows the rows that the calling statement has written */
-        }
-        PushActiveSnapshot(snapshot == nullptr ? GetTransactionSnapshot() : snapshot);
-        count =
-            statement.row_form.shortcut({table, lock_mode, GetActiveSnapshot(), arguments, nulls});
-        PopActiveSnapshot();
-        CommandCounterIncrement();
+    if (!is_left_to_ledger(table, rights)) {
+        table_close(table, NoLock);
+        return false;
     }
-    table_close(table, NoLock);
+    if (snapshot == nullptr) {
+        CommandCounterIncrement(); /* shows the rows that the calling statement has written */
+    }
+    PushActiveSnapshot(snapshot == nullptr ? GetTransactionSnapshot() : snapshot);
+    *call = {table, lock_mode, GetActiveSnapshot(), nullptr, nullptr};
+    return true;
+}
+
+void close_rows(const RowCall &call)
+{
+    PopActiveSnapshot();
+    table_close(call.table, NoLock);
+    CommandCounterIncrement();
+}
+
+int64 take_shortcut(const Statement &statement, const Datum *arguments, const char *nulls,
+                    Snapshot snapshot)
+{
+    RowCall call;
+    if (statement.row_form.shortcut == nullptr || !open_rows(statement, snapshot, &call)) {
+        return not_taken;
+    }
+    call.arguments = arguments;
+    call.nulls = nulls;
+    const int64 count = statement.row_form.shortcut(call);
+    close_rows(call);
     return count;
 }
 
@@ -222,29 +211,48 @@ NullableDatum shortcut_column(int number)
     return returned_columns[number - 1];
 }
 
-TupleTableSlot *find_row(const RowCall &call, Span<Key> keys, ScanDirection direction)
+Search begin_search(const RowCall &call, int key_count)
+{
+    Search search = {call.table, nullptr, nullptr, table_slot_create(call.table, nullptr)};
+    search.index = index_open(primary_key_of(call.table), call.lock_mode);
+#if PG_VERSION_NUM >= 180000
+    search.scan = index_beginscan(call.table, search.index, call.snapshot, nullptr, key_count, 0);
+#else
+    search.scan = index_beginscan(call.table, search.index, call.snapshot, key_count, 0);
+#endif
+    return search;
+}
+
+bool find(const Search &search, Span<Key> keys, ScanDirection direction)
 {
     ScanKeyData entries[INDEX_MAX_KEYS];
     const int key_count = static_cast<int>(keys.count);
+    Assert(key_count == search.scan->numberOfKeys);
     for (int i = 0; i < key_count; i++) {
         init_scan_key(&entries[i], static_cast<AttrNumber>(i + 1), keys.elements[i]);
     }
-    TupleTableSlot *row = table_slot_create(call.table, nullptr);
-    Relation index = index_open(primary_key_of(call.table), call.lock_mode);
-#if PG_VERSION_NUM >= 180000
-    IndexScanDesc scan = index_beginscan(call.table, index, call.snapshot, nullptr, key_count, 0);
-#else
-    IndexScanDesc scan = index_beginscan(call.table, index, call.snapshot, key_count, 0);
-#endif
-    index_rescan(scan, entries, key_count, nullptr, 0);
-    const bool is_found = index_getnext_slot(scan, direction, row);
-    index_endscan(scan);
-    index_close(index, NoLock);
+    index_rescan(search.scan, entries, key_count, nullptr, 0);
+    return index_getnext_slot(search.scan, direction, search.row);
+}
+
+void end_search(const Search &search)
+{
+    index_endscan(search.scan);
+    index_close(search.index, NoLock);
+    ExecDropSingleTupleTableSlot(search.row);
+}
+
+TupleTableSlot *find_row(const RowCall &call, Span<Key> keys, ScanDirection direction)
+{
+    Search search = begin_search(call, static_cast<int>(keys.count));
+    const bool is_found = find(search, keys, direction);
+    index_endscan(search.scan);
+    index_close(search.index, NoLock);
     if (!is_found) {
-        ExecDropSingleTupleTableSlot(row);
+        ExecDropSingleTupleTableSlot(search.row);
         return nullptr;
     }
-    return row;
+    return search.row;
 }
 
 int64 return_row(TupleTableSlot *row, Span<AttrNumber> columns)
@@ -260,28 +268,77 @@ int64 return_row(TupleTableSlot *row, Span<AttrNumber> columns)
     return 1;
 }
 
-int64 insert_row(const RowCall &call, Span<NullableDatum> columns)
+Insertion begin_insertion(const RowCall &call)
 {
-    TupleDesc type = RelationGetDescr(call.table);
-    if (static_cast<size_t>(type->natts) != columns.count) {
-        return not_taken;
+    Insertion insertion = {call.table, nullptr, nullptr, true};
+    insertion.row = MakeSingleTupleTableSlot(RelationGetDescr(call.table), &TTSOpsVirtual);
+    if (call.table->rd_rel->relhasindex) {
+        insertion.indexes = open_indexes(call.table, true);
     }
-    TupleTableSlot *row = MakeSingleTupleTableSlot(type, &TTSOpsVirtual);
+    return insertion;
+}
+
+/*
+ * Inserts as INSERT ... ON CONFLICT DO NOTHING does: the row is speculative until all of its index
+ * entries are in, so that two sessions with one key never wait for each other. But as long as no
+ * key is found taken, only the first one is looked up before: for most rows, inserting the entry
+ * shows that the key is free. A row that meets a taken key leaves a dead row.
+ */
+bool insert(Insertion *insertion, Span<NullableDatum> columns)
+{
+    TupleTableSlot *row = insertion->row;
+    Relation table = insertion->table;
+    ExecClearTuple(row);
+    Assert(columns.count == static_cast<size_t>(row->tts_tupleDescriptor->natts));
     for (size_t i = 0; i < columns.count; i++) {
         const NullableDatum &column = columns.elements[i];
-        Assert(!column.isnull || !TupleDescAttr(type, i)->attnotnull);
+        Assert(!column.isnull || !TupleDescAttr(row->tts_tupleDescriptor, i)->attnotnull);
         row->tts_values[i] = column.value;
         row->tts_isnull[i] = column.isnull;
     }
     ExecStoreVirtualTuple(row);
-    int64 inserted_count = 1;
-    if (call.table->rd_rel->relhasindex) {
-        inserted_count = insert_unique_row(call.table, row);
-    } else {
-        table_tuple_insert(call.table, row, GetCurrentCommandId(true), 0, nullptr);
+    if (insertion->indexes == nullptr) {
+        table_tuple_insert(table, row, GetCurrentCommandId(true), 0, nullptr);
+        return true;
     }
-    ExecDropSingleTupleTableSlot(row);
-    return inserted_count;
+    const Indexes &indexes = *insertion->indexes;
+    ResetPerTupleExprContext(indexes.state);
+    bool is_conflict;
+    do {
+        is_conflict = false;
+        CHECK_FOR_INTERRUPTS();
+        /* Waits for a session that is inserting the same key. */
+        if (insertion->looks_up_first && !has_no_conflict(indexes, row)) {
+            return false;
+        }
+        const TransactionId transaction = GetCurrentTransactionId();
+        const uint32 token = SpeculativeInsertionLockAcquire(transaction);
+        table_tuple_insert_speculative(table, row, GetCurrentCommandId(true), 0, nullptr, token);
+        insert_speculative_entries(indexes, row, &is_conflict);
+        table_tuple_complete_speculative(table, row, token, !is_conflict);
+        SpeculativeInsertionLockRelease(transaction);
+        insertion->looks_up_first = is_conflict;
+    } while (is_conflict);
+    return true;
+}
+
+void end_insertion(const Insertion &insertion)
+{
+    if (insertion.indexes != nullptr) {
+        close_indexes(insertion.indexes);
+    }
+    ExecDropSingleTupleTableSlot(insertion.row);
+}
+
+int64 insert_row(const RowCall &call, Span<NullableDatum> columns)
+{
+    Insertion insertion = begin_insertion(call);
+    const bool is_inserted = insert(&insertion, columns);
+    end_insertion(insertion);
+    if (!is_inserted && IsolationUsesXactSnapshot()) {
+        return not_taken; /* the statement finds out whether its snapshot shows the other row */
+    }
+    return is_inserted ? 1 : 0;
 }
 
 int64 update_row(const RowCall &call, TupleTableSlot *row, Span<Change> changes,
@@ -309,8 +366,8 @@ int64 update_row(const RowCall &call, TupleTableSlot *row, Span<Change> changes,
         return not_taken;
     }
     if (entries != no_entries) {
-        const Indexes indexes = open_indexes(call.table, false);
-        insert_entries_of_update(indexes, changed, entries);
+        Indexes *indexes = open_indexes(call.table, false);
+        insert_entries_of_update(*indexes, changed, entries);
         close_indexes(indexes);
     }
     return return_row(changed, returned);

@@ -36,6 +36,13 @@ struct RowForm {
     Shortcut shortcut;
 };
 
+/*
+ * Opens the table of a statement, which has a form on rows, in a snapshot of now if none is given.
+ * False: run the statement.
+ */
+bool open_rows(const Statement &statement, Snapshot snapshot, RowCall *call);
+void close_rows(const RowCall &call);
+
 /* Takes the shortcut of a statement, in a snapshot of now if none is given. */
 int64 take_shortcut(const Statement &statement, const Datum *arguments, const char *nulls,
                     Snapshot snapshot);
@@ -66,7 +73,32 @@ TupleTableSlot *find_row(const RowCall &call, Span<Key> keys,
 /* Returns columns of a row, which may be null, to the caller of run(), and frees the row. */
 int64 return_row(TupleTableSlot *row, Span<AttrNumber> columns);
 
-/* Inserts a row, given by all of its columns, ON CONFLICT DO NOTHING. */
+/* The same for many rows. find() leaves the row in the search, whose end frees it. */
+struct Search {
+    Relation table;
+    Relation index;
+    IndexScanDesc scan;
+    TupleTableSlot *row;
+};
+Search begin_search(const RowCall &call, int key_count);
+bool find(const Search &search, Span<Key> keys, ScanDirection direction = ForwardScanDirection);
+void end_search(const Search &search);
+
+/*
+ * Inserts rows, given by all of their columns, ON CONFLICT DO NOTHING. False: the key is taken.
+ * After true, the row has its place.
+ */
+struct Insertion {
+    Relation table;
+    struct Indexes *indexes;
+    TupleTableSlot *row;
+    bool looks_up_first;
+};
+Insertion begin_insertion(const RowCall &call);
+bool insert(Insertion *insertion, Span<NullableDatum> columns);
+void end_insertion(const Insertion &insertion);
+
+/* Inserts one row. */
 int64 insert_row(const RowCall &call, Span<NullableDatum> columns);
 
 struct Change {

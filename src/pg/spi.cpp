@@ -447,9 +447,6 @@ uint64 run_for_elements(const Statement &statement, const Datum *arguments, cons
 bool try_shortcut(const Statement &statement, const Datum *arguments, const char *nulls,
                   Snapshot snapshot)
 {
-    if (statement.row_form.shortcut == nullptr || is_distributed()) {
-        return false;
-    }
     const int64 count = take_shortcut(statement, arguments, nulls, snapshot);
     if (count == not_taken) {
         return false;
