@@ -32,7 +32,7 @@ run_snippets() {
     local cluster=$1 document=$2 heading
     shift 2
     for heading in "$@"; do
-        test/tools/snippets.sh "$document" "$heading"
+        LEDGER_SCHEMA=public test/tools/snippets.sh "$document" "$heading"
     done | psql -X -q -v ON_ERROR_STOP=1 -h "$cluster"
 }
 for shard in "${clusters[@]:0:2}"; do

@@ -6,7 +6,7 @@
 # The cluster is in a temporary directory and listens on a unix socket there. The PG*
 # environment variables point the command to it, as superuser "postgres". The cluster
 # is stopped and removed however the command ends. With --extension, usage_ledger is
-# created in the command's database; it must be installed.
+# created in the schema billing of the command's database; it must be installed.
 #
 # Environment:
 #   PG_CONFIG          the PostgreSQL installation (default: the first in PATH)
@@ -72,7 +72,8 @@ export PGHOST="$directory" PGPORT=5432 PGUSER=postgres PGDATABASE=postgres
 export PATH="$bindir:$PATH"
 
 if [ -n "$creates_extension" ]; then
-    psql -X -q -v ON_ERROR_STOP=1 -c 'CREATE EXTENSION usage_ledger'
+    psql -X -q -v ON_ERROR_STOP=1 -c 'CREATE SCHEMA billing' -c 'CREATE EXTENSION usage_ledger SCHEMA billing' \
+        -c "ALTER DATABASE $PGDATABASE SET search_path = public, billing"
 fi
 
 # In the background, so that this script handles a signal immediately.

@@ -46,8 +46,8 @@
  * calls that are each a transaction of their own cannot deadlock. A close that waits for a hold
  * lock holds nothing that a session with that lock could wait for, unless its transaction has
  * closed other periods before; then both take the periods in the same order. Transactions of
- * several calls can deadlock if they use the same accounts in different orders (README.md,
- * Errors).
+ * several calls can deadlock if they use the same accounts in different orders
+ * (docs/reference.md, Deadlocks).
  *
  * Where Citus distributes the ledger, 3 and 4 are not taken, because they are locks of one node.
  * Sessions hold periods by the counter's row (5), and a close waits for them there. The close

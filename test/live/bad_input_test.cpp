@@ -46,7 +46,7 @@ const Sqlstates input_sqlstates = {
 struct Function {
     const char *name;
     std::vector<const char *> types;
-    Sqlstates sqlstates; /* README.md, "Errors"; sql/usage_ledger--*.sql */
+    Sqlstates sqlstates; /* docs/reference.md, "Errors"; sql/usage_ledger--*.sql */
 };
 
 const std::vector<Function> functions = {

@@ -44,7 +44,7 @@ TEST_P(BillingRun, HoldsUpNoOtherCustomer)
     holder.run("BEGIN");
     ASSERT_TRUE(count_late(holder, second, "slow").is_ok());
 
-    Psql run(snippet(GetParam().first, GetParam().second));
+    Psql run(snippet(GetParam().first, GetParam().second, "public"));
     ASSERT_TRUE(run.waits_for_lock(connection));
     /* The first account's period is closed, and the run waits for the second's. */
     connection.value("SELECT set_config('statement_timeout', '10s', false)");

@@ -8,9 +8,12 @@
 namespace usage_ledger::live
 {
 
-std::string snippet(const std::string &document, const std::string &heading)
+std::string snippet(const std::string &document, const std::string &heading,
+                    const std::string &ledger_schema)
 {
-    const std::string command = SOURCE_DIRECTORY "/test/tools/snippets.sh " SOURCE_DIRECTORY "/" +
+    const std::string command = "LEDGER_SCHEMA=" + ledger_schema +
+                                " " SOURCE_DIRECTORY "/test/tools/snippets.sh " SOURCE_DIRECTORY
+                                "/" +
                                 document + " '" + heading + "'";
     FILE *pipe = popen(command.c_str(), "r");
     std::string sql;

@@ -12,7 +12,8 @@ namespace usage_ledger::live
 {
 
 /* The SQL blocks under a heading of a document. */
-std::string snippet(const std::string &document, const std::string &heading);
+std::string snippet(const std::string &document, const std::string &heading,
+                    const std::string &ledger_schema = "billing");
 
 /* psql in the background, running a script in the database of the live tests. */
 class Psql

@@ -1,5 +1,5 @@
 /*
- * Reads the table of errors out of README.md, and provokes each SQLSTATE in it.
+ * Reads the table of errors out of docs/reference.md, and provokes each SQLSTATE in it.
  */
 #include <gtest/gtest.h>
 
@@ -19,20 +19,29 @@ namespace usage_ledger::live
 namespace
 {
 
-/* The way on of each code in the table. */
-std::map<std::string, std::string> table_of_errors()
+/* The rows of the table under "Errors" in a document. */
+std::vector<std::string> rows_of_errors(const std::string &document)
 {
-    std::ifstream readme(SOURCE_DIRECTORY "/README.md");
-    const std::regex code("`([0-9A-Z]{5}|PGRST[0-9]{3})`");
-    std::map<std::string, std::string> ways;
+    std::ifstream page(SOURCE_DIRECTORY "/" + document);
+    std::vector<std::string> rows;
     bool is_section = false;
-    for (std::string line; std::getline(readme, line);) {
+    for (std::string line; std::getline(page, line);) {
         if (line.rfind("## ", 0) == 0) {
             is_section = line == "## Errors";
         }
-        if (!is_section || line.rfind("| `", 0) != 0) {
-            continue;
+        if (is_section && line.rfind("| ", 0) == 0) {
+            rows.push_back(line);
         }
+    }
+    return rows;
+}
+
+/* The way on of each code in the table of docs/reference.md. */
+std::map<std::string, std::string> table_of_errors()
+{
+    const std::regex code("`([0-9A-Z]{5}|PGRST[0-9]{3})`");
+    std::map<std::string, std::string> ways;
+    for (const std::string &line : rows_of_errors("docs/reference.md")) {
         std::istringstream row(line);
         std::string codes, way;
         std::getline(row, codes, '|');
@@ -176,6 +185,7 @@ Provokers invalid_arguments()
         {"42883", statements({"SELECT increment_usage('" + account + "'::text, 1, 'k')"})},
         {"PGRST202", statements({"SELECT increment_usage(p_account_id => '" + account +
                                  "', p_idempotency_key => 'k')"})},
+        {"3F000", statements({"SELECT no_such_schema.increment_usage('" + account + "', 1, 'k')"})},
         {"42725", statements({"BEGIN", older_function, call_by_name})},
         {"PGRST203", statements({"BEGIN", older_function, call_by_name})},
     };
@@ -248,6 +258,37 @@ TEST(ErrorTable, EveryErrorCanBeProvoked)
         EXPECT_EQ(table.count(code), 1U) << code << " has no row";
         Connection connection;
         EXPECT_EQ(provoke_code(connection), code_of_server(code));
+    }
+}
+
+/* Of the README's short table, a code decides, then what a code begins with, then the rest. */
+std::string way_in_readme(const std::string &code)
+{
+    std::smatch way;
+    std::string by_class, rest;
+    for (const std::string &row : rows_of_errors("README.md")) {
+        if (!std::regex_search(row, way, std::regex("\\*\\*(.*?)\\*\\*"))) {
+            continue;
+        }
+        const std::string codes = row.substr(0, row.find(" | "));
+        if (codes.find('`' + code + '`') != std::string::npos) {
+            return way[1];
+        }
+        if (std::regex_search(codes, std::regex("begin with.* " + code.substr(0, 2) + "\\b")) ||
+            codes.find('`' + code.substr(0, 7) + '`') != std::string::npos) {
+            by_class = way[1];
+        }
+        if (codes.find("any that is not below") != std::string::npos) {
+            rest = way[1];
+        }
+    }
+    return by_class.empty() ? rest : by_class;
+}
+
+TEST(ErrorTable, TheReadmeAgrees)
+{
+    for (const auto &[code, way] : table_of_errors()) {
+        EXPECT_EQ(" " + way_in_readme(code) + " ", way) << code;
     }
 }
 

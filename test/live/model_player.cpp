@@ -83,7 +83,7 @@ const char *text_of_settlement(Settlement settlement)
     return texts[static_cast<int>(settlement)];
 }
 
-/* Computes the boundaries of a cycle, as README.md describes them under "Periods". */
+/* Computes the boundaries of a cycle, as docs/periods.md describes them under "Periods". */
 constexpr const char *boundaries_sql =
     "SELECT range.number, cycle.anchor, boundary.time"
     " FROM (SELECT date_trunc('milliseconds', COALESCE($1::timestamptz, timestamp '2001-01-01' AT "

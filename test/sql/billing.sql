@@ -3,7 +3,9 @@ SET timezone = 'UTC';
 SET datestyle = 'ISO';
 SET client_min_messages = warning;
 DROP EXTENSION usage_ledger;
-CREATE EXTENSION usage_ledger;
+CREATE SCHEMA billing;
+CREATE EXTENSION usage_ledger SCHEMA billing;
+SET search_path = billing, public;
 SET usage_ledger.max_event_age = '20000d';
 \set a '''7f0c64f2-3a0e-4b61-9f0b-0f6f2d1f9a11'''
 \set b '''50000000-0000-0000-0000-000000000002'''
@@ -28,6 +30,7 @@ INSERT INTO usage_events SELECT :a, '2026-10-01Z', '2026-10-20Z', '2026-10-20Z',
 UPDATE usage_periods SET tokens_used = tokens_used - 500 WHERE account_id = :a AND period_start = '2026-10-01Z';
 
 CREATE ROLE usage_biller;
+GRANT USAGE ON SCHEMA billing TO usage_biller;
 GRANT SELECT ON usage_totals, usage_periods, usage_pending, usage_events TO usage_biller;
 GRANT EXECUTE ON FUNCTION close_usage_period TO usage_biller;
 CREATE POLICY biller ON usage_periods FOR SELECT TO usage_biller USING (true);
@@ -45,5 +48,8 @@ SET ROLE usage_biller;
 RESET ROLE;
 SELECT * FROM verify_usage();
 DROP EXTENSION usage_ledger;
+DROP OWNED BY usage_biller;
 DROP ROLE usage_biller;
+DROP SCHEMA billing;
+RESET search_path;
 CREATE EXTENSION usage_ledger;

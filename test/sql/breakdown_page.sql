@@ -4,7 +4,9 @@ SET client_min_messages = warning;
 SET timezone = 'UTC';
 SET datestyle = 'ISO';
 DROP EXTENSION usage_ledger;
-CREATE EXTENSION usage_ledger;
+CREATE SCHEMA billing;
+CREATE EXTENSION usage_ledger SCHEMA billing;
+SET search_path = billing, public;
 SET usage_ledger.max_event_age = '20000d';
 CREATE ROLE biller;
 CREATE ROLE acme;
@@ -45,6 +47,7 @@ SELECT tokens_used FROM close_usage_period(:a, '2026-10-01Z');
 
 \! "$(dirname "$DOCUMENT")/../test/tools/snippets.sh" "$DOCUMENT" 'A table of prices' > "$SNIPPET"
 \i :snippet
+GRANT USAGE ON SCHEMA billing TO biller;
 GRANT SELECT ON usage_totals, usage_periods, usage_pending, usage_breakdown, usage_breakdown_totals TO biller;
 CREATE POLICY biller ON usage_periods FOR SELECT TO biller USING (true);
 CREATE POLICY biller ON usage_pending FOR SELECT TO biller USING (true);
@@ -65,7 +68,7 @@ SET ROLE biller;
 RESET ROLE;
 
 -- A tenant sees its own rows, what is pending included.
-GRANT USAGE ON SCHEMA public TO acme;
+GRANT USAGE ON SCHEMA billing TO acme;
 GRANT SELECT ON usage_pending TO acme;
 CREATE POLICY acme ON usage_pending FOR SELECT TO acme USING (account_id = '7f0c64f2-3a0e-4b61-9f0b-0f6f2d1f9a11');
 \! "$(dirname "$DOCUMENT")/../test/tools/snippets.sh" "$DOCUMENT" 'Show tenants their own breakdown' > "$SNIPPET"
@@ -83,4 +86,6 @@ DROP OWNED BY biller, acme;
 DROP ROLE biller, acme;
 DROP TABLE model_prices;
 DROP EXTENSION usage_ledger;
+DROP SCHEMA billing;
+RESET search_path;
 CREATE EXTENSION usage_ledger;

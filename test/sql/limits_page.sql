@@ -1,6 +1,10 @@
 -- Runs the SQL of docs/limits.md as printed.
 SET client_min_messages = warning;
 SET timezone = 'UTC';
+DROP EXTENSION usage_ledger;
+CREATE SCHEMA billing;
+CREATE EXTENSION usage_ledger SCHEMA billing;
+SET search_path = billing, public;
 CREATE ROLE acme;
 \getenv source PG_ABS_SRCDIR
 \getenv build PG_ABS_BUILDDIR
@@ -33,7 +37,7 @@ SELECT outcome FROM increment_usage(md5('far')::uuid, 79, 'k');
 \i :snippet
 
 -- A tenant sees its own row.
-GRANT USAGE ON SCHEMA public TO acme;
+GRANT USAGE ON SCHEMA billing TO acme;
 GRANT SELECT ON usage_totals, usage_periods, usage_pending TO acme;
 CREATE POLICY acme ON usage_periods FOR SELECT TO acme USING (account_id = '7f0c64f2-3a0e-4b61-9f0b-0f6f2d1f9a11');
 CREATE POLICY acme ON usage_pending FOR SELECT TO acme USING (account_id = '7f0c64f2-3a0e-4b61-9f0b-0f6f2d1f9a11');
@@ -45,3 +49,7 @@ SELECT count(*) FROM usage_holds;
 RESET ROLE;
 DROP OWNED BY acme;
 DROP ROLE acme;
+DROP EXTENSION usage_ledger;
+DROP SCHEMA billing;
+RESET search_path;
+CREATE EXTENSION usage_ledger;

@@ -2,7 +2,9 @@
 -- the queries that are meant for it.
 SET client_min_messages = warning;
 DROP EXTENSION usage_ledger;
-CREATE EXTENSION usage_ledger;
+CREATE SCHEMA billing;
+CREATE EXTENSION usage_ledger SCHEMA billing;
+SET search_path = billing, public;
 CREATE ROLE worker;
 CREATE ROLE biller;
 CREATE ROLE dba;
@@ -32,4 +34,6 @@ RESET ROLE;
 DROP EXTENSION usage_ledger;
 DROP OWNED BY worker, biller, dba, monitor;
 DROP ROLE worker, biller, dba, monitor;
+DROP SCHEMA billing;
+RESET search_path;
 CREATE EXTENSION usage_ledger;

@@ -1,4 +1,4 @@
--- Runs the README's SQL that shows tenants their own usage, as printed. Each of them sees its
+-- Runs the SQL of docs/tenants.md, in public. Each of them sees its
 -- account and no other, by an index, also after a dump and restore.
 SET timezone = 'UTC';
 SET client_min_messages = warning;
@@ -15,10 +15,13 @@ CREATE ROLE authenticated;
 \set nobody '''7f0c64f2-3a0e-4b61-9f0b-0f6f2d1f9a13'''
 \getenv source PG_ABS_SRCDIR
 \getenv build PG_ABS_BUILDDIR
-\set document :source '/../README.md'
+\set readme :source '/../README.md'
+\set document :source '/../docs/tenants.md'
 \set operations :source '/../docs/operations.md'
 \set snippet :build '/results/tenant_snippet.sql'
+\setenv README :readme
 \setenv DOCUMENT :document
+\setenv LEDGER_SCHEMA public
 \setenv OPERATIONS :operations
 \setenv SNIPPET :snippet
 \set statements :build '/results/tenant_statements.sql'
@@ -41,9 +44,9 @@ SELECT outcome FROM increment_usage(:other, 2, 'pending');
 RESET usage_ledger.settlement;
 VACUUM ANALYZE usage_accounts, usage_periods, usage_events, usage_pending;
 
-\! "$(dirname "$DOCUMENT")/test/tools/snippets.sh" "$DOCUMENT" 'Grants' > "$SNIPPET"
+\! "$(dirname "$README")/test/tools/snippets.sh" "$README" 'Grants' > "$SNIPPET"
 \i :snippet
-\! "$(dirname "$DOCUMENT")/test/tools/snippets.sh" "$DOCUMENT" 'Show tenants their own usage' > "$SNIPPET"
+\! "$(dirname "$DOCUMENT")/../test/tools/snippets.sh" "$DOCUMENT" 'Show tenants their own usage' > "$SNIPPET"
 \i :snippet
 -- With the views alone, a tenant has no other right.
 SET ROLE acme;
@@ -55,7 +58,7 @@ SELECT * FROM tenants;
 \set VERBOSITY default
 RESET ROLE;
 
-\! "$(dirname "$DOCUMENT")/test/tools/snippets.sh" "$DOCUMENT" 'Let tenants read the ledger' > "$SNIPPET"
+\! "$(dirname "$DOCUMENT")/../test/tools/snippets.sh" "$DOCUMENT" 'Let tenants read the ledger' > "$SNIPPET"
 \i :snippet
 
 CREATE VIEW seen_by_role AS

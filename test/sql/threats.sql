@@ -33,6 +33,7 @@ CREATE ROLE stranger;
 \set document :source '/../README.md'
 \set grants :build '/results/threats_grants.sql'
 \setenv DOCUMENT :document
+\setenv LEDGER_SCHEMA public
 \setenv GRANTS :grants
 \! "$(dirname "$DOCUMENT")/test/tools/snippets.sh" "$DOCUMENT" 'Grants' > "$GRANTS"
 \i :grants

@@ -13,7 +13,7 @@ my $account = "'aaaaaaaa-0000-0000-0000-000000000001'";
 sub snippet
 {
 	my ($heading, $statement) = @_;
-	my $sql = `./snippets.sh docs/blue_green.md '$heading'`;
+	my $sql = `LEDGER_SCHEMA=public ./snippets.sh docs/blue_green.md '$heading'`;
 	die "no snippet: $heading" if $? != 0;
 	return (split /(?<=;)\n/, $sql)[ $statement // 0 ];
 }

@@ -14,7 +14,7 @@ $node->start;
 $node->safe_psql('postgres', 'CREATE EXTENSION usage_ledger');
 $node->safe_psql('postgres', 'CREATE ROLE monitor LOGIN IN ROLE pg_monitor');
 
-my $query = `./snippets.sh docs/billing.md 'What holds up a close'`;
+my $query = `LEDGER_SCHEMA=public ./snippets.sh docs/billing.md 'What holds up a close'`;
 die 'no snippet' if $? != 0;
 
 # A call for each of some accounts, in one statement.

@@ -9,7 +9,7 @@ use PostgreSQL::Test::Cluster;
 sub snippet
 {
 	my ($document, $heading) = @_;
-	my $sql = `./snippets.sh '$document' '$heading'`;
+	my $sql = `LEDGER_SCHEMA=public ./snippets.sh '$document' '$heading'`;
 	die "no snippet: $heading" if $? != 0;
 	return $sql;
 }

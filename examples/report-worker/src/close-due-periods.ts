@@ -12,7 +12,7 @@ export interface Invoice {
 export async function closeDuePeriods(database: Pool): Promise<{ invoices: Invoice[]; errors: unknown[] }> {
   const { rows: due } = await database.query<Invoice>(
     `SELECT account_id, period_start
-       FROM usage_totals
+       FROM billing.usage_totals
       WHERE period_end <= now() - interval '1 day' AND closed_at IS NULL
       ORDER BY account_id, period_start`,
   );
@@ -21,10 +21,10 @@ export async function closeDuePeriods(database: Pool): Promise<{ invoices: Invoi
   for (const { account_id, period_start } of due) {
     try {
       // Without BEGIN, each query is a transaction of its own.
-      const { rows } = await database.query<Invoice>('SELECT * FROM close_usage_period($1, $2)', [
-        account_id,
-        period_start,
-      ]);
+      const { rows } = await database.query<Invoice>(
+        'SELECT * FROM billing.close_usage_period($1::uuid, $2::timestamptz)',
+        [account_id, period_start],
+      );
       invoices.push(...rows);
     } catch (error) {
       errors.push(error); // the next run tries it again

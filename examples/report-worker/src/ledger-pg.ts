@@ -17,10 +17,11 @@ export function ledgerThroughPg(pool: Pool): Ledger {
     recordUsage: ({ accountId, idempotencyKey, model, scope, kinds, occurredAt }) =>
       rowOf<Receipt>(
         `SELECT outcome, tokens_used AS "tokensUsed"
-           FROM record_usage($1, $2, p_model => $3, p_scope => $4,
-                             p_input_tokens => $5, p_cache_read_tokens => $6, p_cache_write_tokens => $7,
-                             p_output_tokens => $8, p_reasoning_tokens => $9,
-                             p_is_report => true, p_occurred_at => $10)`,
+           FROM billing.record_usage($1::uuid, $2::text, p_model => $3::text, p_scope => $4::text,
+                                     p_input_tokens => $5::bigint, p_cache_read_tokens => $6::bigint,
+                                     p_cache_write_tokens => $7::bigint, p_output_tokens => $8::bigint,
+                                     p_reasoning_tokens => $9::bigint,
+                                     p_is_report => true, p_occurred_at => $10::timestamptz)`,
         [
           accountId,
           idempotencyKey,
@@ -37,7 +38,7 @@ export function ledgerThroughPg(pool: Pool): Ledger {
     reserveUsage: ({ accountId, tokens, idempotencyKey }) =>
       rowOf<Reservation>(
         `SELECT outcome, tokens_remaining AS "tokensRemaining"
-           FROM reserve_usage($1, $2, $3)`,
+           FROM billing.reserve_usage($1::uuid, $2::bigint, $3::text)`,
         [accountId, tokens, idempotencyKey],
       ),
   };

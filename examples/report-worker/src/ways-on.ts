@@ -4,7 +4,7 @@ import { NonRetriableError } from 'inngest';
 
 export type WayOn = 'retry' | 'fix the caller' | 'count again without a time';
 
-// As the table of errors in the ledger's README. All other errors are retried, for example
+// As the table of errors in the ledger's docs/reference.md. All other errors are retried, for example
 // 40001, 40P01, a timeout, a lost connection, or a gateway that is down.
 const waysOn: ReadonlyMap<string, WayOn> = new Map<string, WayOn>([
   ['UL001', 'fix the caller'], // the key was counted with another payload
@@ -22,6 +22,7 @@ const waysOn: ReadonlyMap<string, WayOn> = new Map<string, WayOn>([
   ['22P05', 'fix the caller'], // a character of the key is not in the database's encoding
   ['23P01', 'fix the caller'], // open_usage_period: the period overlaps
   ['23503', 'fix the caller'], // erase_usage: a foreign key refers to the account
+  ['3F000', 'fix the caller'], // there is no schema billing
   ['42501', 'fix the caller'], // a right is missing
   ['42725', 'fix the caller'], // there are several such functions
   ['42883', 'fix the caller'], // there is no such function

@@ -1,4 +1,4 @@
-// The worker's decision for each SQLSTATE is the one in the README's table of errors.
+// The worker's decision for each SQLSTATE is the one in the table of errors in docs/reference.md.
 
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
@@ -11,8 +11,8 @@ import { reserveUsage } from '../src/reserve-usage.js';
 
 /** The table's way on for each SQLSTATE. */
 function tableOfErrors(): Map<string, string> {
-  const readme = readFileSync(new URL('../../../../README.md', import.meta.url), 'utf8');
-  const section = /^## Errors\n(.*?)^## /ms.exec(readme)?.[1] ?? '';
+  const reference = readFileSync(new URL('../../../../docs/reference.md', import.meta.url), 'utf8');
+  const section = /^## Errors\n(.*?)^## /ms.exec(reference)?.[1] ?? '';
   const ways = new Map<string, string>();
   for (const [, codes = '', way = ''] of section.matchAll(/^\|( `[^|]*)\|[^|]*\| ([^|]*) \|/gm)) {
     for (const [, code = ''] of codes.matchAll(/`(\w+)`/g)) {

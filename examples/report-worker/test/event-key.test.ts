@@ -23,8 +23,8 @@ test('a missing id makes no key', () => {
   assert.throws(() => (eventKey as () => string)(), TypeError);
 });
 
-test('the README prints this function', () => {
-  assert.ok(read('README.md').includes(read('examples/report-worker/src/event-key.ts')));
+test('docs/keys.md prints this function', () => {
+  assert.ok(read('docs/keys.md').includes(read('examples/report-worker/src/event-key.ts')));
 });
 
 test('no document and no example makes a key by a template', () => {
