@@ -32,8 +32,8 @@ SELECT pending_rows, pending_age > interval '0' AS has_age FROM usage_ledger_sta
 \o
 RESET ROLE;
 DROP EXTENSION usage_ledger;
-DROP OWNED BY worker, biller, dba, monitor;
-DROP ROLE worker, biller, dba, monitor;
+DROP OWNED BY worker, biller, dba, monitor, restorer;
+DROP ROLE worker, biller, dba, monitor, backup, restorer;
 DROP SCHEMA billing;
 RESET search_path;
 CREATE EXTENSION usage_ledger;

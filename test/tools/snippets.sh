@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Prints the SQL blocks of a document, or those under one heading, so that tests can run
-# them.
+# Prints the blocks of a document in one language, or those under one heading, so that
+# tests can run them.
 #
-#   test/tools/snippets.sh FILE [HEADING]
+#   test/tools/snippets.sh FILE [HEADING [LANGUAGE]]        (default: all headings, sql)
 #
 # With LEDGER_SCHEMA, the SQL names that schema where the document names billing.
 set -euo pipefail
@@ -11,10 +11,10 @@ if [ -n "${LEDGER_SCHEMA:-}" ]; then
                   s/search_path = billing/search_path = $LEDGER_SCHEMA/" "$1")
     set -- - "${@:2}"
 fi
-awk -v heading="${2:-}" '
+awk -v heading="${2:-}" -v language="${3:-sql}" '
     BEGIN       { is_section = heading == "" }
-    /^```/      { is_sql = /^```sql$/ && is_section && !is_block; is_block = !is_block; next }
+    /^```/      { is_wanted = $0 == "```" language && is_section && !is_block; is_block = !is_block; next }
     !is_block && /^#+ / && heading != "" { title = $0; sub(/^#+ /, "", title); is_section = title == heading }
-    is_sql      { print; count++ }
-    END         { if (count == 0) { print "no SQL under heading: " heading > "/dev/stderr"; exit 1 } }
+    is_wanted   { print; count++ }
+    END         { if (count == 0) { print "no " language " under heading: " heading > "/dev/stderr"; exit 1 } }
 ' "$1"
