@@ -48,12 +48,15 @@ SELECT tokens_used FROM close_usage_period(:a, '2026-10-01Z');
 \! "$(dirname "$DOCUMENT")/../test/tools/snippets.sh" "$DOCUMENT" 'A table of prices' > "$SNIPPET"
 \i :snippet
 GRANT USAGE ON SCHEMA billing TO biller;
-GRANT SELECT ON usage_totals, usage_periods, usage_pending, usage_breakdown, usage_breakdown_totals TO biller;
+GRANT SELECT ON usage_totals, usage_periods, usage_pending, usage_events, usage_breakdown, usage_breakdown_totals TO biller;
 CREATE POLICY biller ON usage_periods FOR SELECT TO biller USING (true);
 CREATE POLICY biller ON usage_pending FOR SELECT TO biller USING (true);
 CREATE POLICY biller ON usage_breakdown FOR SELECT TO biller USING (true);
+CREATE POLICY biller ON usage_events FOR SELECT TO biller USING (true);
 SET ROLE biller;
 \! "$(dirname "$DOCUMENT")/../test/tools/snippets.sh" "$DOCUMENT" 'Per model and team' > "$SNIPPET"
+\i :snippet
+\! "$(dirname "$DOCUMENT")/../test/tools/snippets.sh" "$DOCUMENT" 'By day and model' > "$SNIPPET"
 \i :snippet
 \! "$(dirname "$DOCUMENT")/../test/tools/snippets.sh" "$DOCUMENT" 'Without a breakdown' > "$SNIPPET"
 \i :snippet

@@ -26,10 +26,6 @@ SET usage_ledger.settlement = 'deferred';
 SELECT outcome FROM increment_usage('00000000-0000-0000-0000-000000000001', 5, 'k');
 SET ROLE monitor;
 SELECT pending_rows, pending_age > interval '0' AS has_age FROM usage_ledger_stats;
-\! "$(dirname "$DOCUMENT")/../test/tools/snippets.sh" "$DOCUMENT" 'Prometheus' > "$QUERIES"
-\o /dev/null
-\i :queries
-\o
 RESET ROLE;
 DROP EXTENSION usage_ledger;
 DROP OWNED BY worker, biller, dba, monitor, restorer;
