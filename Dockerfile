@@ -1,8 +1,11 @@
 # Builds an image of PostgreSQL with usage_ledger, based on the official image:
 #
 #   docker build --build-arg POSTGRES=17 --tag usage_ledger .
+#   docker run --env POSTGRES_PASSWORD=secret --env POSTGRES_DB=app usage_ledger
 #
-# This is an example. The project's tests do not run it.
+# A new database has the extension in the schema billing, and the worker settles it if it is
+# named app. The tests have no Docker: test/tools/dockerfile.sh runs these instructions in a root
+# of Debian.
 ARG POSTGRES=17
 
 FROM postgres:$POSTGRES AS build
@@ -17,5 +20,6 @@ RUN make -f Makefile.pgxs clean \
 
 FROM postgres:$POSTGRES
 COPY --from=build /installed/ /
-# To run the background worker:
-# CMD ["postgres", "-c", "shared_preload_libraries=usage_ledger", "-c", "usage_ledger.settle_databases=app"]
+RUN printf '%s\n' 'CREATE SCHEMA billing;' 'CREATE EXTENSION usage_ledger SCHEMA billing;' \
+    > /docker-entrypoint-initdb.d/usage_ledger.sql
+CMD ["postgres", "-c", "shared_preload_libraries=usage_ledger", "-c", "usage_ledger.settle_databases=app"]
