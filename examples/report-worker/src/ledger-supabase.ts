@@ -3,7 +3,7 @@
 import type { SupabaseClient } from '@supabase/supabase-js';
 import type { Ledger, Receipt, Reservation } from './ledger.js';
 
-export function ledgerThroughSupabase(supabase: SupabaseClient): Ledger {
+export function ledgerThroughSupabase(supabase: SupabaseClient<any, any, 'billing'>): Ledger {
   return {
     async recordUsage({ accountId, idempotencyKey, model, scope, kinds, occurredAt }) {
       const { data } = await supabase

@@ -15,7 +15,7 @@ import { createReportJob, inngest } from './report-job.js';
 function openLedger(): Ledger {
   const { SUPABASE_URL, SUPABASE_SERVICE_ROLE_KEY } = process.env;
   if (SUPABASE_URL !== undefined) {
-    return ledgerThroughSupabase(createClient(SUPABASE_URL, SUPABASE_SERVICE_ROLE_KEY ?? ''));
+    return ledgerThroughSupabase(createClient(SUPABASE_URL, SUPABASE_SERVICE_ROLE_KEY ?? '', { db: { schema: 'billing' } }));
   }
   const pool = new Pool();
   // The next call replaces a broken idle connection.

@@ -45,7 +45,7 @@ export const routes: Route[] = [
       const postgrest = await listen(t, createPostgrest(openPool(t, config)));
       const proxy = createLossyProxy({ host: '127.0.0.1', port: postgrest.port });
       const { port } = await listen(t, proxy.server);
-      const supabase = createClient(`http://127.0.0.1:${port}`, 'service-role-key');
+      const supabase = createClient(`http://127.0.0.1:${port}`, 'service-role-key', { db: { schema: 'billing' } });
       return { ledger: ledgerThroughSupabase(supabase), proxy };
     },
     async environment(t, sessionName) {
