@@ -1,8 +1,9 @@
 # prepare.sh: sourced at the top of the tree by scripts that need a build.
 #
 # Installs missing Debian or Ubuntu packages, says so, and builds everything. A script
-# names further packages in additional_packages. PG_CONFIG chooses the PostgreSQL
-# installation; the default is the newest supported one.
+# names further packages in additional_packages, and in optional_packages those that not
+# every release has. PG_CONFIG chooses the PostgreSQL installation; the default is the
+# newest supported one.
 
 # Runs a command as root, through sudo if necessary.
 as_root() {
@@ -66,12 +67,13 @@ install_missing_packages() {
     if [ ${#packages[@]} -gt 0 ]; then
         as_root apt-get update -q
     fi
-    # Not packaged for every version. Without it, the test that needs it is skipped.
-    package=postgresql-$major-plproxy
-    if ! is_installed "$package" && apt-cache show "$package" >/dev/null 2>&1; then
-        [ ${#packages[@]} -gt 0 ] || as_root apt-get update -q
-        packages+=("$package")
-    fi
+    # Not packaged for every version. Without them, the tests that need them are skipped.
+    for package in "postgresql-$major-plproxy" ${optional_packages:-}; do
+        if ! is_installed "$package" && apt-cache show "$package" >/dev/null 2>&1; then
+            [ ${#packages[@]} -gt 0 ] || as_root apt-get update -q
+            packages+=("$package")
+        fi
+    done
     if [ ${#packages[@]} -eq 0 ]; then
         return
     fi

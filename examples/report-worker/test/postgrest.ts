@@ -1,13 +1,14 @@
 // Stands in for PostgREST, which is not packaged for Debian. It has the part that
 // supabase-js uses for .rpc(). POST /rest/v1/rpc/FUNCTION?select=COLUMNS calls the
 // function with named arguments, each call in a transaction of its own. The answer is
-// one JSON object with the OUT columns. An error is {code, details, hint, message}, with
+// one JSON object with the OUT columns, or an array of them if the function returns a
+// set. An error is {code, details, hint, message}, with
 // PostgREST's HTTP status for that SQLSTATE. Roles, tokens, schemas and filters are not
 // supported.
 
 import { type IncomingMessage, type Server, type ServerResponse, createServer } from 'node:http';
 import { text } from 'node:stream/consumers';
-import { DatabaseError, type Pool, escapeIdentifier } from 'pg';
+import { DatabaseError, type Pool, escapeIdentifier, escapeLiteral } from 'pg';
 
 /** PostgREST looks for the function itself, before it calls it. */
 const codes: ReadonlyMap<string, string> = new Map([
@@ -38,7 +39,9 @@ async function answer(pool: Pool, request: IncomingMessage, response: ServerResp
   const argumentsByName = Object.entries(JSON.parse(await text(request)) as Record<string, unknown>);
   const names = argumentsByName.map(([name], index) => `${escapeIdentifier(name)} => $${index + 1}`);
   const { rows } = await pool.query<{ body: string }>(
-    `SELECT row_to_json(result)::text AS body
+    `SELECT (CASE WHEN (SELECT bool_or(proretset) FROM pg_proc WHERE proname = ${escapeLiteral(functionName)})
+                  THEN COALESCE(json_agg(result), '[]')
+                  ELSE json_agg(result) -> 0 END)::text AS body
        FROM (SELECT ${columnsOf(url.searchParams.get('select'))}
                FROM ${escapeIdentifier(functionName)}(${names.join(', ')})) AS result`,
     argumentsByName.map(([, value]) => value),
