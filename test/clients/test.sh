@@ -10,24 +10,13 @@
 # @prisma/adapter-pg@7.10.0` in build/clients.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
-tree=$PWD
+. test/clients/common.sh
 page=$tree/docs/clients.md
 wanted=${1:-.}
 account=7f0c64f2-3a0e-4b61-9f0b-0f6f2d1f9a11
-passed=0 failed=0 skipped=0
 
 snippet() {
     test/tools/snippets.sh "$page" "$@"
-}
-
-install_npm_packages() {
-    if ! command -v npm >/dev/null || ! node -e 'process.exit(parseInt(process.versions.node) < 20 ? 1 : 0)'; then
-        return
-    fi
-    # npm keeps a copy of the lock file that it last installed.
-    if ! cmp -s test/clients/package-lock.json build/clients/package-lock.json; then
-        (cd build/clients && cp "$tree"/test/clients/package*.json . && npm ci --no-audit --no-fund --loglevel=error)
-    fi
 }
 
 # A database with the page's installation, where the account has used 2^53 + 1 tokens.
@@ -52,27 +41,13 @@ expected() {
     esac
 }
 
-result() {
-    if [ "$1" = 0 ]; then
-        passed=$((passed + 1))
-        echo "ok      $2"
-    else
-        failed=$((failed + 1))
-        echo "FAILED  $2"
-    fi
-}
-
 # run NAME FILE LANGUAGE HEADING CHECK COMMAND...: extracts a program and runs it, if the
 # check says that its packages are there.
 run() {
     local name=$1 file=$2 language=$3 heading=$4 check=$5 database status=0
     shift 5
     [[ $name =~ $wanted ]] || return 0
-    if ! (cd build/clients && eval "$check") >/dev/null 2>&1; then
-        skipped=$((skipped + 1))
-        echo "skipped $name: its packages are missing"
-        return
-    fi
+    ! is_missing "$name" "$check" || return 0
     database=${name//[^a-z0-9]/_}
     createdb -T template "$database"
     mkdir -p "build/clients/$(dirname "$file")"
@@ -112,7 +87,6 @@ go_run() {
     GO111MODULE=off GOPATH=$PWD/go:/usr/share/gocode GOCACHE=$PWD/go/cache go run "$1"
 }
 
-mkdir -p build/clients
 install_npm_packages
 make_template
 keeping='Keep the business row'
@@ -144,5 +118,4 @@ run_js kept-node-postgres "$keeping" pg
 run_python kept-psycopg3 "$keeping" psycopg
 run kept-php kept.php php "$keeping" 'php -m | grep -qx pdo_pgsql' php kept.php
 
-echo "$passed passed, $failed failed, $skipped skipped"
-[ "$failed" = 0 ]
+finish

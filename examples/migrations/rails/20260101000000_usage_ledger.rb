@@ -1,0 +1,31 @@
+class UsageLedger < ActiveRecord::Migration[6.1]
+  def up
+    execute <<~SQL
+      CREATE SCHEMA billing;
+      CREATE EXTENSION usage_ledger SCHEMA billing;
+
+      GRANT USAGE ON SCHEMA billing TO worker;
+      GRANT EXECUTE ON FUNCTION billing.increment_usage, billing.increment_usage_batch TO worker;
+
+      ALTER ROLE worker SET usage_ledger.settlement = 'adaptive';
+    SQL
+  end
+
+  def down
+    execute <<~SQL
+      -- DROP EXTENSION deletes every row of the ledger without a question.
+      LOCK TABLE billing.usage_accounts;
+      DO $$
+      BEGIN
+          IF EXISTS (SELECT FROM billing.usage_accounts) THEN
+              RAISE EXCEPTION 'the ledger has accounts, and dropping it would delete their usage'
+                  USING HINT = 'Dump the database, then erase the accounts with erase_usage.';
+          END IF;
+      END $$;
+
+      ALTER ROLE worker RESET usage_ledger.settlement;
+      DROP EXTENSION usage_ledger;
+      DROP SCHEMA billing;
+    SQL
+  end
+end
