@@ -7,9 +7,10 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 additional_packages="clang libclang-rt-dev python3-minimal"
-# The clients of docs/clients.md. Java and Go are heavy, so they are not installed for it.
+# The clients of docs/clients.md, and the tools of examples/migrations. Java and Go are heavy.
+# Without them, their programs are skipped.
 optional_packages="python3-psycopg python3-psycopg2 python3-asyncpg python3-sqlalchemy python3-django alembic
-    ruby-pg php-cli php-pgsql libpostgresql-jdbc-java"
+    ruby-pg ruby-activerecord php-cli php-pgsql libpostgresql-jdbc-java"
 . scripts/prepare.sh
 
 results=$PWD/build/results.xml

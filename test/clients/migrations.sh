@@ -56,7 +56,19 @@ round() {
         is "$(query -d "$1" -c "SELECT count(*) FROM pg_namespace WHERE nspname = 'billing'")" 0 &&
         is "$(query -d "$1" -c "SELECT count(*) FROM pg_db_role_setting WHERE setconfig::text ~ 'usage_ledger'")" 0 &&
         migrate "$1" up &&
-        query -d "$1" -c 'ALTER ROLE worker RESET usage_ledger.settlement'
+        query -d "$1" -c 'ALTER ROLE worker RESET usage_ledger.settlement' &&
+        { [ "$1" != alembic ] || proposes_nothing; }
+}
+
+# Fails if Alembic's autogenerate would change the ledger.
+proposes_nothing() {
+    rm -rf autogenerate
+    cp -r "$examples/alembic" autogenerate
+    printf '%s\n' 'revision = "second"' 'down_revision = "usage_ledger"' 'def upgrade():' '    ${upgrades}' \
+        >autogenerate/script.py.mako
+    PYTHONDONTWRITEBYTECODE=1 PGDATABASE=alembic /usr/bin/alembic -c autogenerate/alembic.ini \
+        revision --autogenerate --rev-id second || return
+    is "$(grep 'op\.' autogenerate/versions/second*.py)" ''
 }
 
 try() {

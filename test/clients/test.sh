@@ -94,7 +94,7 @@ keeping='Keep the business row'
 run_js node-postgres 'node-postgres' pg
 run_js postgres.js 'postgres.js' postgres
 run supabase-js supabase.ts ts 'supabase-js' '[ -d node_modules/@supabase ]' supabase
-run prisma prisma.mjs js 'Prisma' '[ -d node_modules/@prisma ]' prisma
+run prisma prisma.mjs js 'Prisma' '[ -x node_modules/.bin/prisma ]' prisma
 run_js drizzle 'Drizzle' drizzle-orm
 run_js kysely 'Kysely' kysely
 run_js knex 'Knex' knex

@@ -1,10 +1,15 @@
 from alembic import context
 from sqlalchemy import MetaData, create_engine
 
+
+def is_included(name, kind, parent_names):
+    """Keeps autogenerate from proposing to drop the ledger."""
+    return not (kind == 'schema' and name == 'billing')
+
+
 engine = create_engine(context.config.get_main_option('sqlalchemy.url'))
 with engine.connect() as connection:
-    # Of your own models. Autogenerate looks at no other schema than the search path's
-    # first, unless include_schemas is set: then leave out "billing" with include_name.
-    context.configure(connection=connection, target_metadata=MetaData())
+    context.configure(connection=connection, target_metadata=MetaData(),  # of your models
+                      include_schemas=True, include_name=is_included)
     with context.begin_transaction():
         context.run_migrations()
