@@ -1,4 +1,5 @@
-// What the type generator of Supabase writes for the two functions of docs/clients.md.
+// What postgres-meta 0.99.0, the type generator of Supabase, writes for the two functions of
+// docs/clients.md.
 
 type Table = { Row: Record<string, unknown>; Insert: Record<string, unknown>; Update: Record<string, unknown>; Relationships: [] };
 
