@@ -9,7 +9,9 @@ install_npm_packages() {
         return
     fi
     if ! cmp -s test/clients/package-lock.json build/clients/package-lock.json; then
-        (cd build/clients && cp "$tree"/test/clients/package*.json . && npm ci --no-audit --no-fund --loglevel=error)
+        cp test/clients/package*.json build/clients
+        (cd build/clients && npm ci --no-audit --no-fund --loglevel=error) ||
+            { rm build/clients/package-lock.json; return 1; }
     fi
 }
 

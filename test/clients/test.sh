@@ -23,8 +23,8 @@ snippet() {
 make_template() {
     createdb template
     { snippet 'Common to all'
-      echo "SELECT FROM billing.open_usage_period('$account', date_trunc('month', now()),
-                date_trunc('month', now()) + interval '1 month', 9007199254740993);"
+      echo "SELECT FROM billing.open_usage_period('$account', date_trunc('day', now()),
+                date_trunc('day', now()) + interval '1 month', 9007199254740993);"
     } | PGDATABASE=template PGTZ=UTC psql -X -q -v ON_ERROR_STOP=1 >/dev/null
 }
 
@@ -71,14 +71,14 @@ run_python() {
 
 supabase() {
     cp "$tree"/test/clients/*.ts "$tree/test/clients/tsconfig.json" "$tree/examples/report-worker/test/postgrest.ts" .
-    node_modules/.bin/tsc >&2
+    node_modules/.bin/tsc >&2 || return
     node dist/with_postgrest.js
 }
 
 prisma() {
     printf 'generator client {\n  provider = "prisma-client-js"\n}\ndatasource db {\n  provider = "postgresql"\n}\n' >schema.prisma
     # An engine that generate does not run, but would download.
-    PRISMA_SCHEMA_ENGINE_BINARY=/bin/true node_modules/.bin/prisma generate --schema schema.prisma >&2
+    PRISMA_SCHEMA_ENGINE_BINARY=/bin/true node_modules/.bin/prisma generate --schema schema.prisma >&2 || return
     node prisma.mjs
 }
 
@@ -105,7 +105,7 @@ run_python psycopg2 'psycopg 2' psycopg2
 run_python asyncpg 'asyncpg' asyncpg
 run_python sqlalchemy 'SQLAlchemy' sqlalchemy,psycopg2
 run_python django 'Django' django,psycopg2
-run jdbc Worker.java java 'JDBC' 'java --version && [ -e /usr/share/java/postgresql.jar ]' \
+run jdbc Worker.java java 'JDBC' 'javac --version && [ -e /usr/share/java/postgresql.jar ]' \
     python3 "$tree/test/clients/relay.py" java -cp /usr/share/java/postgresql.jar Worker.java
 run lib-pq pq/main.go go 'lib/pq' 'go version && [ -d /usr/share/gocode/src/github.com/lib/pq ]' go_run pq/main.go
 run pgx pgx/main.go go 'pgx' 'go version && [ -d /usr/share/gocode/src/github.com/jackc/pgx/v4 ]' go_run pgx/main.go
