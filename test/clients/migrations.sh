@@ -22,7 +22,7 @@ is() {
 migrate() {
     case $1 in
     dbmate)
-        node_modules/.bin/dbmate --url "postgres://$PGUSER@/$1?socket=$PGHOST" --no-dump-schema \
+        node_modules/@dbmate/linux-x64/bin/dbmate --url "postgres://$PGUSER@/$1?socket=$PGHOST" --no-dump-schema \
             --migrations-dir "$examples/dbmate" "$2" ;;
     node-pg-migrate)
         DATABASE_URL="postgres://$PGUSER@/$1?host=$PGHOST" node_modules/.bin/node-pg-migrate "$2" \
@@ -82,7 +82,7 @@ try() {
 
 install_npm_packages
 query -q -c 'CREATE ROLE worker LOGIN'
-try dbmate 'node_modules/.bin/dbmate --version'
+try dbmate 'node_modules/@dbmate/linux-x64/bin/dbmate --version'
 try node-pg-migrate '[ -d node_modules/node-pg-migrate ]'
 try rails 'ruby -W0 -e "require %q(active_record)"'
 try alembic '/usr/bin/alembic --version'
