@@ -203,7 +203,7 @@ bool read_counter(const core::CounterId &counter, CounterReading *reading, Snaps
                                   {},
                                   nullptr,
                                   {},
-                                  {ACL_SELECT, read_row}};
+                                  {ACL_SELECT, counter_column_count, read_row}};
     const Datum arguments[] = {account_of(counter), TimestampTzGetDatum(counter.period_start)};
     if (run_in_snapshot(&statement, arguments, snapshot) == 0) {
         return false;
@@ -222,13 +222,14 @@ CounterReading read_counter_now(const core::CounterId &counter)
 
 bool try_lock_counter(const core::CounterId &counter)
 {
-    static Statement statement = {"usage_periods",
-                                  "SELECT FROM %s" WHERE_COUNTER " FOR NO KEY UPDATE SKIP LOCKED",
-                                  {UUIDOID, TIMESTAMPTZOID},
-                                  {},
-                                  nullptr,
-                                  {},
-                                  {ACL_SELECT | ACL_UPDATE, try_lock_found_row}};
+    static Statement statement = {
+        "usage_periods",
+        "SELECT FROM %s" WHERE_COUNTER " FOR NO KEY UPDATE SKIP LOCKED",
+        {UUIDOID, TIMESTAMPTZOID},
+        {},
+        nullptr,
+        {},
+        {ACL_SELECT | ACL_UPDATE, counter_column_count, try_lock_found_row}};
     lock_for_write(&statement);
     return run_for_counter(&statement, counter) == 1;
 }
@@ -247,7 +248,7 @@ CounterReading add_to_counter(const Event &event, const core::CounterId &counter
         {},
         nullptr,
         {},
-        {ACL_SELECT | ACL_UPDATE, add_to_found_row}};
+        {ACL_SELECT | ACL_UPDATE, counter_column_count, add_to_found_row}};
     const Datum arguments[] = {event.account_id,
                                TimestampTzGetDatum(counter.period_start),
                                Int64GetDatum(event.payload.tokens),
@@ -426,7 +427,7 @@ void read_counters(CounterState *counters, size_t count, Snapshot snapshot)
                                   {},
                                   SELECT_COUNTER(""),
                                   {},
-                                  {ACL_SELECT, nullptr}};
+                                  {ACL_SELECT, counter_column_count, nullptr}};
     RowCall call;
     if (!open_rows(statement, snapshot, &call)) {
         fill_in(&statement, snapshot, counters, count);
@@ -506,7 +507,7 @@ void add_to_counters(const CounterState *counters, const core::Usage *usage, siz
         " chats_used = chats_used OPERATOR(pg_catalog.+) $4"
         " WHERE account_id OPERATOR(pg_catalog.=) $5 AND period_start OPERATOR(pg_catalog.=) $6",
         {UUIDOID, TIMESTAMPTZOID},
-        {ACL_SELECT | ACL_UPDATE, nullptr}};
+        {ACL_SELECT | ACL_UPDATE, counter_column_count, nullptr}};
     const size_t added_count = add_to_locked_rows(statement, counters, usage, count);
     counters += added_count;
     usage += added_count;

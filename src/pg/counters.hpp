@@ -21,8 +21,10 @@ enum CounterColumn : AttrNumber {
     tokens_used_column,
     reports_used_column,
     chats_used_column,
-    closed_at_column
+    closed_at_column,
+    pruned_at_column
 };
+constexpr int counter_column_count = pruned_at_column;
 
 /* A counter, as it was when it was read or locked. */
 struct CounterState {

@@ -83,10 +83,11 @@ enum EventColumn : AttrNumber {
     event_void_reason,
     event_breakdown
 };
+constexpr int event_column_count = event_breakdown;
 
 /* All columns of an event that is new. */
 struct NewEvent {
-    NullableDatum columns[event_breakdown];
+    NullableDatum columns[event_column_count];
 };
 
 NewEvent new_event(const Event &event, TimestampTz period_start)
@@ -154,7 +155,7 @@ Statement *record_statement(bool has_breakdown)
         " tokens, reports, chats)"
         " VALUES ($1, $2, $3, $4, $5, $6, $7)" RETURNING_NAMES(NO_TID),
         {},
-        {ACL_INSERT | ACL_SELECT, nullptr}};
+        {ACL_INSERT | ACL_SELECT, event_column_count, nullptr}};
     static Statement broken_down = {
         "usage_events",
         "INSERT INTO %s (account_id, idempotency_key, period_start, occurred_at,"
@@ -169,7 +170,7 @@ Statement *record_statement(bool has_breakdown)
         " tokens, reports, chats, breakdown)"
         " VALUES ($1, $2, $3, $4, $5, $6, $7, $8)" RETURNING_NAMES(NO_TID),
         {},
-        {ACL_INSERT | ACL_SELECT, nullptr}};
+        {ACL_INSERT | ACL_SELECT, event_column_count, nullptr}};
     return has_breakdown ? &broken_down : &plain;
 }
 
@@ -277,7 +278,7 @@ bool find_counted_event(Datum account_id, Datum idempotency_key, CountedEvent *c
         {},
         nullptr,
         {},
-        {ACL_SELECT, find_event}};
+        {ACL_SELECT, event_column_count, find_event}};
     const Datum arguments[] = {account_id, idempotency_key};
     if (will_write) {
         lock_for_write(&statement);

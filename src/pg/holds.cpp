@@ -190,6 +190,7 @@ enum HoldColumn : AttrNumber {
     hold_idempotency_key,
     hold_scope
 };
+constexpr int hold_column_count = hold_scope;
 
 /* Returns the columns of find_hold's statement. */
 int64 find_hold_row(const RowCall &call)
@@ -223,7 +224,7 @@ void find_hold(const Claim &claim, Standing *standing)
                                   {},
                                   nullptr,
                                   {},
-                                  {ACL_SELECT, find_hold_row}};
+                                  {ACL_SELECT, hold_column_count, find_hold_row}};
     const Datum arguments[] = {claim.account_id, claim.idempotency_key};
     lock_for_write(&statement);
     standing->has_hold = run_in_snapshot(&statement, arguments, GetLatestSnapshot()) == 1;
@@ -243,7 +244,7 @@ bool try_insert_hold(const Claim &claim, Standing *standing)
         {},
         nullptr,
         {},
-        {ACL_INSERT | ACL_SELECT, insert_hold_row}};
+        {ACL_INSERT | ACL_SELECT, hold_column_count, insert_hold_row}};
     Assert(claim.scope.empty());
     standing->hold.expires_at = standing->now + claim.length_us;
     const Datum arguments[] = {claim.account_id, claim.idempotency_key, Int64GetDatum(claim.tokens),

@@ -201,6 +201,7 @@ enum LimitColumn : AttrNumber {
     limit_version,
     limit_scope
 };
+constexpr int limit_column_count = limit_scope;
 
 /* The arguments are those of take_from_limit's statement. */
 int64 take_from_row(const RowCall &call)
@@ -250,7 +251,7 @@ bool take_from_limit(const Claim &claim, Use use, Standing *standing)
         {},
         nullptr,
         {},
-        {ACL_SELECT | ACL_UPDATE, take_from_row}};
+        {ACL_SELECT | ACL_UPDATE, limit_column_count, take_from_row}};
     const int64 tokens_used = standing->balance.tokens_used;
     const bool is_hold = use == Use::hold;
     const Datum arguments[] = {claim.account_id, Int64GetDatum(standing->version),

@@ -148,12 +148,14 @@ void read_page_range(BlockNumber first_block, PendingRows *pending)
 namespace
 {
 
+constexpr int pending_column_count = 7;
+
 /* The arguments are those of enqueue's statement. */
 int64 insert_pending(const RowCall &call)
 {
     const Datum *arguments = call.arguments;
     const bool has_breakdown = call.nulls == nullptr;
-    const NullableDatum columns[] = {
+    const NullableDatum columns[pending_column_count] = {
         {arguments[0], false},
         {arguments[1], false},
         {arguments[2], false},
@@ -176,7 +178,7 @@ void enqueue(const core::CounterId &counter, const core::Payload &usage)
         {},
         nullptr,
         {},
-        {ACL_INSERT, insert_pending}};
+        {ACL_INSERT, pending_column_count, insert_pending}};
     const Datum arguments[] = {
         account_of(counter),         TimestampTzGetDatum(counter.period_start),
         Int64GetDatum(usage.tokens), integer_datum(usage.reports),

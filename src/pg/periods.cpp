@@ -167,7 +167,7 @@ bool find_period_at_or_before(Datum account_id, TimestampTz time, Period *period
         " WHERE account_id OPERATOR(pg_catalog.=) $1 AND period_start OPERATOR(pg_catalog.<=) $2"
         " ORDER BY period_start DESC LIMIT 1",
         {},
-        {ACL_SELECT, find_period_row}};
+        {ACL_SELECT, counter_column_count, find_period_row}};
     const Datum arguments[] = {account_id, TimestampTzGetDatum(time)};
     lock_for_write(&statement);
     if (run(&statement, arguments, nullptr, 1) == 0) {

@@ -36,13 +36,15 @@ bool has_triggers(Relation table, AclMode rights)
 
 /*
  * Whether nothing but the ledger decides which rows the user may see and write, and what they
- * are. The table's columns are those of the install script: the guard sees to that.
+ * are. The guard sees to it that columns keep their types.
  */
-bool is_left_to_ledger(Relation table, AclMode rights)
+bool is_left_to_ledger(Relation table, const RowForm &form)
 {
+    const AclMode rights = form.rights;
     const TupleConstr *constraints = table->rd_att->constr;
     const Oid table_id = RelationGetRelid(table), user = GetUserId();
-    return !has_triggers(table, rights) && table->rd_rules == nullptr &&
+    return RelationGetNumberOfAttributes(table) == form.column_count &&
+           !has_triggers(table, rights) && table->rd_rules == nullptr &&
            (constraints == nullptr ||
             (constraints->num_check == 0 && !constraints->has_generated_stored)) &&
            check_enable_rls(table_id, InvalidOid, true) != RLS_ENABLED &&
@@ -172,7 +174,7 @@ bool open_rows(const Statement &statement, Snapshot snapshot, RowCall *call)
         return false; /* dropped before it was locked */
     }
     Relation table = table_open(table_id, NoLock);
-    if (!is_left_to_ledger(table, rights)) {
+    if (!is_left_to_ledger(table, statement.row_form)) {
         table_close(table, NoLock);
         return false;
     }

@@ -30,9 +30,13 @@ constexpr int64 not_taken = -1;
 /* Returns the number of rows that it has processed, or not_taken. */
 using Shortcut = int64 (*)(const RowCall &call);
 
-/* A statement's shortcut, and the rights on the table that it needs. Only ACL_SELECT: it reads. */
+/*
+ * A statement's shortcut, the rights on the table that it needs (only ACL_SELECT: it reads), and
+ * how many columns it knows. Another version of the extension may have others.
+ */
 struct RowForm {
     AclMode rights;
+    int column_count;
     Shortcut shortcut;
 };
 

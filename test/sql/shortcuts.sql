@@ -60,6 +60,14 @@ SET LOCAL session_replication_role = origin;
 SELECT outcome, tokens_used FROM increment_usage(:a, 100, 'constraint');
 ROLLBACK;
 
+-- columns,
+BEGIN;
+SET LOCAL session_replication_role = replica;
+ALTER TABLE usage_events ADD COLUMN noted text DEFAULT 'by default';
+SET LOCAL session_replication_role = origin;
+SELECT outcome, tokens_used FROM increment_usage(:a, 1, 'column');
+SELECT noted FROM usage_events WHERE idempotency_key = 'column';
+ROLLBACK;
 -- and indexes, also where an update needs new entries.
 BEGIN;
 CREATE INDEX shortcuts_events ON usage_events (upper(idempotency_key)) WHERE tokens > 5;
