@@ -54,7 +54,8 @@ void check_reason(Datum account_id, const NullableDatum &reason)
     }
 }
 
-std::string_view scope_argument(FunctionCallInfo fcinfo, int number, Datum account_id)
+std::string_view scope_argument(FunctionCallInfo fcinfo, int number, Datum account_id,
+                                core::InputError *error_if_new)
 {
     if (PG_ARGISNULL(number)) {
         return {};
@@ -62,7 +63,10 @@ std::string_view scope_argument(FunctionCallInfo fcinfo, int number, Datum accou
     const Datum argument = PointerGetDatum(PG_GETARG_TEXT_PP(number));
     const std::string_view scope = text_view(argument);
     const core::InputError error = core::check_scope(scope);
-    if (error != core::InputError::none) {
+    if (error_if_new != nullptr &&
+        core::may_be_restored(error, static_cast<int64>(scope.size()))) {
+        *error_if_new = error;
+    } else if (error != core::InputError::none) {
         const ErrorText text = text_of(error);
         raise_invalid_argument(account_id, text.message,
                                psprintf("scope %s", quoted_text(argument)), text.hint);

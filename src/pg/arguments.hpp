@@ -35,8 +35,12 @@ core::InputError check_event_time(TimestampTz occurred_at);
  */
 void check_reason(Datum account_id, const NullableDatum &reason);
 
-/* The argument p_scope; empty: the whole account. Raises 22023. */
-std::string_view scope_argument(FunctionCallInfo fcinfo, int number, Datum account_id);
+/*
+ * The argument p_scope; empty: the whole account. Raises 22023. A scope that may be that of an
+ * event from a restored dump sets an error instead, which is to be raised if there is no event.
+ */
+std::string_view scope_argument(FunctionCallInfo fcinfo, int number, Datum account_id,
+                                core::InputError *error_if_new = nullptr);
 
 /* The argument p_max_rows. Raises 22004 and 22023. */
 int32 row_count_argument(FunctionCallInfo fcinfo, int number);

@@ -123,7 +123,7 @@ Reservation reserve_with_arguments(FunctionCallInfo fcinfo)
     const EventName name = check_leading_arguments(fcinfo, &key_error);
     const int64 tokens = PG_GETARG_INT64(1);
     const int64 length_us = length_of_argument(fcinfo, name);
-    const std::string_view scope = scope_argument(fcinfo, 4, name.account_id.value);
+    const std::string_view scope = scope_argument(fcinfo, 4, name.account_id.value, &key_error);
 
     SPI_connect();
     CountedEvent counted;

@@ -378,6 +378,16 @@ SELECT set_usage_limit(:s, 1, 'team//ann');
 SELECT reserve_usage(:s, 1, 'k', p_scope => '/team');
 SELECT spend_usage(:s, 1, 'k', p_scope => E'a\tb');
 SELECT set_usage_limit(:s, 1, repeat('x', 256));
+-- An event from a dump in another encoding may have a longer scope. Its retry is a replay.
+BEGIN;
+SELECT outcome FROM spend_usage(:s, 1, 'restored', p_scope => repeat('x', 255));
+UPDATE usage_events SET breakdown = repeat('x', 300) || substr(breakdown, 256) WHERE idempotency_key = 'restored';
+SELECT outcome FROM spend_usage(:s, 1, 'restored', p_scope => repeat('x', 300));
+SELECT outcome FROM reserve_usage(:s, 1, 'restored', p_scope => repeat('x', 300));
+ROLLBACK;
+SELECT spend_usage(:s, 1, 'new', p_scope => repeat('x', 300));
+SELECT reserve_usage(:s, 1, 'new', p_scope => repeat('x', 300));
+SELECT reserve_usage(:s, 1, 'new', p_scope => repeat('x', 800));
 SELECT outcome FROM reserve_usage(:s, 1, 'null', p_scope => NULL);
 SELECT erase_usage(:s) > 0 AS is_erased;
 SELECT count(*) FROM usage_limits WHERE account_id = :s;
