@@ -86,12 +86,16 @@ void init_scan_key(ScanKey entry, AttrNumber number, const Key &key)
     elog(ERROR, "no comparison of type %u with strategy %u", key.type, key.strategy);
 }
 
+/* All that belongs to them is freed with the state. */
 Indexes *open_indexes(Relation table, bool is_speculative)
 {
+    EState *state = CreateExecutorState();
+    MemoryContext caller = MemoryContextSwitchTo(state->es_query_cxt);
     auto *indexes = static_cast<Indexes *>(palloc(sizeof(Indexes)));
-    *indexes = {CreateExecutorState(), makeNode(ResultRelInfo)};
+    *indexes = {state, makeNode(ResultRelInfo)};
     InitResultRelInfo(indexes->result, table, 0, nullptr, 0);
     ExecOpenIndices(indexes->result, is_speculative);
+    MemoryContextSwitchTo(caller);
     return indexes;
 }
 
@@ -99,7 +103,6 @@ void close_indexes(Indexes *indexes)
 {
     ExecCloseIndices(indexes->result);
     FreeExecutorState(indexes->state);
-    pfree(indexes);
 }
 
 /* Which index entries a new version of a row needs. */
