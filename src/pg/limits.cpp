@@ -152,8 +152,8 @@ void read_levels(const Claim &claim, Standing *standing)
         " AND t.scope OPERATOR(pg_catalog.=) l.scope"
         " WHERE l.account_id OPERATOR(pg_catalog.=) $1"
         " AND l.scope OPERATOR(pg_catalog.<>) '' AND l.token_limit IS NOT NULL"
-        " AND l.scope OPERATOR(pg_catalog.=) ANY ($2)"
-        " GROUP BY l.scope, l.token_limit, l.tokens_held ORDER BY l.scope"};
+        " AND l.scope OPERATOR(pg_catalog.=) $2"
+        " GROUP BY l.scope, l.token_limit, l.tokens_held"};
     const Datum arguments[] = {claim.account_id, levels_of(claim.scope),
                                TimestampTzGetDatum(standing->first_period_start),
                                TimestampTzGetDatum(standing->last_period_start)};
