@@ -72,7 +72,10 @@ private:
     void step_in_transaction();
 
     /* These return whether the call succeeded. */
+    bool count(size_t i, Requests *requests);
     bool count_one(Requests *requests);
+    bool reserve(const Entry &entry, const std::string &key);
+    bool count_reserved(Requests *requests);
     bool count_batch(Requests *requests);
     bool retry_one();
     bool void_one(Requests *requests);

@@ -19,6 +19,10 @@ Tally::Tally(live::Connection &connection, size_t account_count)
 {
     for (size_t i = 0; i < account_count; i++) {
         accounts_.push_back(connection.value("SELECT gen_random_uuid()"));
+        for (const char *scope : {"", "team 0", "team 1", "team 2/user"}) {
+            (void)connection.run("SELECT set_usage_limit($1, 1000000000000000, $2)",
+                                 {accounts_[i], scope});
+        }
     }
 }
 
@@ -77,6 +81,23 @@ void Tally::check_totals(live::Connection &connection, const std::vector<Account
     }
 }
 
+/* Each event is recorded, so that only the holds with other keys count. */
+void Tally::check_holds(live::Connection &connection, std::vector<std::string> *faults) const
+{
+    for (const std::string &account : accounts_) {
+        const live::Result result =
+            connection.run("SELECT (SELECT sum(tokens_held) FROM usage_balances"
+                           "         WHERE account_id = $1 AND scope = ''),"
+                           "       (SELECT coalesce(sum(tokens), 0) FROM usage_holds"
+                           "         WHERE account_id = $1 AND idempotency_key LIKE '%:rest'"
+                           "           AND expires_at > now())",
+                           {account});
+        if (!result.is_ok() || result.text(0, 0) != result.text(0, 1)) {
+            faults->push_back("account " + account + " does not hold what its holds have");
+        }
+    }
+}
+
 int Tally::check_before_retries(live::Connection &connection, int round,
                                 const std::vector<Entry> &entries, std::vector<std::string> *faults)
 {
@@ -119,6 +140,7 @@ void Tally::check_after_retries(live::Connection &connection, int round,
         }
     }
     check_totals(connection, totals_, faults);
+    check_holds(connection, faults);
 }
 
 } // namespace usage_ledger::reliability

@@ -39,7 +39,7 @@ struct AccountTotals {
 class Tally
 {
 public:
-    /* Starts a run with new accounts. */
+    /* Starts a run with new accounts, which have limits that nothing reaches. */
     Tally(live::Connection &connection, size_t account_count);
 
     const std::vector<std::string> &accounts() const
@@ -73,6 +73,7 @@ private:
                                             std::vector<std::string> *faults) const;
     void check_totals(live::Connection &connection, const std::vector<AccountTotals> &expected,
                       std::vector<std::string> *faults) const;
+    void check_holds(live::Connection &connection, std::vector<std::string> *faults) const;
 
     std::vector<std::string> accounts_;
     std::string run_;

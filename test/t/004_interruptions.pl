@@ -26,7 +26,8 @@ $node->safe_psql(
 	'postgres', q{
 CREATE EXTENSION usage_ledger;
 CREATE ROLE worker LOGIN CONNECTION LIMIT 14;
-GRANT EXECUTE ON FUNCTION increment_usage, increment_usage_batch, record_usage, record_usage_batch, void_usage TO worker;});
+GRANT EXECUTE ON FUNCTION increment_usage, increment_usage_batch, record_usage, record_usage_batch, void_usage,
+	reserve_usage, release_usage TO worker;});
 
 # Cancels sessions at random for one round, and terminates some.
 my $interrupt_count = int($round_ms / 5);
