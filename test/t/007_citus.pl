@@ -280,6 +280,30 @@ is(run_sql("BEGIN; SET LOCAL ROLE worker; SELECT increment_usage($account, 1, 'o
 	'25001', 'a reader after a call in its transaction');
 
 # ----------------------------------------------------------------------------
+# A foreign key of another table: what it refers to is left, on each node
+
+my @kept = map { new_account($_) } 0, 1;
+run_sql("CREATE TABLE work (account_id uuid, key text,
+		FOREIGN KEY (account_id, key) REFERENCES usage_events (account_id, idempotency_key));
+	SELECT create_distributed_table('work', 'account_id', colocate_with => 'usage_accounts')");
+for my $account (@kept)
+{
+	run_sql("SELECT increment_usage($account, 1, 'kept'), increment_usage($account, 2, 'pruned')");
+	run_sql("INSERT INTO work VALUES ($account, 'kept')");
+	run_sql("SELECT end_usage_period($account)");
+	run_sql("SELECT pg_sleep(0.01)");
+	is(run_sql("SELECT format('SELECT tokens_used FROM close_usage_period(%L, %L)', account_id, period_start)
+			FROM usage_periods WHERE account_id = $account \\gexec"), '3', 'a period with referenced events is closed');
+}
+my $left = 'SELECT idempotency_key FROM usage_events WHERE account_id IN (' . join(', ', @kept) . ')';
+run_sql("SELECT prune_usage_events(now() + interval '1 hour')");
+is(run_sql($left), "kept\nkept", 'events without a reference are pruned, and the others are left');
+is(run_sql("SELECT erase_usage($kept[1])"), '23503', 'and their accounts are not erased');
+run_sql('DROP TABLE work');
+run_sql("SELECT prune_usage_events(now() + interval '1 hour')");
+is(run_sql($left), '', 'they are pruned when nothing refers to them');
+
+# ----------------------------------------------------------------------------
 # The background worker: each node settles its accounts, the coordinator sweeps
 
 my @owned = map { new_account($_) } 0, 1, 2;
