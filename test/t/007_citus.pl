@@ -280,6 +280,15 @@ is(run_sql("BEGIN; SET LOCAL ROLE worker; SELECT increment_usage($account, 1, 'o
 	'25001', 'a reader after a call in its transaction');
 
 # ----------------------------------------------------------------------------
+# Statistics are those of the node that runs a call
+
+$_->safe_psql('postgres', 'SELECT usage_ledger_stats_reset()') for @nodes;
+# Not delegated, because it is in a transaction.
+$nodes[2]->safe_psql('postgres', 'BEGIN; SELECT increment_usage(' . new_account(1) . ", 1, 'one'); COMMIT");
+is(join(' ', map { $_->safe_psql('postgres', 'SELECT applied FROM usage_ledger_stats') } @nodes),
+	'0 0 1', 'a call is counted on the node of its caller');
+
+# ----------------------------------------------------------------------------
 # A foreign key of another table: what it refers to is left, on each node
 
 my @kept = map { new_account($_) } 0, 1;
