@@ -15,7 +15,7 @@ enum class Distribution { unknown, none, citus };
 Distribution distribution;
 Oid distribution_table; /* of which this is known. InvalidOid: of any, because there is no Citus */
 
-void forget_distribution(Datum, Oid relation)
+void forget_distribution(Oid relation)
 {
     if (relation == InvalidOid || distribution_table == InvalidOid ||
         relation == distribution_table) {
@@ -31,7 +31,7 @@ struct KnownTable {
 KnownTable known_tables[16];
 uint64 table_change_count;
 
-void forget_tables(Datum, Oid relation)
+void forget_tables(Oid relation)
 {
     table_change_count++;
     for (KnownTable &table : known_tables) {
@@ -39,6 +39,16 @@ void forget_tables(Datum, Oid relation)
             table.id = InvalidOid;
         }
     }
+}
+
+/*
+ * One callback for both: a process has room for ten. With Citus, a WAL sender that moves
+ * shards needs nearly all, and ends where there is no room for its own.
+ */
+void forget_relation(Datum, Oid relation)
+{
+    forget_distribution(relation);
+    forget_tables(relation);
 }
 
 /* Reads it from a catalog of Citus. Whatever changes there, Citus invalidates the table. */
@@ -629,8 +639,7 @@ Oid extension_table(const char *name)
 void register_plan_callbacks()
 {
     RegisterXactCallback(free_retired_plans, nullptr);
-    CacheRegisterRelcacheCallback(forget_distribution, Datum(0));
-    CacheRegisterRelcacheCallback(forget_tables, Datum(0));
+    CacheRegisterRelcacheCallback(forget_relation, Datum(0));
 }
 
 } // namespace usage_ledger
