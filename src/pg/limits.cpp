@@ -67,6 +67,7 @@ bool find_standing(const Claim &claim, Standing *standing)
         {"usage_events", "usage_periods", "usage_pending"}};
     *standing = {};
     standing->first_period_start = DT_NOEND;
+    standing->last_period_start = DT_NOBEGIN;
     standing->now = GetCurrentTimestamp();
     const TimestampTz latest =
         claim.length_us > 0 ? standing->now + claim.length_us - 1 : claim.earliest;
