@@ -16,6 +16,7 @@ constexpr int64_t event_tokens_max = 1000000000000;
 constexpr size_t key_length_max = 255;
 constexpr Time millisecond = 1000;
 constexpr Time clock_skew_max = 5 * minute;
+constexpr size_t kind_count = 5; /* of tokens, the first amounts of a breakdown */
 
 bool is_key(const std::string &key)
 {
@@ -645,37 +646,92 @@ std::optional<Answer> Model::refuse(const Transaction &transaction, const Report
     return {};
 }
 
-/* None: there is no limit. The most that is used in a period between the times. */
-std::optional<Model::Standing> Model::standing(const std::string &account_id,
-                                               const std::string &key, Time earliest,
-                                               Time latest) const
+namespace
 {
-    const auto limit = limits_.find(account_id);
-    if (limit == limits_.end() || !limit->second.tokens) {
-        return {};
+
+bool is_within(const std::string &scope, const std::string &level)
+{
+    return level.empty() || (scope + "/").rfind(level + "/", 0) == 0;
+}
+
+} // namespace
+
+/*
+ * The sum of the events. Once events may have been pruned, it is that of the breakdown, unless
+ * the breakdown has usage of the level under _other.
+ */
+Wide Model::used_within(const Account &account, const Period &period,
+                        const std::string &level) const
+{
+    if (level.empty()) {
+        return (period.counter + sum_of(period.pending)).tokens;
     }
-    Standing standing = {*limit->second.tokens, 0, 0, 0, 0, 0};
-    for (const Holds::value_type &hold : limit->second.holds) {
-        const Wide live_tokens = is_live(account_id, hold) ? hold.second.tokens : 0;
-        if (hold.first == key) {
-            standing.own_tokens = live_tokens;
-            standing.own_stored_tokens = hold.second.tokens;
-        } else {
-            standing.live_tokens += live_tokens;
-            standing.stored_tokens += hold.second.tokens;
+    const size_t slash = level.find('/');
+    Wide tokens = 0;
+    if (!period.pruned_at || (slash != std::string::npos &&
+                              period.breakdown.count({level.substr(0, slash), "_other"}) != 0)) {
+        for (const auto &[key, event] : account.events) {
+            const bool counts = event.period_start == period.start && !event.is_voided &&
+                                event.payload.breakdown &&
+                                is_within(event.payload.breakdown->pair.first, level);
+            tokens += counts ? event.payload.tokens : 0;
+        }
+        return tokens;
+    }
+    for (const auto &[pair, amounts] : period.breakdown) {
+        for (size_t kind = 0; kind < kind_count && is_within(pair.first, level); kind++) {
+            tokens += amounts[kind];
         }
     }
+    return tokens;
+}
+
+/* The limited levels of a scope. Each has the most that is used in a period between the times. */
+Model::Standings Model::standings(const std::string &account_id, const std::string &key,
+                                  const std::string &scope, Time earliest, Time latest) const
+{
+    Standings standings;
+    const auto limit = limits_.find(account_id);
+    if (limit == limits_.end()) {
+        return standings;
+    }
+    std::vector<const Period *> periods;
+    Time last_start = std::numeric_limits<Time>::min();
     const Account *account = find(account_id);
     if (account != nullptr) {
         for (const auto &[start, period] : account->periods) {
             if (start <= latest && period.end > earliest) {
-                standing.tokens_used = std::max(standing.tokens_used,
-                                                (period.counter + sum_of(period.pending)).tokens);
+                periods.push_back(&period);
+                last_start = start;
             }
         }
     }
-    standing.tokens_used = std::min(standing.tokens_used, counter_max);
-    return standing;
+    for (const auto &[level, token_limit] : limit->second.tokens) {
+        if (!token_limit || !is_within(scope, level)) {
+            continue;
+        }
+        Standing standing = {level, *token_limit, 0, 0, 0, 0, 0};
+        for (const Holds::value_type &hold : limit->second.holds) {
+            const Wide live_tokens = is_live(account_id, hold) ? hold.second.tokens : 0;
+            if (!is_within(hold.second.scope, level)) {
+                continue;
+            }
+            if (hold.first == key) {
+                standing.own_tokens = last_start < hold.second.expires_at ? live_tokens : 0;
+                standing.own_stored_tokens = hold.second.tokens;
+            } else {
+                standing.live_tokens += live_tokens;
+                standing.stored_tokens += hold.second.tokens;
+            }
+        }
+        for (const Period *period : periods) {
+            standing.tokens_used =
+                std::max(standing.tokens_used, used_within(*account, *period, level));
+        }
+        standing.tokens_used = std::min(standing.tokens_used, counter_max);
+        standings.push_back(standing);
+    }
+    return standings;
 }
 
 /* Takes over which dead holds were deleted. The answer is a violation. */
@@ -686,7 +742,7 @@ std::optional<Answer> Model::adopt_holds(const std::string &account_id, const An
     for (const Row &row : left.rows) {
         const auto hold = holds.find(*row.at(0));
         if (hold == holds.end() || text_of_number(hold->second.tokens) != row.at(1) ||
-            hold->second.expires_at != time_of(*row.at(2))) {
+            hold->second.expires_at != time_of(*row.at(2)) || hold->second.scope != row.at(3)) {
             return violation("a hold that should not be there");
         }
         rows_left.insert(*hold);
@@ -721,7 +777,32 @@ Value value_of(const Answer &answer, size_t column)
     return answer.rows.empty() ? Value() : answer.rows[0].at(column);
 }
 
+std::string scope_of(const Report &report)
+{
+    return report.breakdown ? report.breakdown->pair.first : "";
+}
+
+/* The least of all levels. */
+template <typename Standings, typename Number> Wide least(const Standings &standings, Number number)
+{
+    Wide least = counter_max;
+    for (const auto &standing : standings) {
+        least = std::min(least, number(standing));
+    }
+    return least;
+}
+
 } // namespace
+
+/* The first level that has no room. Null: all have. */
+const Model::Standing *Model::refusing(const Standings &standings, Wide tokens)
+{
+    const auto found =
+        std::find_if(standings.begin(), standings.end(), [&](const Standing &standing) {
+            return tokens > std::max(positive(standing.room()), standing.own_tokens);
+        });
+    return found == standings.end() ? nullptr : &*found;
+}
 
 Answer Model::reserve_usage(const Transaction &transaction, const Report &report, Time length,
                             const Answer &given, const Answer &left)
@@ -738,30 +819,32 @@ Answer Model::reserve_usage(const Transaction &transaction, const Report &report
     if (const std::optional<Answer> refusal = refuse(transaction, report, transaction.now)) {
         return *refusal;
     }
-    const std::optional<Standing> before =
-        standing(*report.account, *report.key, transaction.now, transaction.now + length - 1);
-    if (!before) {
+    const std::string scope = scope_of(report);
+    const Standings before = standings(*report.account, *report.key, scope, transaction.now,
+                                       transaction.now + length - 1);
+    if (before.empty()) {
         return {"", {{"unlimited", {}, {}, {}}}};
     }
-    const Wide room = before->token_limit - before->tokens_used - before->live_tokens;
+    const Wide room = least(before, [](const Standing &s) { return s.room(); });
     Holds &holds = limits_[*report.account].holds;
     Answer answer;
-    if (*report.tokens > std::max(positive(room), before->own_tokens)) {
+    if (const Standing *refused_by = refusing(before, *report.tokens)) {
         const auto own = holds.find(*report.key);
         const bool has_hold = own != holds.end() && is_live(*report.account, *own);
         answer.rows = {{"limit_reached", text_of_number(positive(room)),
-                        has_hold ? Value(text_of(own->second.expires_at)) : Value(), ""}};
+                        has_hold ? Value(text_of(own->second.expires_at)) : Value(),
+                        refused_by->level}};
     } else {
         const Value expires_at = value_of(given, 2);
         if (!expires_at || time_of(*expires_at) < transaction.now + length) {
             return violation("the hold is too short");
         }
-        holds[*report.key] = {*report.tokens, time_of(*expires_at), length <= momentary_length};
+        holds[*report.key] = {*report.tokens, time_of(*expires_at), length <= momentary_length,
+                              scope};
+        const Wide least_room = least(before, [](const Standing &s) { return s.least_room(); });
         answer.rows = {
             {"reserved",
-             remaining(value_of(given, 1),
-                       room + before->live_tokens - before->stored_tokens - *report.tokens,
-                       room - *report.tokens),
+             remaining(value_of(given, 1), least_room - *report.tokens, room - *report.tokens),
              expires_at,
              {}}};
     }
@@ -776,28 +859,32 @@ Answer Model::spend_usage(const Transaction &transaction, const Report &report, 
         has_valid_arguments(report) && time >= transaction.now - event_age_max &&
         time <= transaction.now + clock_skew_max && !is_counted(*report.account, *report.key) &&
         !refuse(transaction, report, time);
-    const std::optional<Standing> before =
-        is_limited ? standing(*report.account, *report.key, time, time) : std::nullopt;
-    Wide room = 0;
-    if (before) {
-        room = before->token_limit - before->tokens_used - before->live_tokens;
-        if (*report.tokens > std::max(positive(room), before->own_tokens)) {
-            const Answer answer = {
-                "", {{"limit_reached", {}, {}, {}, text_of_number(positive(room)), ""}}};
-            return adopt_holds(*report.account, left).value_or(answer);
-        }
+    const std::string scope = scope_of(report);
+    const Standings before =
+        is_limited ? standings(*report.account, *report.key, scope, time, time) : Standings();
+    const Wide room = least(before, [](const Standing &s) { return s.room(); });
+    const Standing *refused_by = is_limited ? refusing(before, *report.tokens) : nullptr;
+    if (refused_by != nullptr) {
+        const Answer answer = {
+            "", {{"limit_reached", {}, {}, {}, text_of_number(positive(room)), refused_by->level}}};
+        return adopt_holds(*report.account, left).value_or(answer);
     }
     Answer answer = increment_usage(transaction, report);
     if (!answer.sqlstate.empty()) {
         return answer;
     }
-    answer.rows[0].push_back(before ? remaining(value_of(given, 4),
-                                                room + before->live_tokens - before->stored_tokens -
-                                                    before->own_stored_tokens - *report.tokens,
-                                                room - *report.tokens)
-                                    : Value());
+    if (before.empty()) {
+        answer.rows[0].resize(answer.rows[0].size() + 2);
+        return answer;
+    }
+    /* Without a scope, the key's own hold may not be looked up. */
+    const Wide least_room = least(before, [&](const Standing &s) {
+        return s.least_room() - (scope.empty() ? s.own_stored_tokens : 0);
+    });
+    answer.rows[0].push_back(
+        remaining(value_of(given, 4), least_room - *report.tokens, room - *report.tokens));
     answer.rows[0].push_back({});
-    return before ? adopt_holds(*report.account, left).value_or(answer) : answer;
+    return adopt_holds(*report.account, left).value_or(answer);
 }
 
 Answer Model::release_usage(const Transaction &transaction, const std::string &account,
@@ -815,24 +902,25 @@ Answer Model::release_usage(const Transaction &transaction, const std::string &a
     Answer answer = {"", {{"replayed", {}}}};
     if (hold != holds.end() && is_live(account, *hold)) {
         holds.erase(hold);
-        const std::optional<Standing> after =
-            standing(account, key, transaction.now, transaction.now);
-        const Wide unused = after ? after->token_limit - after->tokens_used : 0;
-        answer.rows = {
-            {"released", after ? remaining(value_of(given, 1), unused - after->stored_tokens,
-                                           unused - after->live_tokens)
-                               : Value()}};
+        const Standings after = standings(account, key, "", transaction.now, transaction.now);
+        answer.rows = {{"released", after.empty()
+                                        ? Value()
+                                        : remaining(value_of(given, 1), after[0].least_room(),
+                                                    after[0].room())}};
     }
     return adopt_holds(account, left).value_or(answer);
 }
 
-Answer Model::set_usage_limit(const std::string &account, std::optional<int64_t> token_limit)
+Answer Model::set_usage_limit(const std::string &account, std::optional<int64_t> token_limit,
+                              const std::string &scope)
 {
     if (token_limit && *token_limit < 0) {
         return error("22023");
     }
-    limits_[account].tokens = token_limit;
-    return {"", {{account, token_limit ? Value(text_of_number(*token_limit)) : Value()}}};
+    std::map<std::string, std::optional<int64_t>> &levels = limits_[account].tokens;
+    levels.try_emplace(""); /* a level needs the account's row */
+    levels[scope] = token_limit;
+    return {"", {{account, token_limit ? Value(text_of_number(*token_limit)) : Value(), scope}}};
 }
 
 Answer Model::balance(const Transaction &transaction, const std::string &account_id) const
@@ -844,17 +932,20 @@ Answer Model::balance(const Transaction &transaction, const std::string &account
     const Account *account = find(account_id);
     const Period *period =
         account != nullptr ? period_covering(*account, transaction.now) : nullptr;
-    const Wide used =
-        period != nullptr ? (period->counter + sum_of(period->pending)).tokens : Wide(0);
-    Wide held = 0;
-    for (const Holds::value_type &hold : limit->second.holds) {
-        held += is_live(account_id, hold) ? hold.second.tokens : 0;
+    Answer answer;
+    for (const auto &[level, tokens] : limit->second.tokens) {
+        const Wide used = period != nullptr ? used_within(*account, *period, level) : Wide(0);
+        Wide held = 0;
+        for (const Holds::value_type &hold : limit->second.holds) {
+            const bool counts = is_live(account_id, hold) && is_within(hold.second.scope, level);
+            held += counts ? hold.second.tokens : 0;
+        }
+        answer.rows.push_back(
+            {level, tokens ? Value(text_of_number(*tokens)) : Value(), text_of_number(used),
+             text_of_number(held),
+             tokens ? Value(text_of_number(positive(*tokens - used - held))) : Value()});
     }
-    const std::optional<int64_t> tokens = limit->second.tokens;
-    return {"",
-            {{tokens ? Value(text_of_number(*tokens)) : Value(), text_of_number(used),
-              text_of_number(held),
-              tokens ? Value(text_of_number(positive(*tokens - used - held))) : Value()}}};
+    return answer;
 }
 
 Answer Model::current_usage(const Transaction &transaction, const std::string &account_id) const

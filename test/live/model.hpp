@@ -142,11 +142,12 @@ public:
                        const Answer &left);
     Answer release_usage(const Transaction &transaction, const std::string &account,
                          const std::string &key, const Answer &given, const Answer &left);
-    Answer set_usage_limit(const std::string &account, std::optional<int64_t> token_limit);
+    Answer set_usage_limit(const std::string &account, std::optional<int64_t> token_limit,
+                           const std::string &scope);
 
     Answer current_usage(const Transaction &transaction, const std::string &account) const;
 
-    /* The account's row of usage_balances. */
+    /* The account's rows of usage_balances. */
     Answer balance(const Transaction &transaction, const std::string &account) const;
 
     /* The account's rows of usage_totals, and of usage_events. */
@@ -182,16 +183,28 @@ private:
         Wide tokens;
         Time expires_at;
         bool has_expired; /* before the next call, or not during the test */
+        std::string scope;
     };
     using Holds = std::map<std::string, Hold>; /* by key */
     struct Limit {
-        std::optional<int64_t> tokens;
+        std::map<std::string, std::optional<int64_t>> tokens; /* by level; '' is the account */
         Holds holds;
     };
-    /* What decides a call under a limit, and the tokens that other keys hold. */
+    /* What decides a call at one level, and the tokens that other keys hold there. */
     struct Standing {
+        std::string level;
         Wide token_limit, tokens_used, live_tokens, stored_tokens, own_tokens, own_stored_tokens;
+
+        Wide room() const
+        {
+            return token_limit - tokens_used - live_tokens;
+        }
+        Wide least_room() const /* if no dead hold has been deleted */
+        {
+            return token_limit - tokens_used - stored_tokens;
+        }
     };
+    using Standings = std::vector<Standing>; /* from the account down */
     struct Outcome {
         std::string sqlstate, outcome;
         std::optional<Wide> tokens_used;
@@ -206,8 +219,10 @@ private:
     bool is_live(const std::string &account, const Holds::value_type &hold) const;
     std::optional<Answer> refuse(const Transaction &transaction, const Report &report,
                                  Time time) const;
-    std::optional<Standing> standing(const std::string &account, const std::string &key,
-                                     Time earliest, Time latest) const;
+    Wide used_within(const Account &account, const Period &period, const std::string &level) const;
+    Standings standings(const std::string &account, const std::string &key,
+                        const std::string &scope, Time earliest, Time latest) const;
+    static const Standing *refusing(const Standings &standings, Wide tokens);
     std::optional<Answer> adopt_holds(const std::string &account, const Answer &left);
     Outcome count(const Transaction &transaction, const Report &report, Queue *queue);
     static Answer answer_of(const Outcome &outcome);

@@ -248,6 +248,22 @@ private:
                 {}};
     }
 
+    /* What is passed under limits: a scope, whose events have no model and one kind. */
+    Report claim_of(const Item &item) const
+    {
+        Report report = report_of(item);
+        const std::string scope = scopes[item.pair % std::size(scopes)];
+        if (!scope.empty()) {
+            report.breakdown = {{scope, ""}, {item.tokens, 0, 0, 0, 0, 0, 1}};
+        }
+        return report;
+    }
+
+    static Value scope_of(const Report &report)
+    {
+        return report.breakdown ? report.breakdown->pair.first : "";
+    }
+
     /* What record_usage is given for an item: its tokens, in several kinds. */
     Report record_of(const Item &item) const
     {
@@ -277,10 +293,13 @@ private:
     {
         Call call = {};
         for (const Item &item : step.items) {
-            call.reports.push_back(step.function == Function::record ||
-                                           step.function == Function::record_batch
-                                       ? record_of(item)
-                                       : report_of(item));
+            const bool is_claim =
+                step.function == Function::reserve || step.function == Function::spend;
+            const bool is_record =
+                step.function == Function::record || step.function == Function::record_batch;
+            call.reports.push_back(is_claim    ? claim_of(item)
+                                   : is_record ? record_of(item)
+                                               : report_of(item));
             if (std::find(call.accounts.begin(), call.accounts.end(), account_of(item)) ==
                 call.accounts.end()) {
                 call.accounts.push_back(account_of(item));
@@ -296,6 +315,7 @@ private:
                            report.is_report ? "t" : "f", report.is_chat ? "t" : "f",
                            text_of_time(report.occurred_at)}};
             if (spends) {
+                call.query.parameters.push_back(scope_of(report));
                 call.choice = {"holds", {call.accounts[0]}};
             }
             break;
@@ -363,7 +383,7 @@ private:
                                    : step.hold_length;
             call.query = {"reserve_usage",
                           {report.account, tokens_of(report), report.key,
-                           std::to_string(call.hold_length) + " microseconds"}};
+                           std::to_string(call.hold_length) + " microseconds", scope_of(report)}};
             call.choice = {"holds", {call.accounts[0]}};
             break;
         }
@@ -374,7 +394,8 @@ private:
         case Function::set_limit:
             call.query = {"set_usage_limit",
                           {call.accounts[0],
-                           step.token_limit < -1 ? Value() : std::to_string(step.token_limit)}};
+                           step.token_limit < -1 ? Value() : std::to_string(step.token_limit),
+                           step.limited_scope}};
             break;
         case Function::balance:
             call.query = {"balance", {call.accounts[0]}};
@@ -497,7 +518,8 @@ private:
         case Function::set_limit:
             return model_.set_usage_limit(
                 call.accounts[0],
-                step.token_limit < -1 ? std::nullopt : std::optional<int64_t>(step.token_limit));
+                step.token_limit < -1 ? std::nullopt : std::optional<int64_t>(step.token_limit),
+                step.limited_scope);
         case Function::balance:
             return model_.balance(transaction, call.accounts[0]);
         case Function::begin:
@@ -665,7 +687,10 @@ private:
                 player_.outcome_counts_["item " + *row.at(1)]++;
             }
         } else if (has_outcome(call.query.statement)) {
-            player_.outcome_counts_[call.query.statement + " " + *given.rows.at(0).at(0)]++;
+            const Row &row = given.rows.at(0);
+            const bool names_scope = row[0] == "limit_reached" && !row.back()->empty();
+            player_.outcome_counts_[call.query.statement + " " + *row[0] +
+                                    (names_scope ? " by a scope" : "")]++;
         } else {
             player_.outcome_counts_[call.query.statement]++;
         }
@@ -717,13 +742,14 @@ Player::Player(uint64_t seed) : seed_(seed)
     prepare("prune_usage_events", "SELECT prune_usage_events($1, $2)");
     prepare("erase_usage", "SELECT erase_usage($1)");
     prepare("current_usage", "SELECT * FROM current_usage($1)");
-    prepare("reserve_usage", "SELECT * FROM reserve_usage($1, $2, $3, $4)");
-    prepare("spend_usage", "SELECT * FROM spend_usage($1, $2, $3, $4, $5, $6)");
+    prepare("reserve_usage", "SELECT * FROM reserve_usage($1, $2, $3, $4, $5)");
+    prepare("spend_usage", "SELECT * FROM spend_usage($1, $2, $3, $4, $5, $6, $7)");
     prepare("release_usage", "SELECT * FROM release_usage($1, $2)");
-    prepare("set_usage_limit", "SELECT account_id, token_limit FROM set_usage_limit($1, $2)");
-    prepare("balance", "SELECT token_limit, tokens_used, tokens_held, tokens_remaining"
-                       " FROM usage_balances WHERE account_id = $1");
-    prepare("holds", "SELECT idempotency_key, tokens, expires_at FROM usage_holds"
+    prepare("set_usage_limit",
+            "SELECT account_id, token_limit, scope FROM set_usage_limit($1, $2, $3)");
+    prepare("balance", "SELECT scope, token_limit, tokens_used, tokens_held, tokens_remaining"
+                       " FROM usage_balances WHERE account_id = $1 ORDER BY scope COLLATE \"C\"");
+    prepare("holds", "SELECT idempotency_key, tokens, expires_at, scope FROM usage_holds"
                      " WHERE account_id = $1");
     prepare("totals", "SELECT * FROM usage_totals WHERE account_id = $1 ORDER BY period_start");
     prepare("breakdown", "SELECT * FROM usage_breakdown_totals WHERE account_id = $1"

@@ -177,6 +177,7 @@ void choose_held_key(Random &random, Function function, Item *item)
     }
     item->key = held_keys_begin + item->key % held_key_count;
     set_payload_of_key(item);
+    item->pair = static_cast<unsigned>(happens(random, 10) ? random() : item->key);
     if (happens(random, 50)) {
         item->when = {When::Near::now, 0, 0};
     }
@@ -198,6 +199,7 @@ void set_limit_arguments(Random &random, Step *step)
     step->token_limit =
         any_of<int64_t>(random, {-2, -1, 0, 500, 1000, 1000, 2000, 2000, 4000, 1000000002000,
                                  std::numeric_limits<int64_t>::max()});
+    step->limited_scope = happens(random, 40) ? "" : any_of(random, scopes);
 }
 
 Step random_step(Random &random)

@@ -99,6 +99,7 @@ struct Step {
     int row_count;
     Time hold_length;
     int64_t token_limit; /* below -1: none */
+    const char *limited_scope;
 };
 
 const std::vector<Scene> &scenes();
