@@ -142,7 +142,7 @@ void read_levels(const Claim &claim, Standing *standing)
         " AND l.scope OPERATOR(pg_catalog.<>) '' AND l.token_limit IS NOT NULL"
         " AND l.scope OPERATOR(pg_catalog.=) ANY ($2) ORDER BY l.scope",
         {UUIDOID, TEXTARRAYOID, TIMESTAMPTZOID, TIMESTAMPTZOID},
-        {"usage_scope_totals"},
+        {"usage_scope_totals", "usage_breakdown"}, /* the view locks only itself */
         "SELECT l.scope, l.token_limit, l.tokens_held, LEAST(COALESCE("
         "pg_catalog.max(t.tokens_used), 0), 9223372036854775807)::pg_catalog.int8"
         " FROM %1$s AS l LEFT JOIN (SELECT account_id, scope, tokens_used FROM %2$s"
