@@ -1,11 +1,12 @@
 /*
  * For arbitrary balances, what is left is never negative, and fits exactly: no token more does.
  * What fits does not pass the limit, unless it was held already. A hold lives as long as its
- * interval says, or not at all.
+ * interval says, or not at all. A scope is within those levels that its path begins with.
  */
 #include "core/balance.hpp"
 
 #include <cstdint>
+#include <string>
 
 #include <fuzzer/FuzzedDataProvider.h>
 
@@ -51,6 +52,27 @@ void check_hold_length(FuzzedDataProvider &input)
     }
 }
 
+/* Of few characters, so that paths meet. */
+std::string path(FuzzedDataProvider &input)
+{
+    std::string path;
+    for (auto left = input.ConsumeIntegralInRange<size_t>(0, 12); left > 0; left--) {
+        path += input.PickValueInArray({'/', '-', 'a', 'b', '\xff', '\0'});
+    }
+    return path;
+}
+
+void check_levels(FuzzedDataProvider &input)
+{
+    const std::string scope = path(input), level = path(input);
+    const bool begins_with = (scope + "/").compare(0, level.size() + 1, level + "/") == 0;
+    EXPECT(is_within(scope, level) == (level.empty() || begins_with));
+    EXPECT(is_within(scope, "") && is_within(scope, scope));
+    for (size_t i = scope.find('/'); i != std::string::npos; i = scope.find('/', i + 1)) {
+        EXPECT(is_within(scope, scope.substr(0, i)));
+    }
+}
+
 } // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -58,5 +80,6 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     FuzzedDataProvider input(data, size);
     check_fit(input);
     check_hold_length(input);
+    check_levels(input);
     return 0;
 }
