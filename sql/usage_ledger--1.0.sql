@@ -254,7 +254,8 @@ accounts that the policies on both show them.';
 
 -- The usage of a scope is that of all scopes below it too. Where the period has more pairs of
 -- scope and model than fit, usage of scopes below the first level may be under _other, so
--- only the events tell whose it is.
+-- only the events tell whose it is. The first byte after a slash is 0, so a level is a part
+-- of the range between itself and itself with a 0. The primary key finds that range.
 CREATE VIEW @extschema@.usage_scope_totals WITH (security_invoker = true) AS
 SELECT l.account_id,
        p.period_start,
@@ -281,6 +282,8 @@ SELECT l.account_id,
                     FROM @extschema@.usage_breakdown AS b
                    WHERE b.account_id OPERATOR(pg_catalog.=) l.account_id
                      AND b.period_start OPERATOR(pg_catalog.=) p.period_start
+                     AND b.scope OPERATOR(pg_catalog.>=) l.scope
+                     AND b.scope OPERATOR(pg_catalog.<) (l.scope OPERATOR(pg_catalog.||) '0')
                      AND pg_catalog.starts_with(b.scope OPERATOR(pg_catalog.||) '/',
                                                 l.scope OPERATOR(pg_catalog.||) '/'))
                  OPERATOR(pg_catalog.+)

@@ -348,6 +348,12 @@ SELECT settle_usage() >= 2 AS is_settled;
 SELECT * FROM levels;
 SELECT outcome FROM void_usage(:s, 'k1', 'test');
 SELECT * FROM levels;
+-- What a level has used is read in its range of the primary key, not in the whole period.
+CREATE FUNCTION pg_temp.plan_of(query text) RETURNS SETOF text LANGUAGE plpgsql
+SET enable_seqscan = off SET enable_bitmapscan = off AS
+$$ BEGIN RETURN QUERY EXECUTE 'EXPLAIN (COSTS OFF) ' || query; END $$;
+SELECT substring(line FROM '\(scope >= .*') AS range FROM pg_temp.plan_of('SELECT * FROM usage_scope_totals') AS line
+ WHERE line LIKE '%Index Cond: %scope >= %';
 -- A spending is recorded with its scope.
 SELECT outcome, tokens_used, tokens_remaining, refused_by FROM spend_usage(:s, 26, 'k5', p_scope => 'team/ann');
 SELECT outcome, tokens_used, tokens_remaining, refused_by FROM spend_usage(:s, 25, 'k5', p_scope => 'team/ann');
