@@ -111,6 +111,16 @@ const Calls all_calls[] = {
      "SELECT set_usage_limit($1, 1000000000), reserve_usage($1, 1, 'k'), release_usage($1, 'k')"},
     {"spend_usage", "deferred",
      "SELECT set_usage_limit($1, 1000000000), spend_usage($1, 1, $2::text)"},
+    {"limits_of_scopes", "immediate",
+     "SELECT set_usage_limit($1, 1000000000, 'a/b'), reserve_usage($1, 1, $2::text, p_scope => "
+     "'a/b/c'),"
+     " spend_usage($1, 1, $2::text, p_scope => 'a/b/c'), reserve_usage($1, 1, 'k', p_scope => 'a'),"
+     " release_usage($1, 'k')"},
+    {"reserve_usage_scope_refused", "immediate",
+     "SELECT set_usage_limit($1, 5, 'a'), reserve_usage($1, 1, $2::text, p_scope => 'a/b'),"
+     " increment_usage($1, 1, $2::text), reserve_usage($1, 6, 'more', p_scope => 'a/b')"},
+    {"reserve_usage_scope_invalid", "immediate",
+     "SELECT reserve_usage($1, 1, 'k', p_scope => '/')"},
     {"erase_usage", "immediate", "SELECT increment_usage($1, 1, 'k'), erase_usage($1)"},
     {"end_usage_period", "immediate",
      "SELECT increment_usage($1, 1, $2::text), end_usage_period($1)"},
