@@ -35,7 +35,7 @@ sub balance
 	my ($account, $server) = @_;
 	return ($server // $node)->safe_psql('postgres',
 		qq{SELECT concat_ws(' ', tokens_used, tokens_held, tokens_remaining)
-		     FROM usage_balances WHERE account_id = $account});
+		     FROM usage_balances WHERE account_id = $account AND scope = ''});
 }
 
 sub reserve_sql
@@ -147,10 +147,11 @@ for my $end (sort keys %prepared)
 my $swept = new_account();
 $node->safe_psql('postgres', qq{
 SELECT set_usage_limit($swept, 1000000);
-SELECT count(reserve_usage($swept, 1, 'expired ' || i, '1 ms')) FROM generate_series(1, $dead_hold_count) AS i;
+SELECT set_usage_limit($swept, 1000000, 'team');
+SELECT count(reserve_usage($swept, 1, 'expired ' || i, '1 ms', 'team/user')) FROM generate_series(1, $dead_hold_count) AS i;
 SELECT count(reserve_usage($swept, 1, 'counted ' || i)) FROM generate_series(1, $dead_hold_count) AS i;
 SELECT count(increment_usage($swept, 1, 'counted ' || i)) FROM generate_series(1, $dead_hold_count) AS i;
-SELECT reserve_usage($swept, 7, 'live')});
+SELECT reserve_usage($swept, 7, 'live', p_scope => 'team/user')});
 my $held_rows = "SELECT count(*), sum(tokens) FROM usage_holds WHERE account_id = $swept";
 my $live = "$dead_hold_count 7 " . (1000000 - $dead_hold_count - 7);
 answers($held_rows, (2 * $dead_hold_count + 1) . '|' . (2 * $dead_hold_count + 7),
@@ -164,8 +165,8 @@ usage_ledger.settle_interval = 100ms
 });
 $node->restart;
 ok($node->poll_query_until('postgres', $held_rows, '1|7'), 'the worker deletes dead holds only');
-answers("SELECT tokens_held FROM usage_limits WHERE account_id = $swept",
-	'7', 'and what they held with them');
+answers("SELECT scope, tokens_held FROM usage_limits WHERE account_id = $swept ORDER BY scope",
+	"|7\nteam|7", 'and what they held with them, at each level');
 is(balance($swept), $live, 'which gives nothing back twice');
 answers('SELECT count(*) FROM verify_usage()', '0', 'the ledger is sound');
 
@@ -173,6 +174,10 @@ answers('SELECT count(*) FROM verify_usage()', '0', 'the ledger is sound');
 my $copied = q{SELECT (SELECT string_agg(l::text, ' ' ORDER BY l) FROM usage_limits AS l),
 	(SELECT string_agg(h::text, ' ' ORDER BY h) FROM usage_holds AS h)};
 my $last = new_account();
+my $divided = new_account();
+$node->safe_psql('postgres', "SELECT set_usage_limit($divided, 50, 'team')");
+answers("SELECT outcome FROM reserve_usage($divided, 1, 'of a team', p_scope => 'team/user')",
+	'reserved', 'a scope has a limit and a hold');
 
 sub change_holds
 {
