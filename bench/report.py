@@ -100,12 +100,21 @@ def table(results):
 
 
 def medians(results):
-    lines = [("section", "point", "contender", "per s", "p50 ms", "p95 ms", "p99 ms", "CPU µs", "WAL bytes", "disk bytes")]
+    lines = [("section", "point", "contender", "per s", "p50 ms", "p95 ms", "p99 ms", "CPU µs", "WAL bytes", "disk bytes", "books")]
     for key in dict.fromkeys((row["section"], row["point"], row["contender"]) for row in results.rows):
         columns = [results.median(*key, column) for column in
                    ("per_s", "p50_ms", "p95_ms", "p99_ms", "cpu_us", "wal_bytes", "disk_bytes")]
-        lines.append((*key, *("" if value is None else f"{value:,.0f}" if value >= 100 else f"{value:.2f}" for value in columns)))
+        lines.append((*key, *("" if value is None else f"{value:,.0f}" if value >= 100 else f"{value:.2f}" for value in columns),
+                      books(results.values(*key, "books"))))
     return layout(lines)
+
+
+def books(differences):
+    """Compares what a store says with what its clients were told. A contender with wrong books has no speed worth comparing."""
+    if not differences:
+        return ""
+    worst = max(differences, key=abs)
+    return f"WRONG by {worst:+,.0f} tokens" if worst else "right"
 
 
 def layout(lines):
