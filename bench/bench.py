@@ -11,6 +11,7 @@ import collections
 import csv
 import glob
 import os
+import random
 import shutil
 import statistics
 import subprocess
@@ -170,17 +171,23 @@ class Bench:
                     self.calls_made[script] += 1
                     told += self.books_of[script][1] or 0
             os.remove(path)
-        latencies_us.sort()
-        count = len(latencies_us)
-        percentile_ms = lambda p: latencies_us[min(count - 1, int(count * p))] / 1000
-        measured = {
-            "per_s": count / min(elapsed_s, self.options.seconds),
-            "p50_ms": percentile_ms(0.50), "p95_ms": percentile_ms(0.95), "p99_ms": percentile_ms(0.99),
-            "cpu_us": cpu_s * 1e6 / count, "wal_bytes": wal_bytes / count,
-        }
+        measured = self.of_latencies(latencies_us, min(elapsed_s, self.options.seconds))
+        measured.update(cpu_us=cpu_s * 1e6 / len(latencies_us), wal_bytes=wal_bytes / len(latencies_us))
         if counted is not None:
             measured["books"] = self.difference(store, database, counted, told)
         return measured
+
+    @staticmethod
+    def of_latencies(latencies_us, elapsed_s):
+        latencies_us.sort()
+        count = len(latencies_us)
+        percentile_ms = lambda p: latencies_us[min(count - 1, int(count * p))] / 1000
+        return {"per_s": count / elapsed_s, "p50_ms": percentile_ms(0.50), "p95_ms": percentile_ms(0.95), "p99_ms": percentile_ms(0.99)}
+
+    def redis(self, clients, account_count):
+        latencies_us, measured = redis_contender.run(
+            self.directory, clients, lambda: random.randint(1, account_count), TOKENS, self.options.seconds)
+        return {**self.of_latencies(latencies_us, self.options.seconds), **measured}
 
     @staticmethod
     def counted(store, database):
@@ -250,8 +257,7 @@ class Bench:
                 for name, path in hand_written.items():
                     contenders[name] = lambda path=path: self.pgbench([path], clients)
                 if redis_contender.is_installed() and workload != "zipf":
-                    contenders["redis"] = lambda: redis_contender.run(
-                        self.directory, clients, 1 if workload == "hot" else ACCOUNTS, self.options.seconds)
+                    contenders["redis"] = lambda: self.redis(clients, 1 if workload == "hot" else ACCOUNTS)
                 self.rounds("calls", f"{workload} {clients}", contenders)
 
     def round_trip(self):

@@ -8,7 +8,7 @@
 # reduce that. CLUSTER_SETTINGS adds server settings.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-additional_packages="python3-minimal gnuplot-nox"
+additional_packages="python3-minimal gnuplot-nox redis-server"
 . scripts/prepare.sh
 install_extension
 export CLUSTER_SETTINGS="
