@@ -8,6 +8,7 @@ rounds; ratios are taken within a round.
 
 import argparse
 import collections
+import contextlib
 import csv
 import glob
 import os
@@ -20,6 +21,7 @@ import tempfile
 import time
 
 import redis_contender
+from peers import PEERS
 import report
 
 ACCOUNTS = 10000
@@ -73,7 +75,8 @@ STORES = {"usage": (TOTAL.format("tokens_used", "usage_totals"), TOTAL.format("t
           "counters": (TOTAL.format("tokens_used", "usage_totals"),),
           "floor": (TOTAL.format("tokens", "floor_events"),),
           **{name: (TOTAL.format("tokens_used", f"{name}_periods"), TOTAL.format("tokens", f"{name}_events"))
-             for name in (*HAND_WRITTEN, "d", "e")}}
+             for name in (*HAND_WRITTEN, "d", "e")},
+          **{name: tuple(filter(None, (peer.counters, peer.events))) for name, peer in PEERS.items()}}
 # Each contender has its own tables, so each of our modes has its own database.
 MODES = {mode: f"{DATABASE}_{mode}" for mode in ("immediate", "adaptive", "deferred")}
 CHOICE = {
@@ -81,6 +84,12 @@ CHOICE = {
     "even": f"\\set n random(1, {ACCOUNTS})",
     "zipf": f"\\set n random_zipfian(1, {ACCOUNTS}, 1.1)",
 }
+# The keys of the last one begin with the time, so that new ones go to the end of the index.
+RANDOM_KEY = "\n\\set k random(1, 9000000000000000000)"
+ORDERED_KEY = "to_char(clock_timestamp(), 'YYYYMMDDHH24MISSUS') || gen_random_uuid()"
+PEER_WORKLOADS = {  # choice of account, key, clients, calls for each key
+    "even 8": (CHOICE["even"], NEW_KEY, 8, 1), "hot 16": (CHOICE["hot"], NEW_KEY, 16, 1),
+    "half retries": (CHOICE["even"] + RANDOM_KEY, KEY, 8, 2), "time-ordered keys": (CHOICE["even"], ORDERED_KEY, 8, 1)}
 
 
 def psql(sql, database=DATABASE):
@@ -88,6 +97,24 @@ def psql(sql, database=DATABASE):
         ["psql", "-XqAt", "-v", "ON_ERROR_STOP=1", "-d", database, "-c", sql],
         check=True, capture_output=True, text=True)
     return result.stdout.strip()
+
+
+@contextlib.contextmanager
+def folding(peer):
+    """Runs the background session of a peer that has one, and lets it finish."""
+    if not peer.fold:
+        yield
+        return
+    session = subprocess.Popen(["psql", "-XqAt", "-d", DATABASE], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    session.stdin.write(f"{peer.fold}\n\\watch {peer.interval_s}\n")
+    session.stdin.flush()
+    try:
+        yield
+    finally:
+        session.terminate()
+        session.wait()
+        while psql(peer.fold) != "0":
+            pass
 
 
 def progress(text):
@@ -142,7 +169,7 @@ class Bench:
     def ours(self, scripts, clients, mode):
         return self.pgbench(scripts, clients, MODES[mode], mode)
 
-    def pgbench(self, scripts, clients, database=DATABASE, settlement="immediate"):
+    def pgbench(self, scripts, clients, database=DATABASE, settlement="immediate", background=contextlib.nullcontext()):
         """Runs scripts for a turn; returns rate, latencies, and CPU and WAL per call."""
         log = os.path.join(self.directory, "log")
         environment = dict(os.environ, PGOPTIONS=f"-c usage_ledger.settlement={settlement}")
@@ -152,11 +179,12 @@ class Bench:
         if store and all(self.books_of[path][1] is not None for path in paths):
             counted = self.counted(store, database)
         cpu_s, wal_bytes, started = self.server.cpu_s(), self.server.wal_bytes(), time.time()
-        subprocess.run(
-            ["pgbench", "-n", "-M", "prepared", "-c", str(clients), "-j", "2", "-T",
-             str(self.options.seconds), "-l", "--log-prefix", log, *arguments, database],
-            check=True, capture_output=True, env=environment)
-        elapsed_s = time.time() - started
+        with background:
+            subprocess.run(
+                ["pgbench", "-n", "-M", "prepared", "-c", str(clients), "-j", "2", "-T",
+                 str(self.options.seconds), "-l", "--log-prefix", log, *arguments, database],
+                check=True, capture_output=True, env=environment)
+            elapsed_s = time.time() - started
         wal_bytes = self.server.wal_bytes() - wal_bytes
         cpu_s = self.server.cpu_s() - cpu_s
         if settlement != "immediate":
@@ -191,7 +219,7 @@ class Bench:
 
     @staticmethod
     def counted(store, database):
-        return [int(psql(sql, database)) for sql in STORES[store]]
+        return [int(psql(sql, database) or 0) for sql in STORES[store]]
 
     def difference(self, store, database, before, told):
         """The tokens by which a store's counters or its events, whichever is further off, differ from what clients were told."""
@@ -259,6 +287,26 @@ class Bench:
                 if redis_contender.is_installed() and workload != "zipf":
                     contenders["redis"] = lambda: self.redis(clients, 1 if workload == "hot" else ACCOUNTS)
                 self.rounds("calls", f"{workload} {clients}", contenders)
+
+    def peers(self):
+        """Other designs: see peers.py. In half of the calls of "half retries", a client repeats the call that it made just before."""
+        subprocess.run(["psql", "-Xq", "-v", "ON_ERROR_STOP=1", "-d", DATABASE, "-f",
+                        os.path.join(os.path.dirname(__file__), "peers.sql")], check=True)
+        self.settle_down()
+        statements = {**{mode: OURS for mode in MODES}, "b": HAND_WRITTEN["b"],
+                      **{name: " ".join(peer.call.format(account=ACCOUNT, tokens=TOKENS, key="{key}").split()) for name, peer in PEERS.items()}}
+        for point, (choice, key, clients, calls) in PEER_WORKLOADS.items():
+            turns = {}
+            for name, statement in statements.items():
+                path = self.script(f"{name} {point}", choice + "\n" + "\n".join([statement.format(key=key)] * calls),
+                                   "usage" if name in MODES else name)
+                def turn(name=name, path=path):
+                    if name in MODES:
+                        return self.of_events(self.ours([path], clients, name), calls)
+                    background = folding(PEERS[name]) if name in PEERS else contextlib.nullcontext()
+                    return self.of_events(self.pgbench([path], clients, background=background), calls)
+                turns[name] = turn
+            self.rounds("peers", point, turns)
 
     def round_trip(self):
         """The cost of a call that does nothing."""
@@ -513,7 +561,7 @@ class Bench:
         self.rounds("growth", "between checkpoints", calls)
 
     def run(self):
-        sections = {"calls": self.calls, "round trip": self.round_trip, "replays": self.replays,
+        sections = {"calls": self.calls, "round trip": self.round_trip, "replays": self.replays, "peers": self.peers,
                     "reservations": self.reservations, "breakdown": self.breakdown, "batches": self.batches, "settlement": self.settlement,
                     "bytes": self.bytes_per_event, "growth": self.growth}
         self.prepare()

@@ -8,7 +8,14 @@ import statistics
 import subprocess
 import sys
 
+from peers import PEERS
+
 HAND_WRITTEN = ("a", "b", "c")
+# Said under the table, since its points use these words.
+WORDS = """even: each call chooses one of 10,000 accounts at random. hot: all calls are to one account. zipf: a few of the
+10,000 accounts get most calls. The number after the word is that of clients. per s, CPU and WAL bytes are of a call, in
+batches and settlement of an event. Within the spread of its rounds, a ratio differs from 1 by chance. For Redis,
+CPU is that of its server and WAL bytes are those of its append-only file. books: what the store says against what clients were told."""
 
 
 class Results:
@@ -159,6 +166,12 @@ def gnuplot(path, title, x_label, data, commands):
 def write(path, directory):
     results = Results(path)
     print(medians(results))
+    print()
+    print(WORDS)
+    measured = {row["contender"] for row in results.rows}
+    for name, peer in PEERS.items():
+        if name in measured:
+            print(f"{name}: {peer.lacks}.")
     print()
     print(table(results))
     if results.clients:
