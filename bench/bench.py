@@ -21,8 +21,9 @@ import tempfile
 import time
 
 import redis_contender
-from peers import PEERS
+import pooler
 import report
+from peers import PEERS
 
 ACCOUNTS = 10000
 TOKENS = 100
@@ -169,7 +170,7 @@ class Bench:
     def ours(self, scripts, clients, mode):
         return self.pgbench(scripts, clients, MODES[mode], mode)
 
-    def pgbench(self, scripts, clients, database=DATABASE, settlement="immediate", background=contextlib.nullcontext()):
+    def pgbench(self, scripts, clients, database=DATABASE, settlement="immediate", background=contextlib.nullcontext(), options=()):
         """Runs scripts for a turn; returns rate, latencies, and CPU and WAL per call."""
         log = os.path.join(self.directory, "log")
         environment = dict(os.environ, PGOPTIONS=f"-c usage_ledger.settlement={settlement}")
@@ -182,7 +183,7 @@ class Bench:
         with background:
             subprocess.run(
                 ["pgbench", "-n", "-M", "prepared", "-c", str(clients), "-j", "2", "-T",
-                 str(self.options.seconds), "-l", "--log-prefix", log, *arguments, database],
+                 str(self.options.seconds), "-l", "--log-prefix", log, *options, *arguments, database],
                 check=True, capture_output=True, env=environment)
             elapsed_s = time.time() - started
         wal_bytes = self.server.wal_bytes() - wal_bytes
@@ -313,6 +314,58 @@ class Bench:
         empty = self.script("empty", CHOICE["even"] + f"\nSELECT uuid_send({ACCOUNT});")
         for clients in self.options.clients:
             self.rounds("round trip", str(clients), {"empty C function": lambda: self.pgbench([empty], clients)})
+
+    def first_call(self):
+        """The first call of a session. Its latency is without the connection, the rate and the CPU are with it."""
+        turns = {}
+        for name, sql in {**{mode: OURS for mode in MODES}, **HAND_WRITTEN, "empty C function": f"SELECT uuid_send({ACCOUNT});"}.items():
+            store = "usage" if name in MODES else name if name in HAND_WRITTEN else None
+            path = self.script("first_" + name, CHOICE["even"] + "\n" + sql.format(key=NEW_KEY), store)
+            turns[name] = lambda name=name, path=path: self.pgbench(
+                [path], 1, MODES.get(name, DATABASE), name if name in MODES else "immediate", options=["--connect"])
+        self.rounds("first call", "even 1", turns)
+
+    def pooler(self):
+        """32 connections to PgBouncer in transaction mode, which has 8 connections to the server."""
+        if not pooler.is_installed():
+            progress("PgBouncer is not installed, so nothing is measured behind it")
+            return
+        modes = {**{database: mode for mode, database in MODES.items()}, DATABASE: "immediate"}
+        for workload in ("even", "hot"):
+            turns = {}
+            for name, sql in {**{mode: OURS for mode in MODES}, **HAND_WRITTEN}.items():
+                path = self.script(f"pooled_{name}_{workload}", CHOICE[workload] + "\n" + sql.format(key=NEW_KEY), "usage" if name in MODES else name)
+                turns[name] = lambda name=name, path=path: self.pgbench(
+                    [path], 32, MODES.get(name, DATABASE), name if name in MODES else "immediate",
+                    options=["-M", "extended", "-h", self.directory, "-p", pooler.PORT])
+            with pooler.running(self.directory, modes, 8):
+                self.rounds("pooler", f"{workload} 32", turns)
+
+    def month(self):
+        """A month of events: counted late in batches, then every account's period closed, then its events pruned."""
+        database, accounts, batches = "bench_month", 1000, 100
+        psql(f"CREATE DATABASE {database}", "postgres")
+        psql("CREATE EXTENSION usage_ledger", database)
+        begin = "(date_trunc('month', now() AT TIME ZONE 'UTC') - interval '1 month') AT TIME ZONE 'UTC'"
+        told = batches * accounts * TOKENS
+        steps = {
+            "count": (f"""SET usage_ledger.max_event_age = '100d';
+                SELECT count(*) FILTER (WHERE outcome = 'applied') FROM generate_series(1, {batches}) AS batch, increment_usage_batch(
+                ARRAY(SELECT md5('account ' || n)::uuid FROM generate_series(1, {accounts}) AS n), array_fill({TOKENS}::bigint, ARRAY[{accounts}]),
+                ARRAY(SELECT 'event ' || batch || ' of ' || n FROM generate_series(1, {accounts}) AS n),
+                p_occurred_at => ARRAY(SELECT {begin} + batch * interval '6 hours' FROM generate_series(1, {accounts})))""", told),
+            "close": ("SELECT count(close_usage_period(account_id, period_start)) FROM usage_periods", told),
+            "prune": (f"SELECT prune_usage_events(now() + interval '1 day', {batches * accounts})", 0)}
+        for step, (sql, events) in steps.items():
+            started, cpu_s, wal_bytes = time.time(), self.server.cpu_s(), self.server.wal_bytes()
+            count = int(psql(sql, database))
+            elapsed_s = time.time() - started
+            left = psql(STORES["usage"][1], database)
+            counted = int(psql(STORES["settled"][0], database))
+            self.record("month", step, "immediate", 0, {
+                "per_s": count / elapsed_s, "cpu_us": (self.server.cpu_s() - cpu_s) * 1e6 / count,
+                "wal_bytes": (self.server.wal_bytes() - wal_bytes) / count, "books": counted - told or int(left) - events})
+            progress(f"month, {step}: {count:,} at {count / elapsed_s:,.0f}/s")
 
     def replays(self):
         """Calls of which some or all are retries of events counted earlier."""
@@ -561,7 +614,8 @@ class Bench:
         self.rounds("growth", "between checkpoints", calls)
 
     def run(self):
-        sections = {"calls": self.calls, "round trip": self.round_trip, "replays": self.replays, "peers": self.peers,
+        sections = {"calls": self.calls, "round trip": self.round_trip, "first call": self.first_call, "pooler": self.pooler,
+                    "month": self.month, "replays": self.replays, "peers": self.peers,
                     "reservations": self.reservations, "breakdown": self.breakdown, "batches": self.batches, "settlement": self.settlement,
                     "bytes": self.bytes_per_event, "growth": self.growth}
         self.prepare()
@@ -577,12 +631,12 @@ def main():
     names = lambda text: text.split(",")
     numbers = lambda text: [int(number) for number in text.split(",") if number]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=5, help="turns of each contender at each point")
-    parser.add_argument("--seconds", type=int, default=5, help="length of a turn")
+    parser.add_argument("--rounds", type=int, default=3, help="turns of each contender at each point")
+    parser.add_argument("--seconds", type=int, default=2, help="length of a turn")
     parser.add_argument("--clients", type=numbers, default=[1, 8, 16, 32])
-    parser.add_argument("--growth", type=numbers, default=[0, 1000000, 10000000, 50000000], help="numbers of events in the ledger")
+    parser.add_argument("--growth", type=numbers, default=[0, 1000000], help="numbers of events in the ledger")
     parser.add_argument("--sections", type=names, default=[], help="only these, separated by commas (default: all)")
-    parser.add_argument("--workloads", type=names, default=list(CHOICE), help="only these in the section calls: " + ", ".join(CHOICE))
+    parser.add_argument("--workloads", type=names, default=["even", "hot"], help="only these in the section calls: " + ", ".join(CHOICE))
     parser.add_argument("--contenders", type=names, default=[], help="only these, such as immediate,a,b,c")
     parser.add_argument("--output", default="bench/results", help="directory for results.csv and the charts")
     options = parser.parse_args()
