@@ -69,6 +69,7 @@ BREAKDOWN_BOOKS = """
     SELECT model, sum(input_tokens), sum(cache_read_tokens), sum(cache_write_tokens), sum(output_tokens),
            sum(reasoning_tokens), sum(cost_nanos), sum(events)
       FROM {breakdown} GROUP BY model"""
+FLOOR_TABLE = "CREATE TABLE floor_events (LIKE usage_events INCLUDING DEFAULTS, PRIMARY KEY (account_id, idempotency_key))"
 # What a store says it has counted: the tokens of its counters and those of its events.
 TOTAL = "SELECT COALESCE(sum({}), 0) FROM {}"
 STORES = {"usage": (TOTAL.format("tokens_used", "usage_totals"), TOTAL.format("tokens", "usage_events")),
@@ -508,7 +509,7 @@ class Bench:
 
     def batches(self):
         """Two clients, each with its own accounts. The unit is an event, not a call."""
-        psql("CREATE TABLE floor_events (LIKE usage_events INCLUDING DEFAULTS, PRIMARY KEY (account_id, idempotency_key))")
+        psql(FLOOR_TABLE)
         for size in (10, 100, 1000, 10000):
             items = f"FROM generate_series(1, {size}) AS i"
             account = f"md5('account ' || (:client_id * {ACCOUNTS // 2} + i % {min(size, 1000)} + 1))::uuid"

@@ -1,12 +1,14 @@
 #!/usr/bin/env python3
 """Counts the server's instructions per call, with valgrind's callgrind.
 
-    scripts/with_cluster.sh bench/instructions.py
+    scripts/with_cluster.sh bench/instructions.py [CONTENDER]...        (default: all)
 
 usage_ledger is measured in each settlement mode, in a database of its own. Unlike times,
 instructions are the same on a busy machine. They leave out the kernel, the round trip and
 waiting. The server runs in single-user mode on a copy of the cluster's data directory.
-The figure is the difference between two runs, one of which makes more calls.
+The figure is the difference between two runs, one of which makes more calls. Those of
+"batch" and its floor, an INSERT ... SELECT of the same events, are of an event in a batch
+of 1,000, for 50 accounts and for 1,000. "reserve" and "(d) reserve" are reservations without the count that follows.
 """
 
 import hashlib
@@ -21,6 +23,15 @@ import uuid
 import bench
 
 CALLS = 1000
+EVENTS = 1000  # of a batch
+BATCHES = 4
+ITEMS = f"FROM generate_series(1, {EVENTS}) AS i"
+ACCOUNT_OF_ITEM = "md5('account ' || i % {account_count} + 1)::uuid"
+# A statement is sent with an account and a key, of which a batch uses only the key, as the beginning of its keys.
+BATCH = f"""SELECT count(*) FROM increment_usage_batch(ARRAY(SELECT {ACCOUNT_OF_ITEM} {ITEMS}), array_fill({bench.TOKENS}::bigint, ARRAY[{EVENTS}]),
+    ARRAY(SELECT md5({{key}} || i) {ITEMS})) WHERE {bench.ACCOUNT} IS NOT NULL"""
+FLOOR = f"""INSERT INTO floor_events (account_id, period_start, occurred_at, tokens, reports, chats, idempotency_key)
+    SELECT {ACCOUNT_OF_ITEM}, now(), now(), {bench.TOKENS}, 0, 0, md5({{key}} || i) {ITEMS}"""
 
 
 def as_server(arguments, **options):
@@ -30,13 +41,13 @@ def as_server(arguments, **options):
     return subprocess.run(arguments, text=True, capture_output=True, check=True, **options)
 
 
-def calls(statement, settlement, count, account_count):
-    """Prepared calls, as workers make them. The first ones warm up: two for each account, 200 at most."""
-    sql = " ".join(statement.replace(bench.ACCOUNT, "$1").format(key="$2").split()).rstrip(";")
+def calls(statement, settlement, count, account_count, warm_up):
+    """Prepared calls, as workers make them. The first ones warm up."""
+    sql = " ".join(statement.replace(bench.ACCOUNT, "$1").format(key="$2", account_count=account_count).split()).rstrip(";")
     yield "SET plan_cache_mode = force_generic_plan"
     yield f"SET usage_ledger.settlement = '{settlement}'"
     yield f"PREPARE call (uuid, text) AS {sql}"
-    for i in range(min(2 * account_count, 200) + count):
+    for i in range(warm_up + count):
         account = uuid.UUID(hashlib.md5(f"account {i % account_count + 1}".encode()).hexdigest())
         yield f"EXECUTE call ('{account}', '{uuid.uuid4()}')"
 
@@ -46,20 +57,28 @@ def instructions(data, database, *call_arguments):
     result = as_server(
         ["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null", postgres, "--single", "-D", data, database],
         input="\n".join(calls(*call_arguments)) + "\n", cwd=os.path.dirname(data))
+    if "ERROR:" in result.stderr:  # a call that fails is cheap
+        raise RuntimeError(result.stderr)
     return int(re.search(r"Collected : (\d+)", result.stderr).group(1))
 
 
 def contenders():
-    """Yields (name, database, statement, settlement)."""
+    """Yields (name, database, statement, settlement, events of a call)."""
     for mode, database in bench.MODES.items():
-        yield mode, database, bench.OURS, mode
+        yield mode, database, bench.OURS, mode, 1
     for name, statement in bench.HAND_WRITTEN.items():
-        yield name, bench.DATABASE, statement, "immediate"
+        yield name, bench.DATABASE, statement, "immediate", 1
+    yield "batch", bench.MODES["immediate"], BATCH, "immediate", EVENTS
+    yield "floor", bench.DATABASE, FLOOR, "immediate", EVENTS
+    for name, database, function in (("reserve", bench.MODES["immediate"], "reserve_usage"), ("(d) reserve", bench.DATABASE, "d_reserve")):
+        yield name, database, f"SELECT outcome FROM {function}({bench.ACCOUNT}, {bench.TOKENS}, {{key}})", "immediate", 1
 
 
 def main():
     cluster = os.path.join(os.environ["PGHOST"], "data")
     bench.Bench(None).prepare()
+    bench.psql(bench.FLOOR_TABLE)
+    bench.psql(f"SELECT count(set_usage_limit(account_id, {bench.OUT_OF_REACH})) FROM usage_accounts", bench.MODES["immediate"])
     as_server(["pg_ctl", "-D", cluster, "-m", "fast", "-w", "stop"], cwd="/")
     directory = tempfile.mkdtemp(prefix="usage_ledger_instructions.")
     try:
@@ -68,12 +87,14 @@ def main():
         data = os.path.join(directory, "data")
         as_server(["cp", "-a", cluster, data], cwd="/")
         print(f"{'contender':<12}{'period known':>16}{'period looked up':>20}   instructions a call")
-        for name, database, statement, settlement in contenders():
+        for name, database, statement, settlement, events in contenders():
+            if sys.argv[1:] and name not in sys.argv[1:]:
+                continue
             figures = []
             for account_count in (50, bench.ACCOUNTS // 2):
-                few, many = (instructions(data, database, statement, settlement, count, account_count)
-                             for count in (0, CALLS))
-                figures.append((many - few) // CALLS)
+                count, warm_up = (CALLS, min(2 * account_count, 200)) if events == 1 else (BATCHES, 2)
+                few, many = (instructions(data, database, statement, settlement, calls, account_count, warm_up) for calls in (0, count))
+                figures.append((many - few) // (count * events))
             print(f"{name:<12}{figures[0]:>16,}{figures[1]:>20,}", flush=True)
     finally:
         shutil.rmtree(directory)
