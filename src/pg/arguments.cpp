@@ -63,8 +63,7 @@ std::string_view scope_argument(FunctionCallInfo fcinfo, int number, Datum accou
     const Datum argument = PointerGetDatum(PG_GETARG_TEXT_PP(number));
     const std::string_view scope = text_view(argument);
     const core::InputError error = core::check_scope(scope);
-    if (error_if_new != nullptr &&
-        core::may_be_restored(error, static_cast<int64>(scope.size()))) {
+    if (error_if_new != nullptr && core::may_be_restored(error, static_cast<int64>(scope.size()))) {
         *error_if_new = error;
     } else if (error != core::InputError::none) {
         const ErrorText text = text_of(error);
