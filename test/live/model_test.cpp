@@ -109,7 +109,7 @@ TEST(Model, AgreesWithTheLedgerOnRandomCalls)
     for (const auto &[outcome, count] : player.outcome_counts()) {
         std::cout << "  " << count << " " << outcome << std::endl;
     }
-    constexpr uint64_t steps_for_everything = 20000;
+    constexpr uint64_t steps_for_everything = 100000;
     if (step_count < steps_for_everything) {
         return;
     }
