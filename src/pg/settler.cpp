@@ -140,6 +140,9 @@ template <typename Step> bool run_step(Step step)
 {
     SetCurrentStatementStartTimestamp();
     StartTransactionCommand();
+    BeginTransactionBlock(); /* otherwise Citus commits each statement on another node by itself */
+    CommitTransactionCommand();
+    StartTransactionCommand();
     PushActiveSnapshot(GetTransactionSnapshot());
     Oid user;
     int context;
@@ -157,6 +160,7 @@ template <typename Step> bool run_step(Step step)
 
     SetUserIdAndSecContext(user, context);
     PopActiveSnapshot();
+    EndTransactionBlock(false);
     CommitTransactionCommand();
     return reason == nullptr;
 }

@@ -320,12 +320,19 @@ run_sql("SET usage_ledger.settlement = deferred;
 		SELECT count(*) FROM increment_usage_batch(ARRAY[" . join(', ', @owned) . "]::uuid[], ARRAY[1, 2, 3], ARRAY['w', 'w', 'w'])");
 run_sql("SELECT set_usage_limit($_, 100), reserve_usage($_, 10, 'dead', '1 ms')") for @owned;
 is(run_sql('SELECT count(*) FROM usage_pending'), '3', 'usage of every node is pending');
+# The sweep of a node's holds fails after it has deleted them.
+my $limits = run_sql("SELECT 'public.usage_limits_' || get_shard_id_for_distribution_column('usage_limits', $owned[1])");
+$nodes[1]->safe_psql('postgres', "ALTER TABLE $limits ADD CONSTRAINT always_held CHECK (tokens_held >= 10) NOT VALID");
 for my $node (@nodes)
 {
 	$node->append_conf('postgresql.conf', "usage_ledger.settle_databases = 'postgres'");
 	$node->reload;
 }
 ok($coordinator->poll_query_until('postgres', 'SELECT count(*) = 0 FROM usage_pending'), 'it is settled');
+ok($coordinator->poll_query_until('postgres',
+		"SELECT error LIKE '%always_held%' FROM usage_ledger_worker"), 'a sweep fails');
+is(run_sql("SELECT count(*) FROM usage_holds WHERE idempotency_key = 'dead'"), '3', 'and has deleted no hold');
+$nodes[1]->safe_psql('postgres', "ALTER TABLE $limits DROP CONSTRAINT always_held");
 ok($coordinator->poll_query_until('postgres', "SELECT count(*) = 0 FROM usage_holds WHERE idempotency_key = 'dead'"),
 	'dead holds are swept');
 is(run_sql('SELECT count(*) FROM verify_usage()'), '0', 'the books are exact');
