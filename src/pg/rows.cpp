@@ -167,14 +167,14 @@ NullableDatum copy_column(TupleTableSlot *row, AttrNumber number)
 bool open_rows(const Statement &statement, Snapshot snapshot, RowCall *call)
 {
     const AclMode rights = statement.row_form.rights;
-    if (rights == 0 || is_distributed() || !may_leave_out_executor(rights)) {
+    if (rights == 0 || !may_leave_out_executor(rights)) {
         return false;
     }
     const LOCKMODE lock_mode = rights == ACL_SELECT ? AccessShareLock : RowExclusiveLock;
     const Oid table_id = extension_table(statement.table);
     LockRelationOid(table_id, lock_mode);
-    if (extension_table(statement.table) != table_id) {
-        return false; /* dropped before it was locked */
+    if (extension_table(statement.table) != table_id || is_distributed()) {
+        return false; /* dropped or distributed before it was locked */
     }
     Relation table = table_open(table_id, NoLock);
     if (!is_left_to_ledger(table, statement.row_form)) {

@@ -320,6 +320,8 @@ Settled settle_pages(int64 row_count_max)
 Settled settle(int64 row_count_max, Accounts scope)
 {
     Assert(row_count_max > 0);
+    /* From here on, nobody can distribute the queue. */
+    LockRelationOid(extension_table("usage_pending"), RowExclusiveLock);
     const Settled all =
         is_distributed() ? settle_distributed(row_count_max, scope) : settle_pages(row_count_max);
     count_stat(Stat::settle_rounds);

@@ -1,5 +1,5 @@
-# A ledger that has events is distributed over Citus, its shards move under load, and it is dumped
-# and restored without Citus.
+# A ledger that has events is distributed over Citus. Under load, a node is added and drained and
+# periods are closed. The ledger is dumped and restored without Citus.
 use strict;
 use warnings;
 
@@ -14,17 +14,32 @@ chomp(my $sharedir = `pg_config --sharedir`);
 plan skip_all => 'Citus is not installed for this server'
   unless -e "$sharedir/extension/citus.control";
 
-my @nodes = Sharding::start_citus(3, q{
+my $settings = q{
 log_statement = none
 max_worker_processes = 40
 usage_ledger.settle_databases = 'postgres'
-});
-my ($coordinator, @workers) = @nodes;
+};
+my @nodes = Sharding::start_citus(2, $settings);
+my ($coordinator) = @nodes;
 
 sub sql
 {
 	my ($sql) = @_;
 	return $coordinator->safe_psql('postgres', $sql);
+}
+
+# Runs SQL until it is not the victim of a deadlock. Returns the output, or the SQLSTATE of the error.
+my $superuser = sql('SELECT current_user');
+my $deadlock_count = 0;
+sub retried
+{
+	my ($sql) = @_;
+	while (1)
+	{
+		my $answer = Sharding::call($coordinator, $superuser, $sql);
+		return $answer if $answer ne '40P01';
+		$deadlock_count++;
+	}
 }
 
 # ----------------------------------------------------------------------------
@@ -41,11 +56,64 @@ SELECT count(*) FROM increment_usage_batch($arrays, array_fill(5::bigint, ARRAY[
 	ARRAY(SELECT 'k' || n FROM generate_series(1, 200) AS n));
 SELECT set_usage_limit(md5('account 1')::uuid, 1000), reserve_usage(md5('account 1')::uuid, 10, 'held');});
 
+# Sends calls and batches for some accounts, in all modes, each with rows of its caller. One that
+# began before its period ended finds it closed.
+sql('CREATE TABLE counted_calls (n integer)');
+sub start_calls
+{
+	my ($accounts, $seconds) = @_;
+	my $script = PostgreSQL::Test::Utils::tempdir . "/$accounts.sql";
+	PostgreSQL::Test::Utils::append_to_file($script, '
+\set n random(1, 4)
+\set mode random(1, 3)
+DO $$
+BEGIN
+	PERFORM set_config(\'usage_ledger.settlement\', (ARRAY[\'immediate\', \'adaptive\', \'deferred\'])[:mode], true);
+	IF :n = 1 THEN
+		INSERT INTO counted_calls
+			SELECT item FROM increment_usage_batch(' . "ARRAY(SELECT md5('$accounts ' || n)::uuid FROM generate_series(1, 4) AS n)" . ',
+				ARRAY[1, 1, 1, 1], ARRAY(SELECT gen_random_uuid()::text FROM generate_series(1, 4)))
+			 WHERE sqlstate IS NULL;
+	ELSE
+		PERFORM increment_usage(md5(' . "'$accounts :n'" . ')::uuid, 1, gen_random_uuid()::text);
+		INSERT INTO counted_calls VALUES (:n);
+	END IF;
+EXCEPTION
+	WHEN SQLSTATE \'UL003\' THEN NULL;
+END $$;
+');
+	my $calls = { out => '' };
+	$calls->{run} = IPC::Run::start(
+		[ 'pgbench', '-n', '-c', '4', '--max-tries', '100', '-T', $seconds, '-f', $script, $coordinator->connstr('postgres') ],
+		'>&', \$calls->{out});
+	return $calls;
+}
+
+# Waits for the calls to end, and compares what they have told with the ledger.
+sub check_calls
+{
+	my ($accounts, $calls) = @_;
+	ok($calls->{run}->finish, "$accounts accounts: calls saw no error") or diag $calls->{out};
+	ok($coordinator->poll_query_until('postgres', 'SELECT count(*) = 0 FROM usage_pending'), 'nothing stays pending');
+	is(sql(qq{SELECT sum(tokens_used) FROM usage_totals
+			WHERE account_id IN (SELECT md5('$accounts ' || n)::uuid FROM generate_series(1, 4) AS n)}),
+		sql('SELECT count(*) FROM counted_calls'), "$accounts accounts: each call is counted once");
+	is(sql('SELECT count(*) FROM verify_usage()'), '0', 'the books are exact');
+	sql('TRUNCATE counted_calls');
+	return;
+}
+
+my $calls = start_calls('distributed', 15);
+sleep 1;
 my $set_up = Sharding::snippet('docs/sharding.md', 'Citus set-up');
 $set_up =~ s/^CREATE EXTENSION.*$//m;
-sql($set_up . Sharding::snippet('docs/sharding.md', 'An existing ledger'));
-is(sql('SELECT count(*), sum(tokens_used) FROM usage_totals'), '20|2400', 'the totals are those from before');
-is(sql('SELECT count(*), sum(tokens) FROM ONLY usage_events'), '400|2400', 'events are read from the shards');
+retried($set_up);
+sql(Sharding::snippet('docs/sharding.md', 'An existing ledger'));
+check_calls('distributed', $calls);
+is(sql("SELECT count(*), sum(tokens_used) FROM usage_totals WHERE account_id = ANY ($arrays)"),
+	'20|2400', 'the totals are those from before');
+is(sql("SELECT count(*), sum(tokens) FROM ONLY usage_events WHERE account_id = ANY ($arrays)"),
+	'400|2400', 'events are read from the shards');
 is(sql(qq{
 		SELECT outcome, count(*) FROM increment_usage_batch($arrays, array_fill(5::bigint, ARRAY[200]),
 			ARRAY(SELECT 'k' || n FROM generate_series(1, 200) AS n)) GROUP BY outcome}),
@@ -58,20 +126,22 @@ my ($status, undef, $error) = $coordinator->psql('postgres', q{SELECT undistribu
 like($error, qr/an extension depends on it/, 'Citus does not undistribute it');
 
 # ----------------------------------------------------------------------------
-# Moves under load
+# Shards move to a new node, and away from it, under load
 
 my $clients = UsageClients->new([ '--work-ms', 60000, '--clients', 4, '--accounts', 40 ],
 	PGHOST => $coordinator->host, PGPORT => $coordinator->port, PGDATABASE => 'postgres');
 $clients->await('working');
-my $place = "'" . $workers[1]->host . "', " . $workers[1]->port;
-sql("SELECT citus_drain_node($place)");
-is(sql("SELECT count(*) FROM pg_dist_placement JOIN pg_dist_node USING (groupid) WHERE (nodename, nodeport) = ($place)"),
-	'0', 'a node is drained');
-is(sql('SELECT count(*) FROM verify_usage()'), '0', 'the books are exact while others count');
-sql("SELECT citus_set_node_property($place, 'shouldhaveshards', true)");
+my $added = Sharding::start_with_citus('citus_2', $settings);
+my $place = Sharding::place($added);
+my $placements = "SELECT count(*) FROM pg_dist_placement JOIN pg_dist_node USING (groupid) WHERE (nodename, nodeport) = ($place)
+	AND shardid IN (SELECT shardid FROM pg_dist_shard WHERE logicalrelid = 'usage_accounts'::regclass)";
+sql("SELECT citus_add_node($place)");
 sql(q{SELECT rebalance_table_shards('usage_accounts')});
-cmp_ok(sql("SELECT count(*) FROM pg_dist_placement JOIN pg_dist_node USING (groupid) WHERE (nodename, nodeport) = ($place)"),
-	'>', 0, 'it gets shards again');
+cmp_ok(sql($placements), '>', 0, 'a node that is added gets shards');
+note sql($placements) . ' shards have moved';
+is(sql('SELECT count(*) FROM verify_usage()'), '0', 'the books are exact while others count');
+sql("SELECT citus_drain_node($place)");
+is(sql($placements), '0', 'the node is drained');
 my $errors = $clients->await_stop;
 note 'errors: ' . join(' ', map { "$_=$errors->{$_}" } sort keys %$errors);
 my @unexpected = grep { $_ ne '40P01' } sort keys %$errors;
@@ -79,6 +149,32 @@ is("@unexpected", '', 'clients saw no other error than deadlocks');
 $clients->check('shards moved');
 $clients->go_on;
 $clients->finish_all;
+
+# ----------------------------------------------------------------------------
+# Periods are ended and closed under load
+
+$calls = start_calls('closed', 15);
+
+my (%invoices, %refusals);
+while ($calls->{run}->pumpable)
+{
+	for my $n (1 .. 4)
+	{
+		my $invoice = retried(qq{
+			SELECT format('SELECT account_id, period_start, tokens_used FROM close_usage_period(%L, %L)', account_id, period_start)
+			  FROM end_usage_period(md5('closed $n')::uuid), pg_sleep(0.002) \\gexec});
+		($invoice =~ /\|/ ? \%invoices : \%refusals)->{$invoice}++;
+	}
+	$calls->{run}->pump_nb;
+}
+note keys(%invoices) . " periods closed, $deadlock_count deadlocks, refused: " . join(' ', %refusals);
+cmp_ok(scalar(keys %invoices), '>', 4, 'periods are closed while sessions count');
+# UL002: an account that has not been called yet.
+is(join(' ', grep { $_ ne 'UL002' } keys %refusals), '', 'no close is refused');
+check_calls('closed', $calls);
+my $invoiced = 'SELECT account_id, period_start, tokens_used FROM usage_periods WHERE closed_at IS NOT NULL';
+is(join("\n", sort split /\n/, sql($invoiced)), join("\n", sort keys %invoices), 'a closed period stays as it was');
+sql('DROP TABLE counted_calls');
 
 # ----------------------------------------------------------------------------
 # A dump, restored without Citus

@@ -24,31 +24,40 @@ sub call
 	return $err =~ /ERROR:\s+(\w{5})/ ? $1 : $err;
 }
 
-# Starts nodes with Citus, and returns them. The first one is the coordinator, and has shards too.
-sub start_citus
+# Starts a server with Citus, which is no node of others yet.
+sub start_with_citus
 {
-	my ($count, $settings) = @_;
-	my @nodes;
-	for my $number (0 .. $count - 1)
-	{
-		my $node = PostgreSQL::Test::Cluster->new("citus_$number");
-		$node->init(allows_streaming => 'logical'); # shards move by logical replication
-		$node->append_conf(
-			'postgresql.conf', q{
+	my ($name, $settings) = @_;
+	my $node = PostgreSQL::Test::Cluster->new($name);
+	$node->init(allows_streaming => 'logical'); # shards move by logical replication
+	$node->append_conf(
+		'postgresql.conf', q{
 shared_preload_libraries = 'citus,usage_ledger'
 max_connections = 100
 max_prepared_transactions = 100
 citus.local_hostname = '} . $node->host . "'\n" . ($settings // ''));
-		$node->start;
-		$node->safe_psql('postgres', 'CREATE EXTENSION citus');
-		push @nodes, $node;
-	}
+	$node->start;
+	$node->safe_psql('postgres', 'CREATE EXTENSION citus');
+	return $node;
+}
+
+# The host and port of a node, as arguments of Citus's functions.
+sub place
+{
+	my ($node) = @_;
+	return "'" . $node->host . "', " . $node->port;
+}
+
+# Starts nodes with Citus, and returns them. The first one is the coordinator, and has shards too.
+sub start_citus
+{
+	my ($count, $settings) = @_;
+	my @nodes = map { start_with_citus("citus_$_", $settings) } 0 .. $count - 1;
 	my ($coordinator, @workers) = @nodes;
-	my $place = sub { "'" . $_[0]->host . "', " . $_[0]->port };
-	$coordinator->safe_psql('postgres', 'SELECT citus_set_coordinator_host(' . $place->($coordinator) . ')');
-	$coordinator->safe_psql('postgres', 'SELECT citus_add_node(' . $place->($_) . ')') for @workers;
+	$coordinator->safe_psql('postgres', 'SELECT citus_set_coordinator_host(' . place($coordinator) . ')');
+	$coordinator->safe_psql('postgres', 'SELECT citus_add_node(' . place($_) . ')') for @workers;
 	$coordinator->safe_psql('postgres',
-		'SELECT citus_set_node_property(' . $place->($coordinator) . ", 'shouldhaveshards', true)");
+		'SELECT citus_set_node_property(' . place($coordinator) . ", 'shouldhaveshards', true)");
 	return @nodes;
 }
 
