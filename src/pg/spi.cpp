@@ -368,6 +368,44 @@ void pin_shard(Datum account_id)
     *pinned = wanted;
 }
 
+/* The error in progress is that of Citus for a query in a query that it has sent to a shard. */
+bool is_nested_query_error()
+{
+    if (geterrcode() != ERRCODE_INTERNAL_ERROR) {
+        return false;
+    }
+    const ErrorData *error = CopyErrorData();
+    return error->message != nullptr &&
+           strstr(error->message, "from a query on a shard") != nullptr;
+}
+
+/* Runs a plan on the nodes. The hint of Citus's own error names a setting with wrong results. */
+uint64 run_on_nodes(SPIPlanPtr plan, const Datum *arguments, const char *nulls,
+                    uint64 row_count_max)
+{
+    MemoryContext context = CurrentMemoryContext;
+    PG_TRY();
+    {
+        run_plan(plan, arguments, nulls, row_count_max);
+    }
+    PG_CATCH();
+    {
+        MemoryContextSwitchTo(context);
+        if (!is_nested_query_error()) {
+            PG_RE_THROW();
+        }
+        FlushErrorState();
+        ereport(ERROR,
+                (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+                 errmsg("a distributed ledger cannot be called by a query on a distributed table"),
+                 errdetail("Citus runs that query, and the call in it, on the shards."),
+                 errhint("Read the rows first, then call for each: in a loop in PL/pgSQL, with "
+                         "\\gexec in psql, or in the client.")));
+    }
+    PG_END_TRY();
+    return SPI_processed;
+}
+
 /* Runs the plan of a statement of a distributed ledger. */
 uint64 run_distributed(SPIPlanPtr plan, const Oid *types, int type_count, const Datum *arguments,
                        const char *nulls, uint64 row_count_max)
@@ -376,7 +414,7 @@ uint64 run_distributed(SPIPlanPtr plan, const Oid *types, int type_count, const 
     if (account < type_count) {
         pin_shard(arguments[account]);
     }
-    return run_plan(plan, arguments, nulls, row_count_max);
+    return run_on_nodes(plan, arguments, nulls, row_count_max);
 }
 
 /* Adds the returned rows to those of an earlier run, and makes these the returned ones. */

@@ -261,8 +261,15 @@ for my $level ('REPEATABLE READ', 'SERIALIZABLE')
 		'0A000', "a call under $level");
 }
 my $periods = "SELECT account_id, period_start FROM usage_periods WHERE account_id = $account AND period_start = $start";
-is(run_sql("SELECT close_usage_period(account_id, period_start) FROM ($periods) AS p"),
-	'XX000', 'a call for the rows of a query that Citus sends to one node as a whole');
+# On the node of the account, and from another one.
+for my $node (@nodes)
+{
+	my (undef, undef, $error) = $node->psql('postgres',
+		"SELECT close_usage_period(account_id, period_start) FROM ($periods) AS p",
+		extra_params => [ '-v', 'VERBOSITY=verbose' ]);
+	like($error, qr/ERROR:  0A000: .*\n.*\nHINT:  Read the rows first/,
+		'a call for the rows of a query that Citus sends to one node as a whole, on ' . $node->name);
+}
 is(run_sql("DO \$\$
 		DECLARE p record;
 		BEGIN
