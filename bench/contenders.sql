@@ -13,6 +13,8 @@ BEGIN
     FOREACH name IN ARRAY '{a,b,c,d,e}'::text[] LOOP
         EXECUTE format('CREATE TABLE %s_periods (LIKE usage_periods INCLUDING ALL)', name);
         EXECUTE format('CREATE TABLE %s_events (LIKE usage_events INCLUDING ALL)', name);
+        -- They close no periods.
+        EXECUTE format('DROP INDEX %s_events_account_id_period_start_idx', name);
         SELECT array_to_string(reloptions, ', ') INTO parameters FROM pg_class WHERE oid = 'usage_periods'::regclass;
         EXECUTE format('ALTER TABLE %s_periods SET (%s)', name, parameters);
         SELECT array_to_string(reloptions, ', ') INTO parameters FROM pg_class WHERE oid = 'usage_events'::regclass;
