@@ -10,6 +10,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 
 use Sharding;
+use Snippets;
 
 chomp(my $sharedir = `pg_config --sharedir`);
 plan skip_all => 'PL/Proxy is not installed for this server'
@@ -53,7 +54,7 @@ for my $number (0, 1)
 	$shard->init(allows_streaming => 1);
 	$shard->start;
 	$shard->safe_psql('postgres',
-		Sharding::snippet('docs/sharding.md', 'Shards') . Sharding::snippet('README.md', 'Grants'));
+		Snippets::in_public('docs/sharding.md', 'Shards') . Snippets::in_public('README.md', 'Grants'));
 	append_to_file($services,
 		"[usage_shard_$number]\nhost=" . $shard->host . "\nport=" . $shard->port . "\ndbname=postgres\n");
 	push @shards, $shard;
@@ -63,7 +64,7 @@ $ENV{PGSERVICEFILE} = $services;
 $proxy = PostgreSQL::Test::Cluster->new('proxy');
 $proxy->init;
 $proxy->start;
-$proxy->safe_psql('postgres', Sharding::snippet('docs/sharding.md', $_))
+$proxy->safe_psql('postgres', Snippets::in_public('docs/sharding.md', $_))
   for 'Proxy', 'Functions for one account', 'Functions for all accounts', 'Batches';
 
 # ----------------------------------------------------------------------------

@@ -8,6 +8,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 
 use Sharding;
+use Snippets;
 
 chomp(my $sharedir = `pg_config --sharedir`);
 plan skip_all => 'Citus is not installed for this server'
@@ -24,7 +25,7 @@ $single->safe_psql('postgres', 'CREATE EXTENSION usage_ledger');
 my @nodes = Sharding::start_citus(3);
 my ($coordinator) = @nodes;
 $coordinator->safe_psql('postgres',
-	Sharding::snippet('docs/sharding.md', 'Citus set-up') . Sharding::snippet('README.md', 'Grants'));
+	Snippets::in_public('docs/sharding.md', 'Citus set-up') . Snippets::in_public('README.md', 'Grants'));
 
 is($coordinator->safe_psql('postgres', q{
 		SELECT count(*), count(DISTINCT colocationid) FROM pg_dist_partition
@@ -236,7 +237,7 @@ $_->quit for $holder, $waiter;
 # ----------------------------------------------------------------------------
 # Delegation. Citus crashes where an account is NULL in a call that it delegates.
 
-$coordinator->safe_psql('postgres', Sharding::snippet('docs/sharding.md', 'Delegation'));
+$coordinator->safe_psql('postgres', Snippets::in_public('docs/sharding.md', 'Delegation'));
 my (undef, undef, $messages) = $coordinator->psql('postgres',
 	'SET client_min_messages = debug1; SELECT outcome FROM increment_usage(' . new_account(1) . ", 1, 'one')");
 like($messages, qr/pushing down the function call/, 'a call runs on the node of its account');

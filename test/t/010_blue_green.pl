@@ -7,15 +7,15 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
+use Snippets;
+
 my $account = "'aaaaaaaa-0000-0000-0000-000000000001'";
 
 # Returns the SQL that the document prints under a heading, as a list of statements.
 sub snippet
 {
 	my ($heading, $statement) = @_;
-	my $sql = `LEDGER_SCHEMA=public ./snippets.sh docs/blue_green.md '$heading'`;
-	die "no snippet: $heading" if $? != 0;
-	return (split /(?<=;)\n/, $sql)[ $statement // 0 ];
+	return (split /(?<=;)\n/, Snippets::in_public('docs/blue_green.md', $heading))[ $statement // 0 ];
 }
 
 sub new_server

@@ -7,6 +7,8 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
+use Snippets;
+
 my $node = PostgreSQL::Test::Cluster->new('primary');
 $node->init(extra => [ '--encoding=UTF8', '--locale=C' ]);
 $node->append_conf('postgresql.conf', 'max_prepared_transactions = 2');
@@ -14,8 +16,7 @@ $node->start;
 $node->safe_psql('postgres', 'CREATE EXTENSION usage_ledger');
 $node->safe_psql('postgres', 'CREATE ROLE monitor LOGIN IN ROLE pg_monitor');
 
-my $query = `LEDGER_SCHEMA=public ./snippets.sh docs/billing.md 'What holds up a close'`;
-die 'no snippet' if $? != 0;
+my $query = Snippets::in_public('docs/billing.md', 'What holds up a close');
 
 # A call for each of some accounts, in one statement.
 sub calls

@@ -8,6 +8,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 
 use Sharding;
+use Snippets;
 use UsageClients;
 
 chomp(my $sharedir = `pg_config --sharedir`);
@@ -105,10 +106,10 @@ sub check_calls
 
 my $calls = start_calls('distributed', 15);
 sleep 1;
-my $set_up = Sharding::snippet('docs/sharding.md', 'Citus set-up');
+my $set_up = Snippets::in_public('docs/sharding.md', 'Citus set-up');
 $set_up =~ s/^CREATE EXTENSION.*$//m;
 retried($set_up);
-sql(Sharding::snippet('docs/sharding.md', 'An existing ledger'));
+sql(Snippets::in_public('docs/sharding.md', 'An existing ledger'));
 check_calls('distributed', $calls);
 is(sql("SELECT count(*), sum(tokens_used) FROM usage_totals WHERE account_id = ANY ($arrays)"),
 	'20|2400', 'the totals are those from before');

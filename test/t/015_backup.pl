@@ -7,17 +7,9 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-sub snippet
-{
-	my ($document, $heading, $language) = @_;
-	my $printed = `./snippets.sh $document '$heading' $language`;
-	die "no snippet: $heading" if $? != 0;
-	return $printed;
-}
+use Snippets;
 
-sub sql { return snippet(@_, 'sql'); }
-
-my $install = sql('docs/quick_start.md', 'Installation');
+my $install = Snippets::snippet('docs/quick_start.md', 'Installation');
 my $roles = join '', map { "CREATE ROLE $_ LOGIN;" } qw(worker biller dba monitor);
 my $account = '77777777-0000-0000-0000-000000000001';
 my $rows = q{
@@ -33,8 +25,8 @@ $old->init;
 $old->start;
 $old->safe_psql('postgres', 'CREATE ROLE app_owner LOGIN; CREATE ROLE reader LOGIN IN ROLE pg_read_all_data;'
 	. $roles . 'CREATE DATABASE app OWNER app_owner');
-$old->safe_psql('app', $install . sql('README.md', 'Grants')
-	. sql('docs/operations.md', 'Who can dump and restore') . qq{
+$old->safe_psql('app', $install . Snippets::snippet('README.md', 'Grants')
+	. Snippets::snippet('docs/operations.md', 'Who can dump and restore') . qq{
 RESET search_path;
 SELECT billing.increment_usage('$account', 50000, 'kept', true);
 SELECT billing.record_usage('$account', 'broken down', 'model', 'team/user', 1, 2, 3, 4, 5, -6);
@@ -54,7 +46,7 @@ sub dump_as
 }
 
 # The number of events in the dump, by the command that the page prints.
-my $count_events = snippet('docs/operations.md', 'An empty dump', 'sh');
+my $count_events = Snippets::snippet('docs/operations.md', 'An empty dump', 'sh');
 $count_events =~ s/ledger\.dump/'$dump'/;
 
 sub events_in_dump
@@ -90,14 +82,14 @@ command_fails_like([ 'pg_restore', '--exit-on-error', '--no-owner', '-U', 'app_o
 	qr{permission denied to create extension}, 'a restore needs a superuser for the extension');
 $new->safe_psql('postgres', 'DROP DATABASE app');
 $new->safe_psql('postgres', 'CREATE DATABASE app OWNER app_owner');
-$new->safe_psql('app', $install . sql('docs/operations.md', 'The restoring role'));
-my $restore = snippet('docs/operations.md', 'The restoring role', 'sh');
+$new->safe_psql('app', $install . Snippets::snippet('docs/operations.md', 'The restoring role'));
+my $restore = Snippets::snippet('docs/operations.md', 'The restoring role', 'sh');
 my $target = $new->connstr('app') . ' user=restorer';
 $restore =~ s/--dbname=app ledger\.dump/--dbname="$target" '$dump'/ or die $restore;
 chomp $restore;
 is(system($restore), 0, 'the restoring role restores the rows');
 is($new->safe_psql('app', $rows), $before, 'the rows are the same');
-$new->safe_psql('app', 'DROP OWNED BY restorer; DROP ROLE restorer;' . sql('README.md', 'Grants'));
+$new->safe_psql('app', 'DROP OWNED BY restorer; DROP ROLE restorer;' . Snippets::snippet('README.md', 'Grants'));
 is($new->safe_psql('app', 'SELECT * FROM billing.verify_usage()', extra_params => [ '-U', 'biller' ]), '', 'the ledger is sound');
 is($new->safe_psql('app', "SELECT tokens_used FROM billing.usage_totals", extra_params => [ '-U', 'biller' ]),
 	'50022', 'the biller sees the total');

@@ -1,18 +1,9 @@
-# Sets up the ledgers of docs/sharding.md with the SQL that documents print, and calls them.
+# Starts the servers of a ledger on several nodes, and calls them.
 package Sharding;
 use strict;
 use warnings;
 
 use PostgreSQL::Test::Cluster;
-
-# Returns the SQL that a document prints under a heading.
-sub snippet
-{
-	my ($document, $heading) = @_;
-	my $sql = `LEDGER_SCHEMA=public ./snippets.sh '$document' '$heading'`;
-	die "no snippet: $heading" if $? != 0;
-	return $sql;
-}
 
 # Runs SQL on a node as a role. Returns the output, or the SQLSTATE of the error.
 sub call
