@@ -102,14 +102,6 @@ TupleTableSlot *find_counter_row(const RowCall &call)
     return find_row(call, {key, lengthof(key)});
 }
 
-int64 column_of(TupleTableSlot *row, AttrNumber column)
-{
-    bool is_null;
-    const Datum value = slot_getattr(row, column, &is_null);
-    Assert(!is_null);
-    return DatumGetInt64(value);
-}
-
 /* Reads a counter that is not locked. */
 void find_state(const Search &search, CounterState *counter)
 {
@@ -122,9 +114,10 @@ void find_state(const Search &search, CounterState *counter)
     TupleTableSlot *row = search.row;
     counter->tid = row->tts_tid;
     counter->is_closed = !slot_attisnull(row, closed_at_column);
-    counter->period_end = column_of(row, period_end_column);
-    counter->totals = {column_of(row, tokens_used_column), column_of(row, reports_used_column),
-                       column_of(row, chats_used_column)};
+    counter->period_end = int64_column(row, period_end_column);
+    counter->totals = {int64_column(row, tokens_used_column),
+                       int64_column(row, reports_used_column),
+                       int64_column(row, chats_used_column)};
 }
 
 int64 read_row(const RowCall &call)
@@ -149,7 +142,7 @@ int64 try_lock_found_row(const RowCall &call)
 bool try_add(TupleTableSlot *row, AttrNumber column, int64 added, Change *change)
 {
     int64 sum;
-    const bool fits = !pg_add_s64_overflow(column_of(row, column), added, &sum);
+    const bool fits = !pg_add_s64_overflow(int64_column(row, column), added, &sum);
     *change = {column, Int64GetDatum(sum)};
     return fits;
 }
@@ -157,7 +150,7 @@ bool try_add(TupleTableSlot *row, AttrNumber column, int64 added, Change *change
 /* Whether the counter of a row counts an event of a time. */
 bool is_open_at(TupleTableSlot *row, TimestampTz time)
 {
-    return slot_attisnull(row, closed_at_column) && column_of(row, period_end_column) > time;
+    return slot_attisnull(row, closed_at_column) && int64_column(row, period_end_column) > time;
 }
 
 /* Not taken if a total would overflow, or another session has changed the row. */
@@ -180,15 +173,11 @@ int64 add_to_found_row(const RowCall &call)
     if (row == nullptr) {
         return 0;
     }
-    Change changes[3];
-    const bool is_counted =
-        is_open_at(row, DatumGetTimestampTz(arguments[5])) &&
-        try_add(row, tokens_used_column, DatumGetInt64(arguments[2]), &changes[0]) &&
-        try_add(row, reports_used_column, DatumGetInt32(arguments[3]), &changes[1]) &&
-        try_add(row, chats_used_column, DatumGetInt32(arguments[4]), &changes[2]);
-    const int64 count = is_counted ? update_row(call, row, {changes, lengthof(changes)},
-                                                {columns, lengthof(columns)})
-                                   : not_taken;
+    const core::Usage usage = {DatumGetInt64(arguments[2]), DatumGetInt32(arguments[3]),
+                               DatumGetInt32(arguments[4])};
+    const int64 count = is_open_at(row, DatumGetTimestampTz(arguments[5]))
+                            ? add_to_row(call, row, usage, {columns, lengthof(columns)})
+                            : not_taken;
     ExecDropSingleTupleTableSlot(row);
     return count;
 }

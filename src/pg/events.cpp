@@ -64,11 +64,6 @@ bool has_name(const Event &event, Datum account_id, Datum key)
            memcmp(VARDATA_ANY(a), VARDATA_ANY(b), VARSIZE_ANY_EXHDR(a)) == 0;
 }
 
-} // namespace
-
-namespace
-{
-
 /* The columns of usage_events. */
 enum EventColumn : AttrNumber {
     event_account_id = 1,
@@ -103,7 +98,7 @@ NewEvent new_event(const Event &event, TimestampTz period_start)
              {event.idempotency_key, false},
              {0, true},
              {0, true},
-             {breakdown == nullptr ? 0 : breakdown_datum(breakdown), breakdown == nullptr}}};
+             {breakdown_datum(breakdown), breakdown == nullptr}}};
 }
 
 /* Returns the columns of COUNTED_EVENT. */
@@ -114,11 +109,6 @@ int64 find_event(const RowCall &call)
     const Key key[] = {{UUIDOID, call.arguments[0]}, {TEXTOID, call.arguments[1]}};
     return return_row(find_row(call, {key, lengthof(key)}), {columns, lengthof(columns)});
 }
-
-} // namespace
-
-namespace
-{
 
 /* The rows come in the order of the events, without those whose key was taken. */
 void read_tids(uint64 row_count, const Event *events, ItemPointerData *tids, size_t count)

@@ -162,7 +162,7 @@ void subtract_from_limits(uint64 hold_count)
     if (count == 0) {
         return;
     }
-    auto *shares = static_cast<Share *>(palloc(count * sizeof(Share)));
+    auto *shares = allocate<Share>(count);
     count = 0;
     for (uint64 row = 0; row < hold_count; row++) {
         for_each_level(text_view(required_column(3, row)), [&](std::string_view level) {
@@ -176,11 +176,6 @@ void subtract_from_limits(uint64 hold_count)
     };
     run(&statement, arguments);
 }
-
-} // namespace
-
-namespace
-{
 
 /* The columns of usage_holds. */
 enum HoldColumn : AttrNumber {
@@ -254,7 +249,7 @@ bool try_insert_hold(const Claim &claim, Standing *standing)
 
 Datum levels_of(std::string_view scope)
 {
-    auto *levels = static_cast<Datum *>(palloc((scope.size() + 1) * sizeof(Datum)));
+    auto *levels = allocate<Datum>(scope.size() + 1);
     size_t count = 0;
     for_each_level(scope, [&](std::string_view level) { levels[count++] = text_datum(level); });
     return make_array(count, TEXTOID, [&](size_t i) { return levels[i]; });

@@ -214,10 +214,10 @@ int64 take_from_row(const RowCall &call)
     if (row == nullptr) {
         return 0;
     }
-    bool has_no_limit, is_null;
+    bool has_no_limit;
     const int64 limit = DatumGetInt64(slot_getattr(row, limit_token_limit, &has_no_limit));
-    const int64 held = DatumGetInt64(slot_getattr(row, limit_tokens_held, &is_null));
-    const int64 version = DatumGetInt64(slot_getattr(row, limit_version, &is_null));
+    const int64 held = int64_column(row, limit_tokens_held);
+    const int64 version = int64_column(row, limit_version);
     const int64 needed = DatumGetInt64(arguments[2]), added = DatumGetInt64(arguments[3]);
     int64 count = 0;
     int64 room, sum;

@@ -143,11 +143,6 @@ void read_page_range(BlockNumber first_block, PendingRows *pending)
     append_rows(run(&statement, arguments), pending);
 }
 
-} // namespace
-
-namespace
-{
-
 constexpr int pending_column_count = 7;
 
 /* The arguments are those of enqueue's statement. */

@@ -135,11 +135,6 @@ void insert_periods(const PeriodLookup *opened, size_t count)
                             "open_usage_period.")));
 }
 
-} // namespace
-
-namespace
-{
-
 /* Returns the columns of the statement below. */
 int64 find_period_row(const RowCall &call)
 {

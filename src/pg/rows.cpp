@@ -218,7 +218,7 @@ NullableDatum shortcut_column(int number)
 
 Search begin_search(const RowCall &call, int key_count)
 {
-    Search search = {call.table, nullptr, nullptr, table_slot_create(call.table, nullptr)};
+    Search search = {nullptr, nullptr, table_slot_create(call.table, nullptr)};
     search.index = index_open(primary_key_of(call.table), call.lock_mode);
 #if PG_VERSION_NUM >= 180000
     search.scan = index_beginscan(call.table, search.index, call.snapshot, nullptr, key_count, 0);
@@ -240,19 +240,28 @@ bool find(const Search &search, Span<Key> keys, ScanDirection direction)
     return index_getnext_slot(search.scan, direction, search.row);
 }
 
-void end_search(const Search &search)
+namespace
+{
+
+void close_scan(const Search &search)
 {
     index_endscan(search.scan);
     index_close(search.index, NoLock);
+}
+
+} // namespace
+
+void end_search(const Search &search)
+{
+    close_scan(search);
     ExecDropSingleTupleTableSlot(search.row);
 }
 
 TupleTableSlot *find_row(const RowCall &call, Span<Key> keys, ScanDirection direction)
 {
-    Search search = begin_search(call, static_cast<int>(keys.count));
+    const Search search = begin_search(call, static_cast<int>(keys.count));
     const bool is_found = find(search, keys, direction);
-    index_endscan(search.scan);
-    index_close(search.index, NoLock);
+    close_scan(search);
     if (!is_found) {
         ExecDropSingleTupleTableSlot(search.row);
         return nullptr;

@@ -77,9 +77,17 @@ TupleTableSlot *find_row(const RowCall &call, Span<Key> keys,
 /* Returns columns of a row, which may be null, to the caller of run(), and frees the row. */
 int64 return_row(TupleTableSlot *row, Span<AttrNumber> columns);
 
+/* A column of a row that is not null, and a bigint or timestamptz. */
+inline int64 int64_column(TupleTableSlot *row, AttrNumber number)
+{
+    bool is_null;
+    const Datum value = slot_getattr(row, number, &is_null);
+    Assert(!is_null);
+    return DatumGetInt64(value);
+}
+
 /* The same for many rows. find() leaves the row in the search, whose end frees it. */
 struct Search {
-    Relation table;
     Relation index;
     IndexScanDesc scan;
     TupleTableSlot *row;
