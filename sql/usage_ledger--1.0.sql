@@ -25,6 +25,11 @@ CREATE TABLE @extschema@.usage_accounts (
 COMMENT ON TABLE @extschema@.usage_accounts IS
 'Accounts and their billing cycles: period n runs from period_anchor + n * period_length
 to period_anchor + (n + 1) * period_length, computed in time_zone.';
+COMMENT ON COLUMN @extschema@.usage_accounts.account_id IS 'The account, by the id that callers give it.';
+COMMENT ON COLUMN @extschema@.usage_accounts.period_anchor IS 'The start of one of its periods.';
+COMMENT ON COLUMN @extschema@.usage_accounts.created_at IS 'When the account was registered.';
+COMMENT ON COLUMN @extschema@.usage_accounts.period_length IS 'The length of a period.';
+COMMENT ON COLUMN @extschema@.usage_accounts.time_zone IS 'The time zone of days, months and years.';
 
 -- fillfactor 50 leaves room on the page for the next version of a counter's row, so
 -- that an update touches no index (HOT). Dead versions are pruned when the page is
@@ -48,8 +53,16 @@ CREATE TABLE @extschema@.usage_periods (
 COMMENT ON TABLE @extschema@.usage_periods IS
 'Counters: one row of running totals per account and billing period
 [period_start, period_end). Pending usage is not included: read usage_totals.';
+COMMENT ON COLUMN @extschema@.usage_periods.account_id IS 'The account.';
+COMMENT ON COLUMN @extschema@.usage_periods.period_start IS 'The first moment of the period.';
+COMMENT ON COLUMN @extschema@.usage_periods.period_end IS 'The first moment after the period.';
+COMMENT ON COLUMN @extschema@.usage_periods.tokens_used IS 'Tokens, without pending usage.';
+COMMENT ON COLUMN @extschema@.usage_periods.reports_used IS 'Reports, without pending usage.';
+COMMENT ON COLUMN @extschema@.usage_periods.chats_used IS 'Chats, without pending usage.';
 COMMENT ON COLUMN @extschema@.usage_periods.closed_at IS 'When the period was closed; NULL while it is open.';
-COMMENT ON COLUMN @extschema@.usage_periods.pruned_at IS 'When pruning was complete; infinity while events are left; NULL before pruning begins.';
+COMMENT ON COLUMN @extschema@.usage_periods.pruned_at IS
+'When pruning was complete; infinity while events
+are left; NULL before pruning begins.';
 
 -- Holds only closed periods that have events left, so updates of open counters never
 -- touch it.
@@ -84,16 +97,25 @@ CREATE TABLE @extschema@.usage_events (
 COMMENT ON TABLE @extschema@.usage_events IS
 'Billable events: one row per account and idempotency key. The primary key makes a retry
 count once.';
+COMMENT ON COLUMN @extschema@.usage_events.account_id IS 'The account.';
 COMMENT ON COLUMN @extschema@.usage_events.period_start IS 'The period that the event is counted in.';
-COMMENT ON COLUMN @extschema@.usage_events.occurred_at IS 'When the event happened, as reported by the first call with its key.';
+COMMENT ON COLUMN @extschema@.usage_events.occurred_at IS
+'When the event happened, as reported by the first
+call with its key.';
 COMMENT ON COLUMN @extschema@.usage_events.recorded_at IS 'When the transaction that counted the event began.';
-COMMENT ON COLUMN @extschema@.usage_events.tokens IS 'Negative for a credit.';
+COMMENT ON COLUMN @extschema@.usage_events.tokens IS 'Tokens; negative for a credit.';
+COMMENT ON COLUMN @extschema@.usage_events.reports IS '1 for a report, else 0.';
+COMMENT ON COLUMN @extschema@.usage_events.chats IS '1 for a chat, else 0.';
+COMMENT ON COLUMN @extschema@.usage_events.idempotency_key IS 'The name of the event within the account.';
 COMMENT ON COLUMN @extschema@.usage_events.voided_at IS 'When the event was voided; NULL while it counts.';
-COMMENT ON COLUMN @extschema@.usage_events.void_reason IS 'The reason of the void, or of the credit that the event is.';
+COMMENT ON COLUMN @extschema@.usage_events.void_reason IS
+'The reason of the void, or of the credit that the
+event is.';
 COMMENT ON COLUMN @extschema@.usage_events.breakdown IS
-'What record_usage was given: scope, model, input_tokens, cache_read_tokens,
-cache_write_tokens, output_tokens, reasoning_tokens, cost_nanos and 1, separated by tabs;
-NULL for other events.';
+'What record_usage was given: scope, model,
+input_tokens, cache_read_tokens, cache_write_tokens,
+output_tokens, reasoning_tokens, cost_nanos and 1,
+separated by tabs; NULL for other events.';
 
 -- A B-tree, although a BRIN index would cost writers less: docs/internals.md says why. The
 -- account comes first, so that it also finds all events of an account.
@@ -125,9 +147,17 @@ ALTER TABLE @extschema@.usage_pending REPLICA IDENTITY FULL;
 COMMENT ON TABLE @extschema@.usage_pending IS
 'Usage that is recorded in usage_events but not yet added to its counter in
 usage_periods. The row of a void is negative.';
+COMMENT ON COLUMN @extschema@.usage_pending.account_id IS 'The account.';
+COMMENT ON COLUMN @extschema@.usage_pending.period_start IS 'The period whose counter lacks the usage.';
+COMMENT ON COLUMN @extschema@.usage_pending.tokens IS 'Tokens to add; negative for a void.';
+COMMENT ON COLUMN @extschema@.usage_pending.reports IS 'Reports to add; negative for a void.';
+COMMENT ON COLUMN @extschema@.usage_pending.chats IS 'Chats to add; negative for a void.';
+COMMENT ON COLUMN @extschema@.usage_pending.recorded_at IS 'When the transaction that queued the row began.';
 COMMENT ON COLUMN @extschema@.usage_pending.breakdown IS
-'What is to be added to usage_breakdown, in the form of usage_events.breakdown, the last
-part being a number of events; NULL for usage that record_usage has not counted.';
+'What is to be added to usage_breakdown, in the form
+of usage_events.breakdown, the last part being a
+number of events; NULL for usage that record_usage
+has not counted.';
 
 -- Kinds of tokens are columns, so that an event writes one row here, whatever it used. Its
 -- rows are updated like those of usage_periods, and only under the lock of their counter.
@@ -153,10 +183,23 @@ CREATE TABLE @extschema@.usage_breakdown (
 COMMENT ON TABLE @extschema@.usage_breakdown IS
 'What record_usage has counted in a period, by scope and model. Pending usage is not
 included: read usage_breakdown_totals.';
-COMMENT ON COLUMN @extschema@.usage_breakdown.cost_nanos IS 'In 10^-9 of the currency unit that the callers of record_usage use.';
+COMMENT ON COLUMN @extschema@.usage_breakdown.account_id IS 'The account.';
+COMMENT ON COLUMN @extschema@.usage_breakdown.period_start IS 'The period.';
+COMMENT ON COLUMN @extschema@.usage_breakdown.input_tokens IS 'Input tokens, neither read from nor written to a cache.';
+COMMENT ON COLUMN @extschema@.usage_breakdown.cache_read_tokens IS 'Input tokens read from a cache.';
+COMMENT ON COLUMN @extschema@.usage_breakdown.cache_write_tokens IS 'Input tokens written to a cache.';
+COMMENT ON COLUMN @extschema@.usage_breakdown.output_tokens IS 'Output tokens without reasoning.';
+COMMENT ON COLUMN @extschema@.usage_breakdown.reasoning_tokens IS 'Output tokens spent on reasoning.';
+COMMENT ON COLUMN @extschema@.usage_breakdown.cost_nanos IS
+'Cost in 10^-9 of the currency unit that the callers
+of record_usage use.';
+COMMENT ON COLUMN @extschema@.usage_breakdown.events IS 'Number of events.';
+COMMENT ON COLUMN @extschema@.usage_breakdown.scope IS 'The part of the account, such as "team/user".';
 COMMENT ON COLUMN @extschema@.usage_breakdown.model IS
-'_other stands for the models of all pairs of scope and model that found no place, because
-the period had usage_ledger.max_breakdowns of them. The scope is the first level of theirs.';
+'The model. _other stands for the models of all pairs
+of scope and model that found no place, because the
+period had usage_ledger.max_breakdowns of them; its
+scope is the first level of theirs.';
 
 -- Both tables hold what is in flight: rows are updated and deleted all the time, and
 -- vacuum runs as often as it can.
@@ -180,10 +223,17 @@ CREATE TABLE @extschema@.usage_limits (
 COMMENT ON TABLE @extschema@.usage_limits IS
 'Limits: how many tokens an account may use in a billing period. Read usage_balances for
 what is left.';
+COMMENT ON COLUMN @extschema@.usage_limits.account_id IS 'The account.';
 COMMENT ON COLUMN @extschema@.usage_limits.token_limit IS 'Tokens per period; NULL: no limit.';
-COMMENT ON COLUMN @extschema@.usage_limits.tokens_held IS 'The sum of the holds in this scope and below it, dead ones included.';
-COMMENT ON COLUMN @extschema@.usage_limits.version IS 'Counts changes after which a session must read again what is used: spendings and deleted holds.';
-COMMENT ON COLUMN @extschema@.usage_limits.scope IS 'The part of the account that is limited; empty: the whole account.';
+COMMENT ON COLUMN @extschema@.usage_limits.tokens_held IS
+'The sum of the holds in this scope and below it,
+dead ones included.';
+COMMENT ON COLUMN @extschema@.usage_limits.version IS
+'Counts changes after which a session must read again
+what is used: spendings and deleted holds.';
+COMMENT ON COLUMN @extschema@.usage_limits.scope IS
+'The part of the account that is limited; empty: the
+whole account.';
 
 CREATE TABLE @extschema@.usage_holds (
     account_id       uuid        NOT NULL,
@@ -201,7 +251,13 @@ CREATE TABLE @extschema@.usage_holds (
 COMMENT ON TABLE @extschema@.usage_holds IS
 'Holds: tokens reserved for a key until it is counted. A hold is dead, and counts no
 longer, once it has expired or once its key has an event. Dead holds are deleted later.';
-COMMENT ON COLUMN @extschema@.usage_holds.scope IS 'The part of the account that the tokens are for; empty: none. They count at each level above it too.';
+COMMENT ON COLUMN @extschema@.usage_holds.account_id IS 'The account.';
+COMMENT ON COLUMN @extschema@.usage_holds.expires_at IS 'When the hold expires.';
+COMMENT ON COLUMN @extschema@.usage_holds.tokens IS 'Tokens reserved.';
+COMMENT ON COLUMN @extschema@.usage_holds.idempotency_key IS 'The key that will be counted.';
+COMMENT ON COLUMN @extschema@.usage_holds.scope IS
+'The part of the account that the tokens are for;
+empty: none. They count at each level above it too.';
 
 ALTER TABLE @extschema@.usage_accounts ENABLE ROW LEVEL SECURITY;
 ALTER TABLE @extschema@.usage_periods ENABLE ROW LEVEL SECURITY;
@@ -251,6 +307,16 @@ COMMENT ON VIEW @extschema@.usage_totals IS
 'Usage per account and period: the counter plus pending usage, exact at the reader''s
 snapshot. Readers need SELECT on usage_periods and usage_pending too, and see the
 accounts that the policies on both show them.';
+COMMENT ON COLUMN @extschema@.usage_totals.account_id IS 'The account.';
+COMMENT ON COLUMN @extschema@.usage_totals.period_start IS 'The first moment of the period.';
+COMMENT ON COLUMN @extschema@.usage_totals.period_end IS 'The first moment after the period.';
+COMMENT ON COLUMN @extschema@.usage_totals.tokens_used IS 'Tokens, pending usage included.';
+COMMENT ON COLUMN @extschema@.usage_totals.reports_used IS 'Reports, pending usage included.';
+COMMENT ON COLUMN @extschema@.usage_totals.chats_used IS 'Chats, pending usage included.';
+COMMENT ON COLUMN @extschema@.usage_totals.closed_at IS 'When the period was closed; NULL while it is open.';
+COMMENT ON COLUMN @extschema@.usage_totals.pruned_at IS
+'When pruning was complete; infinity while events
+are left; NULL before pruning begins.';
 
 -- The usage of a scope is that of all scopes below it too. Where the period has more pairs of
 -- scope and model than fit, usage of scopes below the first level may be under _other, so
@@ -302,7 +368,13 @@ SELECT l.account_id,
 COMMENT ON VIEW @extschema@.usage_scope_totals IS
 'Usage per limited scope and period, exact at the reader''s snapshot: what the limits of
 scopes are compared with.';
-COMMENT ON COLUMN @extschema@.usage_scope_totals.tokens_used IS 'Tokens of the scope and all below it, pending usage included.';
+COMMENT ON COLUMN @extschema@.usage_scope_totals.account_id IS 'The account.';
+COMMENT ON COLUMN @extschema@.usage_scope_totals.period_start IS 'The first moment of the period.';
+COMMENT ON COLUMN @extschema@.usage_scope_totals.period_end IS 'The first moment after the period.';
+COMMENT ON COLUMN @extschema@.usage_scope_totals.tokens_used IS
+'Tokens of the scope and all below it, pending usage
+included.';
+COMMENT ON COLUMN @extschema@.usage_scope_totals.scope IS 'The part of the account that has a limit.';
 
 -- now() is never later than the reader's snapshot. A hold that seems to live by now() and
 -- has expired since is still part of the limit, or it is deleted in the snapshot.
@@ -352,10 +424,26 @@ the reader''s snapshot. Readers need SELECT on usage_limits, usage_holds, usage_
 usage_scope_totals, usage_periods, usage_pending, usage_breakdown and usage_events
 (account_id, period_start, idempotency_key, tokens, voided_at, breakdown) too, and policies
 on these tables that show them the account''s rows.';
+COMMENT ON COLUMN @extschema@.usage_balances.account_id IS 'The account.';
 COMMENT ON COLUMN @extschema@.usage_balances.token_limit IS 'Tokens per period; NULL: no limit.';
-COMMENT ON COLUMN @extschema@.usage_balances.tokens_used IS 'Tokens counted in the period, pending usage included; 0 if there is no such period yet.';
-COMMENT ON COLUMN @extschema@.usage_balances.tokens_held IS 'Tokens of holds that have not expired and whose key is not counted.';
-COMMENT ON COLUMN @extschema@.usage_balances.tokens_remaining IS 'The limit without both, never below 0; NULL: no limit.';
+COMMENT ON COLUMN @extschema@.usage_balances.tokens_used IS
+'Tokens counted in the period, pending usage
+included; 0 if there is no such period yet.';
+COMMENT ON COLUMN @extschema@.usage_balances.tokens_held IS
+'Tokens of holds that have not expired and whose key
+is not counted.';
+COMMENT ON COLUMN @extschema@.usage_balances.tokens_remaining IS
+'The limit without both, never below 0; NULL: no
+limit.';
+COMMENT ON COLUMN @extschema@.usage_balances.period_start IS
+'The first moment of the period; NULL if there is
+none yet.';
+COMMENT ON COLUMN @extschema@.usage_balances.period_end IS
+'The first moment after the period; NULL if there is
+none yet.';
+COMMENT ON COLUMN @extschema@.usage_balances.scope IS
+'The part of the account that is limited; empty: the
+whole account.';
 
 -- Pending usage of a pair without a row is shown where it will be added: under _other if the
 -- period has a row of that model (src/pg/breakdowns.hpp), and else, as far as anyone can
@@ -419,6 +507,19 @@ COMMENT ON VIEW @extschema@.usage_breakdown_totals IS
 'Usage per account, period, scope and model: usage_breakdown plus pending usage, exact at
 the reader''s snapshot. Readers need SELECT on usage_breakdown and usage_pending too, and
 see the accounts that the policies on both show them.';
+COMMENT ON COLUMN @extschema@.usage_breakdown_totals.account_id IS 'The account.';
+COMMENT ON COLUMN @extschema@.usage_breakdown_totals.period_start IS 'The period.';
+COMMENT ON COLUMN @extschema@.usage_breakdown_totals.scope IS 'The part of the account, such as "team/user".';
+COMMENT ON COLUMN @extschema@.usage_breakdown_totals.model IS 'The model; _other for those that found no place.';
+COMMENT ON COLUMN @extschema@.usage_breakdown_totals.input_tokens IS 'Input tokens, neither read from nor written to a cache.';
+COMMENT ON COLUMN @extschema@.usage_breakdown_totals.cache_read_tokens IS 'Input tokens read from a cache.';
+COMMENT ON COLUMN @extschema@.usage_breakdown_totals.cache_write_tokens IS 'Input tokens written to a cache.';
+COMMENT ON COLUMN @extschema@.usage_breakdown_totals.output_tokens IS 'Output tokens without reasoning.';
+COMMENT ON COLUMN @extschema@.usage_breakdown_totals.reasoning_tokens IS 'Output tokens spent on reasoning.';
+COMMENT ON COLUMN @extschema@.usage_breakdown_totals.cost_nanos IS
+'Cost in 10^-9 of the currency unit that the callers
+of record_usage use.';
+COMMENT ON COLUMN @extschema@.usage_breakdown_totals.events IS 'Number of events.';
 
 ------------------------------------------------------------------------------
 -- Functions
@@ -1366,37 +1467,50 @@ transaction rolls back. Without usage_ledger in shared_preload_libraries, only
 pending_rows and pending_age are known. Readers need EXECUTE on usage_ledger_stats(), and
 SELECT on usage_pending (recorded_at) with a policy that shows all rows.';
 COMMENT ON COLUMN @extschema@.usage_ledger_stats.applied IS
-'Calls of increment_usage, record_usage and credit_usage and items of batches that were
-recorded and added.';
-COMMENT ON COLUMN @extschema@.usage_ledger_stats.queued IS 'Calls of increment_usage and record_usage and items of batches that were recorded and left
-pending.';
+'Calls of increment_usage, record_usage and credit_usage
+and items of batches that were recorded and added.';
+COMMENT ON COLUMN @extschema@.usage_ledger_stats.queued IS
+'Calls of increment_usage and record_usage and items of
+batches that were recorded and left pending.';
 COMMENT ON COLUMN @extschema@.usage_ledger_stats.replayed IS
-'Calls of increment_usage, record_usage and credit_usage and items of batches whose key had
-been counted before.';
+'Calls of increment_usage, record_usage and credit_usage
+and items of batches whose key had been counted before.';
 COMMENT ON COLUMN @extschema@.usage_ledger_stats.conflicts IS
-'Calls of increment_usage, record_usage and credit_usage and items of batches whose key had
-been counted before with another payload (UL001).';
+'Calls of increment_usage, record_usage and credit_usage
+and items of batches whose key had been counted before
+with another payload (UL001).';
 COMMENT ON COLUMN @extschema@.usage_ledger_stats.refused IS
-'Calls of increment_usage, record_usage, credit_usage and void_usage and items of batches that were
-refused with UL002, UL003, UL004, UL005, 22003, 22004 or 22023. A batch that is refused as a whole, because
-an array is NULL or malformed, counts one. Not counted: errors of other functions, and
-errors that the server raises before the function runs, such as a malformed uuid. A void
-that succeeds counts neither here nor in applied, queued or replayed.';
+'Calls of increment_usage, record_usage, credit_usage and
+void_usage and items of batches that were refused with
+UL002, UL003, UL004, UL005, 22003, 22004 or 22023. A
+batch that is refused as a whole, because an array is
+NULL or malformed, counts one. Not counted: errors of
+other functions, and errors that the server raises
+before the function runs, such as a malformed uuid. A
+void that succeeds counts neither here nor in applied,
+queued or replayed.';
 COMMENT ON COLUMN @extschema@.usage_ledger_stats.lock_waits IS 'Calls that had to wait in line for a counter.';
-COMMENT ON COLUMN @extschema@.usage_ledger_stats.settle_rounds IS 'How often a worker or settle_usage has looked for pending rows.';
+COMMENT ON COLUMN @extschema@.usage_ledger_stats.settle_rounds IS
+'How often a worker or settle_usage has looked for
+pending rows.';
 COMMENT ON COLUMN @extschema@.usage_ledger_stats.settled_rows IS 'Pending rows added to their counters.';
 COMMENT ON COLUMN @extschema@.usage_ledger_stats.reserved IS 'Calls of reserve_usage that were answered with reserved.';
 COMMENT ON COLUMN @extschema@.usage_ledger_stats.limit_reached IS
-'Calls of reserve_usage and spend_usage that were answered with limit_reached.';
+'Calls of reserve_usage and spend_usage that were
+answered with limit_reached.';
 COMMENT ON COLUMN @extschema@.usage_ledger_stats.expired_holds IS
-'Holds that expired before their key was counted, of those that were deleted by a worker or a
-reservation.';
+'Holds that expired before their key was counted, of
+those that were deleted by a worker or a reservation.';
 COMMENT ON COLUMN @extschema@.usage_ledger_stats.pending_rows IS 'Rows in usage_pending of this database.';
-COMMENT ON COLUMN @extschema@.usage_ledger_stats.pending_age IS 'How long the oldest pending row has been pending; NULL when there is none.';
-COMMENT ON COLUMN @extschema@.usage_ledger_stats.worker_pid IS 'Process of the settling worker''s launcher; NULL when it does not run.';
+COMMENT ON COLUMN @extschema@.usage_ledger_stats.pending_age IS
+'How long the oldest pending row has been pending; NULL
+when there is none.';
+COMMENT ON COLUMN @extschema@.usage_ledger_stats.worker_pid IS
+'Process of the settling worker''s launcher; NULL when it
+does not run.';
 COMMENT ON COLUMN @extschema@.usage_ledger_stats.worker_error IS
-'Why the worker does not run, or the newest of the errors in usage_ledger_worker; NULL if
-all is well.';
+'Why the worker does not run, or the newest of the errors
+in usage_ledger_worker; NULL if all is well.';
 COMMENT ON COLUMN @extschema@.usage_ledger_stats.worker_error_at IS 'When the error last occurred.';
 COMMENT ON COLUMN @extschema@.usage_ledger_stats.stats_reset IS 'When the statistics were last reset.';
 
@@ -1423,12 +1537,16 @@ COMMENT ON VIEW @extschema@.usage_ledger_worker IS
 'A row per database in usage_ledger.settle_databases: how the settling worker fares there. No
 rows unless usage_ledger is in shared_preload_libraries.';
 COMMENT ON COLUMN @extschema@.usage_ledger_worker.database IS 'Name of the database, as configured.';
-COMMENT ON COLUMN @extschema@.usage_ledger_worker.settler_pid IS 'Process that is settling the database now; NULL between its visits.';
+COMMENT ON COLUMN @extschema@.usage_ledger_worker.settler_pid IS
+'Process that is settling the database now; NULL between
+its visits.';
 COMMENT ON COLUMN @extschema@.usage_ledger_worker.last_settled_at IS
-'When the worker last committed a round there, whether or not anything was pending; NULL if
-it has not since the server started.';
+'When the worker last committed a round there, whether or
+not anything was pending; NULL if it has not since the
+server started.';
 COMMENT ON COLUMN @extschema@.usage_ledger_worker.error IS
-'Why the database is not settled, at most 255 bytes; NULL once a round has succeeded.';
+'Why the database is not settled, at most 255 bytes; NULL
+once a round has succeeded.';
 COMMENT ON COLUMN @extschema@.usage_ledger_worker.error_at IS 'When the error last occurred.';
 
 ------------------------------------------------------------------------------
@@ -1544,8 +1662,8 @@ BEGIN
     IF objects IS NOT NULL THEN
         RAISE WARNING 'other objects have the names of objects of usage_ledger'
             USING DETAIL = objects,
-                  HINT = 'Calls and queries may reach them instead of the ledger. Drop or rename them, '
-                         'or name the schema of the ledger and cast arguments to its types.';
+                  HINT = E'Calls and queries may reach them instead of the ledger. Drop or rename them,\n'
+                          'or name the schema of the ledger and cast arguments to its types.';
     END IF;
 END
 $names$;

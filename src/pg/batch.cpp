@@ -62,7 +62,7 @@ Refusal refusal_of(const Item &item)
     switch (item.outcome) {
     case Outcome::conflict:
         return {errcode_conflict,
-                psprintf("%s: %s", message_conflict, conflict_text(item.counted, item.payload))};
+                psprintf("%s:\n%s", message_conflict, conflict_text(item.counted, item.payload))};
     case Outcome::unknown_account:
         return {errcode_no_account_or_period, item.period == core::PeriodState::no_cycle
                                                   ? message_no_period
@@ -71,7 +71,7 @@ Refusal refusal_of(const Item &item)
         return {errcode_period_closed, message_period_closed};
     case Outcome::out_of_time:
         return {error.sqlstate,
-                psprintf("%s: %s", error.message, occurred_at_text(item.occurred_at))};
+                psprintf("%s:\n%s", error.message, occurred_at_text(item.occurred_at))};
     case Outcome::invalid:
         /* An invalid item without an input error did not fit its counter or breakdown. */
         if (item.error == core::InputError::none) {

@@ -262,7 +262,7 @@ Datum breakdown_datum(const core::Breakdown *breakdown)
 
 const char *malformed_text(const char *owner, Datum column)
 {
-    return psprintf("%s: breakdown %s", owner, quoted_text(column));
+    return psprintf("%s:\nbreakdown %s", owner, quoted_text(column));
 }
 
 void raise_malformed_breakdown(const char *detail)
@@ -378,7 +378,7 @@ void add_to_breakdowns(const PairSum *sums, size_t count)
     if (!add_to_places(places, sums, count)) {
         ereport(ERROR, (errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE),
                         errmsg("%s", message_breakdown_overflow),
-                        errdetail("%s: what is pending does not fit.", period_text(sums->counter)),
+                        errdetail("%s:\nwhat is pending does not fit.", period_text(sums->counter)),
                         errhint("Void some events of the period, then close it.")));
     }
     write_places(places, count);

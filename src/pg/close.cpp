@@ -85,7 +85,7 @@ BreakdownCheck *find_row(const BreakdownChecks &checks, const core::Pair &pair)
     ereport(ERROR,
             (errcode(ERRCODE_DATA_CORRUPTED),
              errmsg("breakdown of the billing period differs from its events"),
-             errdetail("%s: %s.", period_text(counter), pair_text(pair)),
+             errdetail("%s:\n%s.", period_text(counter), pair_text(pair)),
              errhint("Run verify_usage, and check what else writes to the ledger's tables.")));
 }
 
@@ -151,7 +151,7 @@ bool check_counter(const core::CounterId &counter, const core::Usage &totals)
         ereport(ERROR,
                 (errcode(ERRCODE_DATA_CORRUPTED),
                  errmsg("counter of the billing period differs from its events"),
-                 errdetail("%s: counter %s; events %s.", period_text(counter), usage_text(totals),
+                 errdetail("%s:\ncounter %s; events %s.", period_text(counter), usage_text(totals),
                            usage_text(events)),
                  errhint("Run verify_usage, and check what else writes to the ledger's tables.")));
     }

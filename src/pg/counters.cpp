@@ -339,7 +339,7 @@ core::Usage totals_of(const core::CounterId &counter, const core::WideUsage &sum
     if (!core::to_usage(sum, &totals)) {
         ereport(ERROR, (errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE),
                         errmsg("%s", message_counter_overflow),
-                        errdetail("%s: what is pending does not fit.", period_text(counter)),
+                        errdetail("%s:\nwhat is pending does not fit.", period_text(counter)),
                         errhint("Void some events of the period, then close it.")));
     }
     return totals;

@@ -18,7 +18,7 @@ namespace
     ereport(
         ERROR,
         (errcode(errcode_conflict), errmsg("%s", message_conflict),
-         errdetail("%s: %s.", event_text(name_of(event)), conflict_text(counted, event.payload)),
+         errdetail("%s:\n%s.", event_text(name_of(event)), conflict_text(counted, event.payload)),
          errhint("Send the first call's payload with a retry, and a new key with a new event.")));
 }
 
@@ -28,7 +28,7 @@ namespace
     const bool has_ended = period.end <= GetCurrentTimestamp();
     ereport(ERROR,
             (errcode(errcode_period_closed), errmsg("%s", message_period_closed),
-             errdetail("%s: period from %s to %s.", event_text(name_of(event)),
+             errdetail("%s:\nperiod from %s to %s.", event_text(name_of(event)),
                        time_text(period.start), time_text(period.end)),
              has_ended
                  ? errhint("Count it in the open period: pass no p_occurred_at, in a new "

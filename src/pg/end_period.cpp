@@ -78,18 +78,18 @@ void check_can_end(const core::CounterId &period, TimestampTz end, TimestampTz l
     const Datum account_id = account_of(period);
     if (end > end_of_now()) {
         raise_invalid_argument(account_id, "period must not end in the future",
-                               psprintf("end at %s, the server's clock is at %s", time_text(end),
+                               psprintf("end at %s,\nthe server's clock is at %s", time_text(end),
                                         time_text(GetCurrentTimestamp())),
                                "Pass a time that has passed, or NULL for now.");
     }
     if (end <= period.period_start || end <= last_event) {
         const char *bounds =
-            psprintf("end at %s, period from %s", time_text(end), time_text(period.period_start));
+            psprintf("end at %s,\nperiod from %s", time_text(end), time_text(period.period_start));
         raise_invalid_argument(
             account_id, "period must end after its start and its last event",
             last_event == period.period_start
                 ? bounds
-                : psprintf("%s, last event at %s", bounds, time_text(last_event)),
+                : psprintf("%s,\nlast event at %s", bounds, time_text(last_event)),
             "Pass a later time, or NULL for now or just after the last event.");
     }
 }

@@ -12,7 +12,7 @@ namespace
 {
 
 /* How much of an over-long text a message repeats, in bytes. */
-constexpr int quoted_bytes_max = 64;
+constexpr int quoted_bytes_max = 32;
 
 constexpr const char *hint_null = "Pass a value for the argument.";
 constexpr const char *hint_malformed =
@@ -106,9 +106,9 @@ void raise_input_error(core::InputError error, const EventName &event, int64 tok
     const ErrorText text = text_of(error);
     const char *detail = event_text(event);
     if (error == core::InputError::tokens_negative || error == core::InputError::tokens_too_many) {
-        detail = psprintf("%s: " INT64_FORMAT " tokens", detail, tokens);
+        detail = psprintf("%s:\n" INT64_FORMAT " tokens", detail, tokens);
     } else if (core::is_time_error(error)) {
-        detail = psprintf("%s: %s", detail, occurred_at_text(occurred_at));
+        detail = psprintf("%s:\n%s", detail, occurred_at_text(occurred_at));
     }
     ereport(ERROR, (errcode(text.sqlstate), errmsg("%s", text.message), errdetail("%s.", detail),
                     errhint("%s", text.hint)));
@@ -135,13 +135,13 @@ void raise_below_zero(const EventName &event, const char *what, const core::Wide
     core::Usage totals = {};
     (void)core::to_usage(total, &totals);
     ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("%s", what),
-                    errdetail("%s: the total is %s.", event_text(event), usage_text(totals)),
+                    errdetail("%s:\nthe total is %s.", event_text(event), usage_text(totals)),
                     errhint("%s", hint)));
 }
 
 const char *occurred_at_text(TimestampTz occurred_at)
 {
-    return psprintf("occurred at %s, the server's clock is at %s", time_text(occurred_at),
+    return psprintf("occurred at %s,\nthe server's clock is at %s", time_text(occurred_at),
                     time_text(GetCurrentTimestamp()));
 }
 
@@ -185,15 +185,17 @@ const char *payload_text(const core::Payload &payload)
     initStringInfo(&text);
     appendStringInfo(&text, "%s, %s", usage_text(payload), pair_text(payload.breakdown->pair));
     for (size_t i = 0; i < core::events_index; i++) {
-        appendStringInfo(&text, ", %s " INT64_FORMAT, core::amount_names[i],
-                         payload.breakdown->amounts.values[i]);
+        const int64 amount = payload.breakdown->amounts.values[i];
+        if (amount != 0) {
+            appendStringInfo(&text, ", %s " INT64_FORMAT, core::amount_names[i], amount);
+        }
     }
     return text.data;
 }
 
 const char *conflict_text(const core::Payload &counted, const core::Payload &given)
 {
-    return psprintf("counted %s; given %s", payload_text(counted), payload_text(given));
+    return psprintf("counted %s;\ngiven %s", payload_text(counted), payload_text(given));
 }
 
 int64 text_length(Datum value)
@@ -238,7 +240,7 @@ void set_overflow_text(void *subject)
     }
     const auto *overflow = static_cast<const OverflowSubject *>(subject);
     errmsg("%s", overflow->message);
-    errdetail("%s: period from %s.", event_text(overflow->event),
+    errdetail("%s:\nperiod from %s.", event_text(overflow->event),
               time_text(overflow->counter.period_start));
     errhint("Count it in another period by passing another p_occurred_at.");
 }

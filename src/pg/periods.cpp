@@ -130,7 +130,7 @@ void insert_periods(const PeriodLookup *opened, size_t count)
 [[noreturn]] void raise_no_period(const EventName &event, TimestampTz time)
 {
     ereport(ERROR, (errcode(errcode_no_account_or_period), errmsg("%s", message_no_period),
-                    errdetail("%s: occurred at %s.", event_text(event), time_text(time)),
+                    errdetail("%s:\noccurred at %s.", event_text(event), time_text(time)),
                     errhint("Fix the account's cycle with set_usage_cycle, or open a period with "
                             "open_usage_period.")));
 }

@@ -38,7 +38,7 @@ constexpr NullableDatum no_value = {0, true};
 [[noreturn]] void raise_period_closed(const EventName &name, const Period &period)
 {
     ereport(ERROR, (errcode(errcode_period_closed), errmsg("billing period is closed"),
-                    errdetail("%s: period from %s to %s.", event_text(name),
+                    errdetail("%s:\nperiod from %s to %s.", event_text(name),
                               time_text(period.start), time_text(period.end)),
                     errhint("Reserve once the period has ended, or end it with "
                             "end_usage_period.")));

@@ -64,8 +64,8 @@ bool check_settle_databases(char **value, void **, GucSource)
     pfree(copy);
     if (fault != nullptr) {
         GUC_check_errdetail("%s", fault);
-        GUC_check_errhint("Separate names by commas. Put a name in double quotes if it has other "
-                          "characters than lower-case letters, digits and underscores.");
+        GUC_check_errhint("Separate names by commas. Quote a name that has other characters than "
+                          "lower-case letters, digits and underscores.");
     }
     return fault == nullptr;
 }

@@ -117,7 +117,7 @@ void warn_cannot_settle(const Sum &sum, const char *reason,
                         const char *hint = "It stays pending and is part of usage_totals.")
 {
     ereport(WARNING, (errmsg("pending usage cannot be settled: %s", reason),
-                      errdetail("%s: %s.", period_text(sum.rows->counter), usage_text(sum.usage)),
+                      errdetail("%s:\n%s.", period_text(sum.rows->counter), usage_text(sum.usage)),
                       errhint("%s", hint)));
 }
 

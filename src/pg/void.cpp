@@ -44,14 +44,14 @@ struct Answer {
     ereport(ERROR,
             (errcode(errcode_no_account_or_period),
              errmsg("billing period of the event does not exist"),
-             errdetail("%s: period from %s.", event_text(name), time_text(counter.period_start)),
+             errdetail("%s:\nperiod from %s.", event_text(name), time_text(counter.period_start)),
              errhint("Its row was deleted by hand: restore it, or delete the event too.")));
 }
 
 [[noreturn]] void raise_event_invoiced(const EventName &name, TimestampTz period_start)
 {
     ereport(ERROR, (errcode(errcode_period_closed), errmsg("%s", message_period_closed),
-                    errdetail("%s: period from %s.", event_text(name), time_text(period_start)),
+                    errdetail("%s:\nperiod from %s.", event_text(name), time_text(period_start)),
                     errhint("Usage in a closed period cannot be voided. Give a credit with "
                             "credit_usage instead.")));
 }

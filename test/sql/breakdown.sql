@@ -19,7 +19,7 @@ BEGIN
     RETURN 'no error';
 EXCEPTION WHEN OTHERS THEN
     GET STACKED DIAGNOSTICS detail = PG_EXCEPTION_DETAIL, hint = PG_EXCEPTION_HINT;
-    RETURN concat_ws(' | ', SQLSTATE, SQLERRM, regexp_replace(substring(detail FROM '(?:: )(.*)'), '\d{4}-\d\d-\d\dT[0-9:.+]+', '<time>', 'g'), hint);
+    RETURN concat_ws(' | ', SQLSTATE, SQLERRM, regexp_replace(substring(detail FROM '(?::\s)(.*)'), '\d{4}-\d\d-\d\dT[0-9:.+]+', '<time>', 'g'), hint);
 END $$;
 
 -- The kinds exclude each other, and the tokens of the event are their sum.

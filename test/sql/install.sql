@@ -104,6 +104,12 @@ SELECT proname, argument AS not_explained
 SELECT proname, line AS too_long
   FROM pg_proc, regexp_split_to_table(obj_description(oid, 'pg_proc'), '\n') AS line
  WHERE pronamespace = 'public'::regnamespace AND length(line) > 90;
+-- So does that of each column, in lines that leave room for the rest of \d+.
+SELECT attrelid::regclass AS relation, attname, line AS missing_or_too_long
+  FROM pg_class AS c
+  JOIN pg_attribute AS a ON attrelid = c.oid AND attnum > 0 AND NOT attisdropped
+ CROSS JOIN regexp_split_to_table(COALESCE(col_description(c.oid, attnum), ''), '\n') AS line
+ WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'v') AND length(line) NOT BETWEEN 1 AND 56;
 
 -- Keys are ordered by their bytes, whatever the system's libraries are.
 SELECT attrelid::regclass AS table, attname, attcollation::regcollation

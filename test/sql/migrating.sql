@@ -162,7 +162,7 @@ SHOW usage_ledger.max_event_age;
 RESET ROLE;
 RESET usage_ledger.max_event_age;
 RESET usage_ledger.settlement;
-SELECT idempotency_key, outcome, regexp_replace(detail, ': .*', '') AS detail FROM usage_import WHERE outcome <> 'queued' ORDER BY position;
+SELECT idempotency_key, outcome, regexp_replace(detail, ':\s.*', '') AS detail FROM usage_import WHERE outcome <> 'queued' ORDER BY position;
 -- Each event is in the period of its time, and those periods can be closed.
 SELECT count(*) FROM billing.usage_events AS e JOIN billing.usage_periods AS p USING (account_id, period_start)
  WHERE idempotency_key LIKE 'history %' AND occurred_at >= p.period_start AND occurred_at < p.period_end;
