@@ -114,8 +114,9 @@ event is.';
 COMMENT ON COLUMN @extschema@.usage_events.breakdown IS
 'What record_usage was given: scope, model,
 input_tokens, cache_read_tokens, cache_write_tokens,
-output_tokens, reasoning_tokens, cost_nanos and 1,
-separated by tabs; NULL for other events.';
+output_tokens, reasoning_tokens, cost_nanos and the
+number of events, 1, separated by tabs; NULL for other
+events.';
 
 -- A B-tree, although a BRIN index would cost writers less: docs/internals.md says why. The
 -- account comes first, so that it also finds all events of an account.

@@ -22,19 +22,36 @@ namespace
          errhint("Send the first call's payload with a retry, and a new key with a new event.")));
 }
 
+bool is_pruned(const core::CounterId &counter)
+{
+    static Statement statement = {"usage_periods",
+                                  "SELECT pruned_at IS NOT NULL FROM %s" WHERE_COUNTER,
+                                  {UUIDOID, TIMESTAMPTZOID}};
+    const Datum arguments[] = {account_of(counter), TimestampTzGetDatum(counter.period_start)};
+    return run_in_snapshot(&statement, arguments, GetLatestSnapshot()) == 1 &&
+           DatumGetBool(required_column(1));
+}
+
+const char *hint_of_closed(const Event &event, const Period &period)
+{
+    if (is_pruned(counter_id(event.account_id, period.start))) {
+        return "Events of the period have been pruned, so the key may have been counted. If\n"
+               "not, count it in the open period: pass no p_occurred_at, in a new transaction.";
+    }
+    /* A period can be closed before it has ended. Then now is still in it. */
+    if (period.end > GetCurrentTimestamp()) {
+        return "Count it once the period has ended, or end it with end_usage_period: pass no\n"
+               "p_occurred_at, in a new transaction.";
+    }
+    return "Count it in the open period: pass no p_occurred_at, in a new transaction.";
+}
+
 [[noreturn]] void raise_period_closed(const Event &event, const Period &period)
 {
-    /* A period can be closed before it has ended. Then now is still in it. */
-    const bool has_ended = period.end <= GetCurrentTimestamp();
-    ereport(ERROR,
-            (errcode(errcode_period_closed), errmsg("%s", message_period_closed),
-             errdetail("%s:\nperiod from %s to %s.", event_text(name_of(event)),
-                       time_text(period.start), time_text(period.end)),
-             has_ended
-                 ? errhint("Count it in the open period: pass no p_occurred_at, in a new "
-                           "transaction.")
-                 : errhint("Count it once the period has ended, or end it with end_usage_period: "
-                           "pass no p_occurred_at, in a new transaction.")));
+    ereport(ERROR, (errcode(errcode_period_closed), errmsg("%s", message_period_closed),
+                    errdetail("%s:\nperiod from %s to %s.", event_text(name_of(event)),
+                              time_text(period.start), time_text(period.end)),
+                    errhint("%s", hint_of_closed(event, period))));
 }
 
 /* Moves an event from a period that was ended before it to the one that covers it. */

@@ -91,7 +91,8 @@ ErrorText text_of(core::InputError error)
         return text_of_breakdown_error(error);
     case InputError::time_too_old:
         return {errcode_out_of_time, "event is older than usage_ledger.max_event_age",
-                "Count it now by passing no p_occurred_at, or raise usage_ledger.max_event_age."};
+                "Count it in the current period by passing no p_occurred_at, or have a superuser\n"
+                "raise the setting, for example to '60d'."};
     case InputError::time_too_far_ahead:
         return {errcode_out_of_time, "event is more than 5 minutes ahead of the server's clock",
                 "Count it now by passing no p_occurred_at, and compare the caller's clock with the "

@@ -41,10 +41,15 @@ expected() {
     esac
 }
 
-# run NAME FILE LANGUAGE HEADING CHECK COMMAND...: extracts a program and runs it, if the
-# check says that its packages are there.
+# What a program prints when it runs again: its first call is a replay.
+expected_again() {
+    expected "$1" | sed 's/^applied .*/replayed 9007199254791093/'
+}
+
+# run NAME FILE LANGUAGE HEADING CHECK COMMAND...: extracts a program and runs it twice, if
+# the check says that its packages are there.
 run() {
-    local name=$1 file=$2 language=$3 heading=$4 check=$5 database status=0
+    local name=$1 file=$2 language=$3 heading=$4 check=$5 database expectation status=0
     shift 5
     [[ $name =~ $wanted ]] || return 0
     ! is_missing "$name" "$check" || return 0
@@ -52,9 +57,11 @@ run() {
     createdb -T template "$database"
     mkdir -p "build/clients/$(dirname "$file")"
     snippet "$heading" "$language" >"build/clients/$file"
-    (cd build/clients && PGDATABASE=$database PGUSER=worker "$@") >build/clients/output 2>build/clients/errors || status=$?
-    { cat build/clients/output; tokens_and_reports "$database"; } |
-        diff <(expected "$name") - || status=1
+    for expectation in expected expected_again; do
+        (cd build/clients && PGDATABASE=$database PGUSER=worker "$@") >build/clients/output 2>build/clients/errors || status=$?
+        { cat build/clients/output; tokens_and_reports "$database"; } |
+            diff <("$expectation" "$name") - || status=1
+    done
     [ "$status" = 0 ] || cat build/clients/errors
     result "$status" "$name"
 }
@@ -87,8 +94,17 @@ go_run() {
     GO111MODULE=off GOPATH=$PWD/go:/usr/share/gocode GOCACHE=$PWD/go/cache go run "$1"
 }
 
+# The statements are prepared, which finds the functions and checks the casts.
+other_calls() {
+    local status=0
+    snippet 'The other calls' | awk '/^SELECT/ { print "PREPARE call_" ++count " AS" } { print }' |
+        psql -X -q -v ON_ERROR_STOP=1 -d template || status=$?
+    result "$status" other-calls
+}
+
 install_npm_packages
 make_template
+other_calls
 keeping='Keep the business row'
 
 run_js node-postgres 'node-postgres' pg

@@ -41,6 +41,8 @@ GRANT USAGE ON SCHEMA billing TO acme;
 GRANT SELECT ON usage_totals, usage_periods, usage_pending TO acme;
 CREATE POLICY acme ON usage_periods FOR SELECT TO acme USING (account_id = '7f0c64f2-3a0e-4b61-9f0b-0f6f2d1f9a11');
 CREATE POLICY acme ON usage_pending FOR SELECT TO acme USING (account_id = '7f0c64f2-3a0e-4b61-9f0b-0f6f2d1f9a11');
+\! "$(dirname "$DOCUMENT")/../test/tools/snippets.sh" "$(dirname "$DOCUMENT")/breakdown.md" 'Show tenants their own breakdown' > "$SNIPPET"
+\i :snippet
 \! "$(dirname "$DOCUMENT")/../test/tools/snippets.sh" "$DOCUMENT" 'Show tenants what is left' > "$SNIPPET"
 \i :snippet
 SET ROLE acme;

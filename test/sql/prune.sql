@@ -40,8 +40,8 @@ SELECT * FROM verify_usage();
 -- The invoice total and the period's bounds remain. A retry of a pruned event is refused.
 SELECT period_start, tokens_used FROM usage_totals WHERE account_id = :a ORDER BY 1;
 SELECT tokens_used FROM close_usage_period(:a, '2024-01-01');
-\set VERBOSITY terse
 SELECT increment_usage(:a, 1, 'january 1', p_occurred_at => '2024-01-05');
+\set VERBOSITY terse
 SELECT void_usage(:a, 'january 7', 'test');
 \set VERBOSITY default
 

@@ -27,8 +27,7 @@ DROP SCHEMA billing;
 -- The grants, as printed.
 \! cd "$TREE" && test/tools/snippets.sh README.md 'Grants' > "$SNIPPET"
 \i :snippet
-RESET search_path;
-GRANT INSERT ON reports TO worker;
+GRANT SELECT, INSERT ON reports TO worker;
 
 -- From here on, each call is made by the role that it is for.
 SET ROLE worker;
@@ -41,8 +40,7 @@ SET ROLE worker;
 \i :snippet
 \o
 RESET ROLE;
--- The second call was a retry of the first; the third was an event of its own, and the batch
--- its retry.
+-- The second call was a retry of the first; the third was an event of its own.
 SELECT account_id, tokens_used, reports_used, chats_used FROM billing.usage_totals;
 TABLE reports;
 
@@ -70,11 +68,11 @@ SELECT account_id, period_length, time_zone FROM billing.usage_accounts WHERE ac
 SELECT tokens_used, reports_used, chats_used FROM billing.usage_totals WHERE account_id = 'a3b1f3c8-52d7-4c0e-9a44-6d1c2f0b7e55';
 
 SELECT count(*) FROM billing.open_usage_period('7f0c64f2-3a0e-4b61-9f0b-0f6f2d1f9a11', '2026-10-01Z', '2026-11-01Z', 1000);
-\! cd "$TREE" && test/tools/snippets.sh README.md 'Billing' | sed '/a customer leaves/,$d' > "$SNIPPET"
+\! cd "$TREE" && test/tools/snippets.sh README.md 'Billing' | sed '/as the DBA/,$d' > "$SNIPPET"
 SET ROLE biller;
 \o /dev/null
 \i :snippet
-\! cd "$TREE" && test/tools/snippets.sh README.md 'Billing' | sed -n '/a customer leaves/,$p' > "$SNIPPET"
+\! cd "$TREE" && test/tools/snippets.sh README.md 'Billing' | sed -n '/as the DBA/,$p' > "$SNIPPET"
 SET ROLE dba;
 \i :snippet
 \o
