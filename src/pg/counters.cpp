@@ -352,7 +352,7 @@ namespace
  * On Citus a session cannot lock a row version that it has read: SKIP LOCKED it is. For a session
  * that may wait only in the order of counters, that one wait is in order.
  */
-size_t try_lock_distributed(CounterState *counters, size_t count)
+void try_lock_distributed(CounterState *counters, size_t count)
 {
     static Statement statement =
         COUNTERS_STATEMENT(" FOR NO KEY UPDATE SKIP LOCKED", " FOR NO KEY UPDATE SKIP LOCKED");
@@ -361,6 +361,36 @@ size_t try_lock_distributed(CounterState *counters, size_t count)
         counters[i].is_locked |= !counters[i].is_missing;
     }
     read_counters(counters, count);
+}
+
+/*
+ * Locks the counters that no other session has: all of them, or those before the first that one
+ * has. Does not use FOR NO KEY UPDATE SKIP LOCKED: where others hold a row FOR KEY SHARE, that can
+ * follow the row's updates and then waits for the session that makes the next one. This locks
+ * the row version that it has read, or finds that the row has moved on in other hands.
+ */
+void lock_free_counters(CounterState *counters, size_t count, bool goes_past_busy)
+{
+    Relation periods = table_open(extension_table("usage_periods"), RowExclusiveLock);
+
+    /* Keeps the row versions that it reads from being vacuumed before they are locked. */
+    PushActiveSnapshot(GetTransactionSnapshot());
+    read_counters(counters, count);
+    for (size_t i = 0; i < count; i++) {
+        if (!counters[i].is_locked && !counters[i].is_missing) {
+            counters[i].is_locked =
+                lock_row(periods, counters[i].tid, LockTupleNoKeyExclusive, LockWaitSkip) == TM_Ok;
+            if (!counters[i].is_locked && !goes_past_busy) {
+                break;
+            }
+        }
+    }
+    PopActiveSnapshot();
+    table_close(periods, NoLock);
+}
+
+size_t count_busy(const CounterState *counters, size_t count)
+{
     return std::count_if(counters, counters + count, [](const CounterState &counter) {
         return !counter.is_locked && !counter.is_missing;
     });
@@ -372,40 +402,24 @@ void lock_counters(CounterState *counters, size_t count)
 {
     static Statement statement = COUNTERS_STATEMENT(" FOR NO KEY UPDATE", " FOR NO KEY UPDATE");
     lock_for_write(&statement);
-    fill_in(&statement, nullptr, counters, count);
+    if (!is_distributed()) {
+        lock_free_counters(counters, count, false);
+    }
+    fill_in(&statement, nullptr, counters, count); /* waits for the others, in order */
     require_counters(counters, count);
     for (size_t i = 0; i < count; i++) {
         counters[i].is_locked = true;
     }
 }
 
-/*
- * Does not use FOR NO KEY UPDATE SKIP LOCKED: where others hold a row FOR KEY SHARE, that can
- * follow the row's updates and then waits for the session that makes the next one. This locks
- * the row version that it has read, or finds that the row has moved on in other hands.
- */
 size_t try_lock_counters(CounterState *counters, size_t count)
 {
     if (is_distributed()) {
-        return try_lock_distributed(counters, count);
+        try_lock_distributed(counters, count);
+    } else {
+        lock_free_counters(counters, count, true);
     }
-    Relation periods = table_open(extension_table("usage_periods"), RowExclusiveLock);
-
-    /* Keeps the row versions that it reads from being vacuumed before they are locked. */
-    PushActiveSnapshot(GetTransactionSnapshot());
-    read_counters(counters, count);
-
-    size_t busy_count = 0;
-    for (size_t i = 0; i < count; i++) {
-        if (!counters[i].is_locked && !counters[i].is_missing) {
-            counters[i].is_locked =
-                lock_row(periods, counters[i].tid, LockTupleNoKeyExclusive, LockWaitSkip) == TM_Ok;
-            busy_count += counters[i].is_locked ? 0 : 1;
-        }
-    }
-    table_close(periods, NoLock);
-    PopActiveSnapshot();
-    return busy_count;
+    return count_busy(counters, count);
 }
 
 void read_counters(CounterState *counters, size_t count, Snapshot snapshot)
