@@ -69,6 +69,19 @@ BREAKDOWN_BOOKS = """
     SELECT model, sum(input_tokens), sum(cache_read_tokens), sum(cache_write_tokens), sum(output_tokens),
            sum(reasoning_tokens), sum(cost_nanos), sum(events)
       FROM {breakdown} GROUP BY model"""
+# Of a batch: one statement that inserts the events, and one that also adds them up.
+BATCH_FLOOR = """INSERT INTO floor_events (account_id, period_start, occurred_at, tokens, reports, chats, idempotency_key)
+    SELECT {account}, now(), now(), {tokens}, 0, 0, {key} {items}"""
+BATCH_STATEMENT = """
+    WITH event AS (
+        INSERT INTO c_events (account_id, period_start, occurred_at, tokens, reports, chats, idempotency_key)
+        SELECT p.account_id, p.period_start, now(), {tokens}, 0, 0, i.key
+          FROM (SELECT {account} AS account_id, {key} AS key {items}) AS i
+          JOIN c_periods AS p ON p.account_id = i.account_id AND p.period_start <= now() AND p.period_end > now()
+        ON CONFLICT DO NOTHING RETURNING account_id, period_start, tokens)
+    UPDATE c_periods AS p SET tokens_used = p.tokens_used + e.tokens
+      FROM (SELECT account_id, period_start, sum(tokens) AS tokens FROM event GROUP BY 1, 2) AS e
+     WHERE p.account_id = e.account_id AND p.period_start = e.period_start"""
 FLOOR_TABLE = "CREATE TABLE floor_events (LIKE usage_events INCLUDING DEFAULTS, PRIMARY KEY (account_id, idempotency_key))"
 # What a store says it has counted: the tokens of its counters and those of its events.
 TOTAL = "SELECT COALESCE(sum({}), 0) FROM {}"
@@ -368,6 +381,46 @@ class Bench:
                 "wal_bytes": (self.server.wal_bytes() - wal_bytes) / count, "books": counted - told or int(left) - events})
             progress(f"month, {step}: {count:,} at {count / elapsed_s:,.0f}/s")
 
+    def closes(self):
+        """Closing and pruning an account's period of some number of events, in a ledger of 24 periods, of which half were pruned and their pages filled again."""
+        database, accounts, months = "bench_closes", 1000, 24
+        psql(f"CREATE DATABASE {database}", "postgres")
+        psql("CREATE EXTENSION usage_ledger", database)
+
+        def count_events(account, number_of_events, month, key):
+            """Counts events of a month, 1 being the last one, in batches of 1,000. An expression of i gives the account of each."""
+            psql(f"""SET usage_ledger.max_event_age = '1000d';
+                SELECT count(*) FROM generate_series(0, {number_of_events // 1000 - 1}) AS batch, increment_usage_batch(
+                ARRAY(SELECT {account} FROM generate_series(1, 1000) AS i), array_fill({TOKENS}::bigint, ARRAY[1000]),
+                ARRAY(SELECT '{key} ' || batch * 1000 + i FROM generate_series(1, 1000) AS i),
+                p_occurred_at => array_fill(date_trunc('month', now(), 'UTC') - {month} * interval '1 month', ARRAY[1000]))""", database)
+
+        def timed(sql, number_of_events):
+            started, cpu_s, wal_bytes = time.time(), self.server.cpu_s(), self.server.wal_bytes()
+            difference = int(psql(sql, database))
+            elapsed_s = time.time() - started
+            return {"per_s": number_of_events / elapsed_s, "cpu_us": (self.server.cpu_s() - cpu_s) * 1e6 / number_of_events,
+                    "wal_bytes": (self.server.wal_bytes() - wal_bytes) / number_of_events, "books": difference}
+
+        for month in range(months, 0, -1):
+            count_events("md5('account ' || i)::uuid", 100 * accounts, month, f"month {month}, event")
+            if month == months // 2 + 1:
+                psql("""SELECT count(close_usage_period(account_id, period_start)) FROM usage_periods""", database)
+                while psql("SELECT prune_usage_events('infinity', 1000000)", database) != "0":
+                    pass
+                psql("VACUUM usage_events, usage_periods", database)
+        for size in self.options.closes:
+            for round_number in range(self.options.rounds):
+                account = f"md5('account of {size}, {round_number}')::uuid"
+                count_events(account, size, 1, "event")
+                psql("CHECKPOINT", "postgres")
+                self.record("closes", f"{size:,} events", "close", round_number, timed(
+                    f"""SELECT sum(c.tokens_used) - {size * TOKENS} FROM usage_periods AS p, close_usage_period(p.account_id, p.period_start) AS c
+                         WHERE p.account_id = {account}""", size))
+                self.record("closes", f"{size:,} events", "prune", round_number, timed(
+                    f"SELECT prune_usage_events('infinity', {size}) - {size}", size))
+            progress(f"closes, {size:,} events: done")
+
     def replays(self):
         """Calls of which some or all are retries of events counted earlier."""
         key_count = 100000
@@ -508,7 +561,7 @@ class Bench:
                 for key, value in measured.items()}
 
     def batches(self):
-        """Two clients, each with its own accounts. The unit is an event, not a call."""
+        """Two clients, each with its own accounts. The unit is an event, not a call. (c) is one statement that inserts and adds up."""
         psql(FLOOR_TABLE)
         for size in (10, 100, 1000, 10000):
             items = f"FROM generate_series(1, {size}) AS i"
@@ -516,15 +569,16 @@ class Bench:
             batch = self.script(f"batch_{size}", f"""SELECT count(*) FROM increment_usage_batch(
                 ARRAY(SELECT {account} {items}), array_fill({TOKENS}::bigint, ARRAY[{size}]),
                 ARRAY(SELECT {NEW_KEY} {items}));""".replace("\n", " "), "usage", size * TOKENS)
-            floor = self.script(f"floor_{size}", f"""INSERT INTO floor_events
-                (account_id, period_start, occurred_at, tokens, reports, chats, idempotency_key)
-                SELECT {account}, now(), now(), {TOKENS}, 0, 0, {NEW_KEY} {items};""".replace("\n", " "), "floor", size * TOKENS)
-            for database in MODES.values():  # the floor starts empty too
+            by_hand = {name: self.script(f"{name}_{size}", sql.format(account=account, tokens=TOKENS, key=NEW_KEY, items=items).replace("\n", " ") + ";",
+                                         store, size * TOKENS)
+                       for name, sql, store in (("floor", BATCH_FLOOR, "floor"), ("c", BATCH_STATEMENT, "c"))}
+            for database in MODES.values():  # all start empty
                 psql("TRUNCATE usage_events", database)
-            psql("TRUNCATE floor_events")
+            psql("TRUNCATE floor_events, c_events")
             self.settle_down()
             contenders = {mode: lambda mode=mode: self.of_events(self.ours([batch], 2, mode), size) for mode in MODES}
-            contenders["floor"] = lambda: self.of_events(self.pgbench([floor], 2), size)
+            for name, path in by_hand.items():
+                contenders[name] = lambda path=path: self.of_events(self.pgbench([path], 2), size)
             self.rounds("batches", str(size), contenders)
 
     def settlement(self):
@@ -581,17 +635,24 @@ class Bench:
         psql("SELECT pg_reload_conf()", "postgres")
 
     def growth(self):
-        """Calls to ledgers of different sizes."""
-        ours = self.script("growth", CHOICE["even"] + "\n" + OURS.format(key=NEW_KEY), "counters")
+        """Calls to ledgers of different sizes, with keys of both kinds."""
+        for keys in self.options.growth_keys:
+            self.growth_with_keys(keys)
+
+    def growth_with_keys(self, keys):
+        key_of_call, key_of_event = {
+            "random": (NEW_KEY, NEW_KEY),
+            "time-ordered": (ORDERED_KEY, "to_char('2026-01-01Z'::timestamptz + n * interval '10 ms', 'YYYYMMDDHH24MISSUS') || gen_random_uuid()")}[keys]
+        ours = self.script("growth", CHOICE["even"] + "\n" + OURS.format(key=key_of_call), "counters")
         databases = {}
         for size in self.options.growth:
-            database = f"bench_{size}"
-            progress(f"loading {size:,} events")
+            database = f"bench_{size}_{keys}".replace("-", "_")
+            progress(f"loading {size:,} events with {keys} keys")
             self.create(database)
             if size > 0:
                 psql("ALTER EVENT TRIGGER usage_ledger_guard DISABLE; ALTER TABLE usage_events DROP CONSTRAINT usage_events_pkey", database)
                 psql(f"""INSERT INTO usage_events (account_id, period_start, occurred_at, tokens, reports, chats, idempotency_key)
-                         SELECT md5('account ' || (n % {ACCOUNTS} + 1))::uuid, '2026-01-01Z', '2026-01-01Z', 1, 0, 0, {NEW_KEY}
+                         SELECT md5('account ' || (n % {ACCOUNTS} + 1))::uuid, '2026-01-01Z', '2026-01-01Z', 1, 0, 0, {key_of_event}
                            FROM generate_series(1, {size}) AS n""", database)
                 psql("SET maintenance_work_mem = '1GB'; ALTER TABLE usage_events ADD PRIMARY KEY (account_id, idempotency_key);"
                      "ALTER EVENT TRIGGER usage_ledger_guard ENABLE", database)
@@ -604,19 +665,21 @@ class Bench:
         for database in databases.values():  # the last one loaded has pushed the others out of memory
             psql("SELECT pg_prewarm('usage_events_pkey', 'read')", database)
         # The first write to a page after a checkpoint puts the whole page into the WAL.
-        self.rounds("growth", "after a checkpoint", calls)
+        self.rounds("growth", f"{keys} keys, after a checkpoint", calls)
         for size, database in databases.items():
             if size > 0:
                 progress(f"warming up {size:,} events")
                 psql(f"""SELECT count(*) FROM generate_series(1, {max(1, size // 25000)}) AS batch, increment_usage_batch(
                              ARRAY(SELECT md5('account ' || (i * 10 + batch % 10 + 1))::uuid FROM generate_series(0, {ACCOUNTS // 10 - 1}) AS i),
                              array_fill(1::bigint, ARRAY[{ACCOUNTS // 10}]),
-                             ARRAY(SELECT {NEW_KEY} FROM generate_series(1, {ACCOUNTS // 10}) WHERE batch > 0))""", database)
-        self.rounds("growth", "between checkpoints", calls)
+                             ARRAY(SELECT {key_of_call} FROM generate_series(1, {ACCOUNTS // 10}) WHERE batch > 0))""", database)
+        self.rounds("growth", f"{keys} keys, between checkpoints", calls)
+        for database in databases.values():
+            psql(f"DROP DATABASE {database}", "postgres")
 
     def run(self):
         sections = {"calls": self.calls, "round trip": self.round_trip, "first call": self.first_call, "pooler": self.pooler,
-                    "month": self.month, "replays": self.replays, "peers": self.peers,
+                    "month": self.month, "closes": self.closes, "replays": self.replays, "peers": self.peers,
                     "reservations": self.reservations, "breakdown": self.breakdown, "batches": self.batches, "settlement": self.settlement,
                     "bytes": self.bytes_per_event, "growth": self.growth}
         self.prepare()
@@ -636,6 +699,8 @@ def main():
     parser.add_argument("--seconds", type=int, default=2, help="length of a turn")
     parser.add_argument("--clients", type=numbers, default=[1, 8, 16, 32])
     parser.add_argument("--growth", type=numbers, default=[0, 1000000], help="numbers of events in the ledger")
+    parser.add_argument("--growth-keys", type=names, default=["random", "time-ordered"], help="keys of those events")
+    parser.add_argument("--closes", type=numbers, default=[1000, 100000], help="numbers of events in a period that is closed")
     parser.add_argument("--sections", type=names, default=[], help="only these, separated by commas (default: all)")
     parser.add_argument("--workloads", type=names, default=["even", "hot"], help="only these in the section calls: " + ", ".join(CHOICE))
     parser.add_argument("--contenders", type=names, default=[], help="only these, such as immediate,a,b,c")
