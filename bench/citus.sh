@@ -107,15 +107,15 @@ directory=$(mktemp -d "${TMPDIR:-/tmp}/usage_ledger_citus.XXXXXX")
 trap 'rm -rf "$directory"' EXIT
 cat >"$directory/calls" <<'SQL'
 \set n random(100001, 101000)
-SELECT increment_usage(('00000000-0000-4000-8000-000000' || :n)::uuid, 100, gen_random_uuid()::text);
+SELECT billing.increment_usage(('00000000-0000-4000-8000-000000' || :n)::uuid, 100, gen_random_uuid()::text);
 SQL
 # The account as a constant, so that the call can be delegated.
 cat >"$directory/delegated" <<'SQL'
 \set n random(100001, 101000)
-SELECT increment_usage('00000000-0000-4000-8000-000000:n', 100, gen_random_uuid()::text);
+SELECT billing.increment_usage('00000000-0000-4000-8000-000000:n', 100, gen_random_uuid()::text);
 SQL
 cat >"$directory/batches" <<'SQL'
-SELECT count(*) FROM increment_usage_batch(
+SELECT count(*) FROM billing.increment_usage_batch(
     ARRAY(SELECT ('00000000-0000-4000-8000-000000' || 100000 + ceil(random() * 1000))::uuid
             FROM generate_series(1, 100)),
     array_fill(100::bigint, ARRAY[100]),
@@ -151,7 +151,7 @@ measure() {
 }
 
 sql -d postgres -c 'CREATE DATABASE one_server'
-sql -d one_server -c 'CREATE EXTENSION usage_ledger'
+sql -d one_server -c 'CREATE SCHEMA billing' -c 'CREATE EXTENSION usage_ledger SCHEMA billing'
 for count in 1 2 3; do
     distribute "nodes_$count" "${nodes[@]:0:count}"
 done
@@ -160,7 +160,7 @@ test/tools/snippets.sh docs/sharding.md Delegation | sql -d delegating >/dev/nul
 databases=(one_server nodes_1 nodes_2 nodes_3 delegating)
 for database in "${databases[@]}"; do
     sql -d "$database" -c "
-        SELECT count(*) FROM increment_usage_batch(
+        SELECT count(*) FROM billing.increment_usage_batch(
             ARRAY(SELECT ('00000000-0000-4000-8000-000000' || 100000 + n)::uuid
                     FROM generate_series(1, 1000) AS n),
             array_fill(100::bigint, ARRAY[1000]), array_fill('first'::text, ARRAY[1000]))" >/dev/null

@@ -32,27 +32,29 @@ run_snippets() {
     local cluster=$1 document=$2 heading
     shift 2
     for heading in "$@"; do
-        LEDGER_SCHEMA=public test/tools/snippets.sh "$document" "$heading"
+        test/tools/snippets.sh "$document" "$heading"
     done | psql -X -q -v ON_ERROR_STOP=1 -h "$cluster"
 }
 for shard in "${clusters[@]:0:2}"; do
     run_snippets "$shard" docs/sharding.md Shards
     run_snippets "$shard" README.md Grants
 done
-run_snippets "$proxy" docs/sharding.md Proxy 'Functions for one account' Batches
+run_snippets "$proxy" docs/sharding.md Proxy
+psql -XAt -h "${clusters[0]}" -f examples/plproxy/functions.sql |
+    cat - examples/plproxy/batches.sql | psql -X -q -v ON_ERROR_STOP=1 -h "$proxy"
 
 directory=$(mktemp -d "${TMPDIR:-/tmp}/usage_ledger_sharding.XXXXXX")
 trap 'rm -rf "$directory"' EXIT
 cat >"$directory/first" <<'SQL'
 \set n :n + 1
-SELECT increment_usage(md5('account ' || :n)::uuid, 100, 'first');
+SELECT billing.increment_usage(md5('account ' || :n)::uuid, 100, 'first');
 SQL
 cat >"$directory/calls" <<'SQL'
 \set n random(1, 10000)
-SELECT increment_usage(md5('account ' || :n)::uuid, 100, gen_random_uuid()::text);
+SELECT billing.increment_usage(md5('account ' || :n)::uuid, 100, gen_random_uuid()::text);
 SQL
 cat >"$directory/batches" <<'SQL'
-SELECT count(*) FROM increment_usage_batch(
+SELECT count(*) FROM billing.increment_usage_batch(
     ARRAY(SELECT md5('account ' || ceil(random() * 10000))::uuid FROM generate_series(1, 1000)),
     array_fill(100::bigint, ARRAY[1000]),
     ARRAY(SELECT gen_random_uuid()::text FROM generate_series(1, 1000)));

@@ -551,6 +551,13 @@ bool is_distributed()
                  errdetail("Citus gives a transaction no snapshot that is the same on all nodes."),
                  errhint("Call it in a transaction with isolation level READ COMMITTED.")));
     }
+    /* As a client does with PQfn, or the trigger of a table that a subscription feeds. */
+    if (ActivePortal == nullptr && !IsTransactionBlock()) {
+        ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+                        errmsg("a distributed ledger cannot be called outside of a query"),
+                        errdetail("Citus would commit each statement of the call by itself."),
+                        errhint("Call it in a SELECT, or in a transaction block.")));
+    }
     return true;
 }
 

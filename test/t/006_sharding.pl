@@ -54,7 +54,8 @@ for my $number (0, 1)
 	$shard->init(allows_streaming => 1);
 	$shard->start;
 	$shard->safe_psql('postgres',
-		Snippets::in_public('docs/sharding.md', 'Shards') . Snippets::in_public('README.md', 'Grants'));
+		Snippets::snippet('docs/sharding.md', 'Shards') . Snippets::snippet('README.md', 'Grants')
+		  . 'ALTER DATABASE postgres SET search_path = billing, public');
 	append_to_file($services,
 		"[usage_shard_$number]\nhost=" . $shard->host . "\nport=" . $shard->port . "\ndbname=postgres\n");
 	push @shards, $shard;
@@ -64,8 +65,10 @@ $ENV{PGSERVICEFILE} = $services;
 $proxy = PostgreSQL::Test::Cluster->new('proxy');
 $proxy->init;
 $proxy->start;
-$proxy->safe_psql('postgres', Snippets::in_public('docs/sharding.md', $_))
-  for 'Proxy', 'Functions for one account', 'Functions for all accounts', 'Batches';
+$proxy->safe_psql('postgres', Snippets::snippet('docs/sharding.md', 'Proxy'));
+$proxy->safe_psql('postgres', $shards[0]->safe_psql('postgres', slurp_file('plproxy/functions.sql')));
+$proxy->safe_psql('postgres', slurp_file("plproxy/$_.sql")) for 'batches', 'views';
+$proxy->safe_psql('postgres', 'ALTER DATABASE postgres SET search_path = billing, public');
 
 # ----------------------------------------------------------------------------
 # Load: every client sends every event, so several clients send each event concurrently. A
@@ -212,6 +215,12 @@ for my $account (@accounts)
 			SELECT outcome, tokens_remaining FROM release_usage($account, 'long');
 			SELECT outcome, tokens_remaining FROM spend_usage($account, 60, 'short');}),
 		"reserved|40\nlimit_reached|40\nreleased|100\napplied|40", 'reserve_usage, spend_usage and release_usage');
+	is(call('biller', "SELECT token_limit, scope FROM set_usage_limit($account, 30, 'team')"), '30|team',
+		'set_usage_limit for a scope');
+	is(call('worker', "SELECT outcome, refused_by FROM reserve_usage($account, 35, 'scoped', p_scope => 'team/ann')"),
+		'limit_reached|team', 'reserve_usage for a scope');
+	is(call('worker', "SELECT outcome FROM spend_usage($account, 10, 'scoped', p_scope => 'team')"), 'applied',
+		'spend_usage for a scope');
 	is(call('biller', "SELECT account_id, reports_used FROM current_usage($account)"),
 		substr($account, 1, 36) . '|1', 'current_usage');
 	is(call('biller', "SELECT outcome FROM void_usage($account, 'by name', 'not wanted')"),

@@ -3,6 +3,7 @@
 use strict;
 use warnings;
 
+use IO::Socket::UNIX;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
@@ -25,7 +26,7 @@ $single->safe_psql('postgres', 'CREATE EXTENSION usage_ledger');
 my @nodes = Sharding::start_citus(3);
 my ($coordinator) = @nodes;
 $coordinator->safe_psql('postgres',
-	Snippets::in_public('docs/sharding.md', 'Citus set-up') . Snippets::in_public('README.md', 'Grants'));
+	Snippets::snippet('docs/sharding.md', 'Citus set-up') . Snippets::snippet('README.md', 'Grants'));
 
 is($coordinator->safe_psql('postgres', q{
 		SELECT count(*), count(DISTINCT colocationid) FROM pg_dist_partition
@@ -237,7 +238,7 @@ $_->quit for $holder, $waiter;
 # ----------------------------------------------------------------------------
 # Delegation. Citus crashes where an account is NULL in a call that it delegates.
 
-$coordinator->safe_psql('postgres', Snippets::in_public('docs/sharding.md', 'Delegation'));
+$coordinator->safe_psql('postgres', Snippets::snippet('docs/sharding.md', 'Delegation'));
 my (undef, undef, $messages) = $coordinator->psql('postgres',
 	'SET client_min_messages = debug1; SELECT outcome FROM increment_usage(' . new_account(1) . ", 1, 'one')");
 like($messages, qr/pushing down the function call/, 'a call runs on the node of its account');
@@ -260,6 +261,49 @@ for my $level ('REPEATABLE READ', 'SERIALIZABLE')
 {
 	is(run_sql("BEGIN ISOLATION LEVEL $level; SELECT increment_usage($account, 1, 'isolated')"),
 		'0A000', "a call under $level");
+}
+
+# Calls a function by a message of the protocol, as PQfn does. Returns the SQLSTATE of an error.
+sub call_by_message
+{
+	my ($node, $signature, $begin, @arguments) = @_;
+	my $oid = $node->safe_psql('postgres', "SELECT '$signature'::regprocedure::oid");
+	my $socket = IO::Socket::UNIX->new(Peer => $node->host . '/.s.PGSQL.' . $node->port) or die $!;
+	my $send = sub {
+		my ($message, $type) = @_;
+		print $socket ($type // '') . pack('N', 4 + length $message) . $message;
+		my %answers;
+		while (!defined $answers{Z})
+		{
+			read($socket, my $head, 5) == 5 or die 'the connection is lost';
+			my ($answer, $length) = unpack 'a N', $head;
+			read $socket, $answers{$answer}, $length - 4;
+		}
+		return \%answers;
+	};
+	$socket->autoflush;
+	$send->(pack('N', 196608) . "user\0postgres\0database\0postgres\0\0");
+	$send->("BEGIN\0", 'Q') if $begin;
+	my $answers = $send->(
+		pack('N n n', $oid, 0, scalar @arguments)
+		  . join('', map { defined $_ ? pack('N/a*', $_) : pack('N', 0xffffffff) } @arguments)
+		  . pack('n', 0),
+		'F');
+	$send->("COMMIT\0", 'Q') if $begin;
+	return ($answers->{E} // "\0Cnone\0") =~ /\0C(\w+)\0/ ? $1 : die;
+}
+
+my $signature = 'increment_usage(uuid, bigint, text, boolean, boolean, timestamptz)';
+for my $node (@nodes)
+{
+	my @call = (new_account(1) =~ /'(.*)'/, 1, 'by message', 'f', 'f', undef);
+	is(call_by_message($node, $signature, 0, @call), '0A000', 'a call outside of a query, on ' . $node->name);
+	is($coordinator->safe_psql('postgres', "SELECT count(*) FROM usage_events WHERE idempotency_key = 'by message'"),
+		'0', 'and nothing is written');
+	is(call_by_message($node, $signature, 1, @call), 'none', 'it works in a transaction block');
+	is($coordinator->safe_psql('postgres', "SELECT outcome FROM void_usage('$call[0]', 'by message', 'tried')"),
+		'voided', 'and is counted');
+	$coordinator->safe_psql('postgres', "SELECT erase_usage('$call[0]')");
 }
 my $periods = "SELECT account_id, period_start FROM usage_periods WHERE account_id = $account AND period_start = $start";
 # On the node of the account, and from another one.
@@ -329,7 +373,7 @@ run_sql("SET usage_ledger.settlement = deferred;
 run_sql("SELECT set_usage_limit($_, 100), reserve_usage($_, 10, 'dead', '1 ms')") for @owned;
 is(run_sql('SELECT count(*) FROM usage_pending'), '3', 'usage of every node is pending');
 # The sweep of a node's holds fails after it has deleted them.
-my $limits = run_sql("SELECT 'public.usage_limits_' || get_shard_id_for_distribution_column('usage_limits', $owned[1])");
+my $limits = run_sql("SELECT 'billing.usage_limits_' || get_shard_id_for_distribution_column('usage_limits', $owned[1])");
 $nodes[1]->safe_psql('postgres', "ALTER TABLE $limits ADD CONSTRAINT always_held CHECK (tokens_held >= 10) NOT VALID");
 for my $node (@nodes)
 {

@@ -33,7 +33,7 @@ usage_ledger.settle_rows = 200
 citus.recover_2pc_interval = 1s
 });
 my ($coordinator, @workers) = @nodes;
-$coordinator->safe_psql('postgres', Snippets::in_public('docs/sharding.md', 'Citus set-up'));
+$coordinator->safe_psql('postgres', Snippets::snippet('docs/sharding.md', 'Citus set-up'));
 
 # Waits until no node has a transaction that was left prepared.
 sub await_recovery

@@ -46,7 +46,7 @@ sub retried
 # ----------------------------------------------------------------------------
 # An existing ledger
 
-sql('CREATE EXTENSION usage_ledger');
+sql('CREATE SCHEMA billing; CREATE EXTENSION usage_ledger SCHEMA billing');
 my $arrays = q{ARRAY(SELECT md5('account ' || n % 20)::uuid FROM generate_series(1, 200) AS n)};
 sql(qq{
 SET usage_ledger.settlement = deferred;
@@ -106,10 +106,10 @@ sub check_calls
 
 my $calls = start_calls('distributed', 15);
 sleep 1;
-my $set_up = Snippets::in_public('docs/sharding.md', 'Citus set-up');
-$set_up =~ s/^CREATE EXTENSION.*$//m;
+my $set_up = Snippets::snippet('docs/sharding.md', 'Citus set-up');
+$set_up =~ s/^CREATE (SCHEMA|EXTENSION).*$//mg;
 retried($set_up);
-sql(Snippets::in_public('docs/sharding.md', 'An existing ledger'));
+sql(Snippets::snippet('docs/sharding.md', 'An existing ledger'));
 check_calls('distributed', $calls);
 is(sql("SELECT count(*), sum(tokens_used) FROM usage_totals WHERE account_id = ANY ($arrays)"),
 	'20|2400', 'the totals are those from before');

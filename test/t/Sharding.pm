@@ -15,7 +15,7 @@ sub call
 	return $err =~ /ERROR:\s+(\w{5})/ ? $1 : $err;
 }
 
-# Starts a server with Citus, which is no node of others yet.
+# Starts a server with Citus, which is no node of others yet. Its sessions find the ledger in billing.
 sub start_with_citus
 {
 	my ($name, $settings) = @_;
@@ -28,7 +28,7 @@ max_connections = 100
 max_prepared_transactions = 100
 citus.local_hostname = '} . $node->host . "'\n" . ($settings // ''));
 	$node->start;
-	$node->safe_psql('postgres', 'CREATE EXTENSION citus');
+	$node->safe_psql('postgres', 'CREATE EXTENSION citus; ALTER DATABASE postgres SET search_path = billing, public');
 	return $node;
 }
 

@@ -22,7 +22,7 @@ if [ ${#tests[@]} -eq 0 ]; then
     tests=(test/t/*.pl)
 fi
 cp "${tests[@]}" test/t/*.pm "$directory"
-cp -r README.md docs test/tools/snippets.sh "$directory" # some tests run the SQL in these
+cp -r README.md docs examples/plproxy test/tools/snippets.sh "$directory" # some tests run the SQL in these
 cp "${USAGE_CLIENTS:-build/release/usage_clients}" "$directory/usage_clients"
 
 as_user=()
