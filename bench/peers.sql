@@ -65,6 +65,7 @@ BEGIN
 END $$;
 
 -- Two-sided ledger as in Formance's: volumes of both sides, the transaction under a unique reference, two moves, a log.
+-- Its own tables also have triggers, which keep a history and a chain of hashes.
 CREATE TABLE volumes (account text PRIMARY KEY, input numeric NOT NULL, output numeric NOT NULL);
 CREATE TABLE volume_transactions (id bigserial PRIMARY KEY, reference text NOT NULL UNIQUE, postings jsonb NOT NULL, created_at timestamptz NOT NULL DEFAULT now());
 CREATE TABLE volume_moves (id bigserial PRIMARY KEY, transaction_id bigint NOT NULL, account text NOT NULL, is_source boolean NOT NULL,
@@ -99,7 +100,7 @@ BEGIN
     RETURN v_input;
 END $$;
 
--- An events table as in Lago: a unique transaction of a subscription, and no counter.
+-- An events table as in Lago: a unique transaction of a subscription, and no counter. Its own has more indexes, one of them GIN.
 CREATE TABLE billing_events (id uuid PRIMARY KEY DEFAULT gen_random_uuid(), organization_id uuid NOT NULL, subscription_id text NOT NULL,
                              transaction_id text NOT NULL, code text NOT NULL, properties jsonb NOT NULL, occurred_at timestamptz NOT NULL DEFAULT now(),
                              UNIQUE (organization_id, subscription_id, transaction_id));
