@@ -4,7 +4,7 @@
 #
 #   scripts/bench.sh [OPTION]...            (--help lists the options)
 #
-# Takes under 25 minutes on a quiet machine. For figures to publish, and 40 GB of disk:
+# Takes 25 minutes on a quiet machine. For figures of large ledgers, and 40 GB of disk:
 #   --rounds 5 --seconds 5 --workloads even,hot,zipf --growth 0,1000000,10000000,50000000
 # --sections chooses sections. CLUSTER_SETTINGS adds server settings.
 set -euo pipefail

@@ -188,6 +188,7 @@ $coordinator->command_ok(
 my $single = PostgreSQL::Test::Cluster->new('single');
 $single->init;
 $single->start;
+$single->safe_psql('postgres', 'ALTER DATABASE postgres SET search_path = billing, public');
 $single->safe_psql('postgres', "CREATE ROLE $_") for qw(worker biller dba monitor);
 $single->command_ok([ 'psql', '-Xq', '-v', 'ON_ERROR_STOP=1', '-f', $dump, '-d', $single->connstr('postgres') ],
 	'and restored without Citus');
