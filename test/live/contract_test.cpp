@@ -70,7 +70,7 @@ TEST_F(Contract, EveryErrorHasItsSqlstateDetailAndHint)
         const std::string detail = result.error_field(PG_DIAG_MESSAGE_DETAIL);
         EXPECT_EQ(result.sqlstate(), sqlstate) << detail;
         EXPECT_NE(detail.find(of_account.value_or("NULL")), std::string::npos) << detail;
-        EXPECT_NE(detail.find(key.value_or("NULL").substr(0, 60)), std::string::npos) << detail;
+        EXPECT_NE(detail.find(key.value_or("NULL").substr(0, 32)), std::string::npos) << detail;
         EXPECT_NE(result.error_field(PG_DIAG_MESSAGE_HINT), "") << sqlstate;
     };
 

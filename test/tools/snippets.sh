@@ -4,10 +4,10 @@
 #
 #   test/tools/snippets.sh FILE [HEADING [LANGUAGE]]        (default: all headings, sql)
 #
-# With LEDGER_SCHEMA, the SQL names that schema, which exists, where the document names billing.
+# With LEDGER_SCHEMA, the SQL names that schema where the document names billing.
 set -euo pipefail
 if [ -n "${LEDGER_SCHEMA:-}" ]; then
-    exec < <(sed "/^CREATE SCHEMA billing;/d; s/billing\.\([a-z]\)/$LEDGER_SCHEMA.\1/g; s/SCHEMA billing/SCHEMA $LEDGER_SCHEMA/g
+    exec < <(sed "s/billing\.\([a-z]\)/$LEDGER_SCHEMA.\1/g; s/SCHEMA billing/SCHEMA $LEDGER_SCHEMA/g
                   s/search_path = billing/search_path = $LEDGER_SCHEMA/" "$1")
     set -- - "${@:2}"
 fi
