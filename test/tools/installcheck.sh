@@ -5,6 +5,7 @@
 #   test/tools/installcheck.sh [MAKE_ARGUMENT]...
 set -euo pipefail
 cd "$(dirname "$0")/../.."
+mkdir -p results # or two runs that start together could both try to make it
 make -s -f Makefile.pgxs PG_CONFIG="${PG_CONFIG:-pg_config}" installcheck "$@" || {
     status=$?
     head -n 200 regression.diffs >&2
