@@ -274,10 +274,14 @@ class Bench:
         psql(f"INSERT INTO d_limits SELECT account_id, {OUT_OF_REACH} FROM usage_accounts")
         self.settle_down()
 
-    def create(self, database):
-        """Creates a database with a ledger in which every account has a period."""
+    @staticmethod
+    def create_ledger(database):
         psql(f"CREATE DATABASE {database}", "postgres")
         psql("CREATE EXTENSION usage_ledger", database)
+
+    def create(self, database):
+        """Creates a database with a ledger in which every account has a period."""
+        self.create_ledger(database)
         psql(f"SELECT count(increment_usage(md5('account ' || n)::uuid, 0, 'open')) FROM generate_series(1, {ACCOUNTS}) AS n", database)
 
     def settle_down(self):
@@ -355,11 +359,19 @@ class Bench:
             with pooler.running(self.directory, modes, 8):
                 self.rounds("pooler", f"{workload} 32", turns)
 
+    def timed(self, sql, database, count=None):
+        """Runs a statement that answers with a number. Returns it, and the figures of each of count things: by default, of as many."""
+        started, cpu_s, wal_bytes = time.time(), self.server.cpu_s(), self.server.wal_bytes()
+        answer = int(psql(sql, database))
+        elapsed_s = time.time() - started
+        count = count or answer
+        return answer, {"per_s": count / elapsed_s, "cpu_us": (self.server.cpu_s() - cpu_s) * 1e6 / count,
+                        "wal_bytes": (self.server.wal_bytes() - wal_bytes) / count}
+
     def month(self):
         """A month of events: counted late in batches, then every account's period closed, then its events pruned."""
         database, accounts, batches = "bench_month", 1000, 100
-        psql(f"CREATE DATABASE {database}", "postgres")
-        psql("CREATE EXTENSION usage_ledger", database)
+        self.create_ledger(database)
         begin = "(date_trunc('month', now() AT TIME ZONE 'UTC') - interval '1 month') AT TIME ZONE 'UTC'"
         told = batches * accounts * TOKENS
         steps = {
@@ -371,21 +383,16 @@ class Bench:
             "close": ("SELECT count(close_usage_period(account_id, period_start)) FROM usage_periods", told),
             "prune": (f"SELECT prune_usage_events(now() + interval '1 day', {batches * accounts})", 0)}
         for step, (sql, events) in steps.items():
-            started, cpu_s, wal_bytes = time.time(), self.server.cpu_s(), self.server.wal_bytes()
-            count = int(psql(sql, database))
-            elapsed_s = time.time() - started
+            count, measured = self.timed(sql, database)
             left = psql(STORES["usage"][1], database)
             counted = int(psql(STORES["settled"][0], database))
-            self.record("month", step, "immediate", 0, {
-                "per_s": count / elapsed_s, "cpu_us": (self.server.cpu_s() - cpu_s) * 1e6 / count,
-                "wal_bytes": (self.server.wal_bytes() - wal_bytes) / count, "books": counted - told or int(left) - events})
-            progress(f"month, {step}: {count:,} at {count / elapsed_s:,.0f}/s")
+            self.record("month", step, "immediate", 0, {**measured, "books": counted - told or int(left) - events})
+            progress(f"month, {step}: {count:,} at {measured['per_s']:,.0f}/s")
 
     def closes(self):
         """Closing and pruning an account's period of some number of events, in a ledger of 24 periods, of which half were pruned and their pages filled again."""
         database, accounts, months = "bench_closes", 1000, 24
-        psql(f"CREATE DATABASE {database}", "postgres")
-        psql("CREATE EXTENSION usage_ledger", database)
+        self.create_ledger(database)
 
         def count_events(account, number_of_events, month, key):
             """Counts events of a month, 1 being the last one, in batches of 1,000. An expression of i gives the account of each."""
@@ -395,17 +402,10 @@ class Bench:
                 ARRAY(SELECT '{key} ' || batch * 1000 + i FROM generate_series(1, 1000) AS i),
                 p_occurred_at => array_fill(date_trunc('month', now(), 'UTC') - {month} * interval '1 month', ARRAY[1000]))""", database)
 
-        def timed(sql, number_of_events):
-            started, cpu_s, wal_bytes = time.time(), self.server.cpu_s(), self.server.wal_bytes()
-            difference = int(psql(sql, database))
-            elapsed_s = time.time() - started
-            return {"per_s": number_of_events / elapsed_s, "cpu_us": (self.server.cpu_s() - cpu_s) * 1e6 / number_of_events,
-                    "wal_bytes": (self.server.wal_bytes() - wal_bytes) / number_of_events, "books": difference}
-
         for month in range(months, 0, -1):
             count_events("md5('account ' || i)::uuid", 100 * accounts, month, f"month {month}, event")
             if month == months // 2 + 1:
-                psql("""SELECT count(close_usage_period(account_id, period_start)) FROM usage_periods""", database)
+                psql("SELECT count(close_usage_period(account_id, period_start)) FROM usage_periods", database)
                 while psql("SELECT prune_usage_events('infinity', 1000000)", database) != "0":
                     pass
                 psql("VACUUM usage_events, usage_periods", database)
@@ -414,11 +414,13 @@ class Bench:
                 account = f"md5('account of {size}, {round_number}')::uuid"
                 count_events(account, size, 1, "event")
                 psql("CHECKPOINT", "postgres")
-                self.record("closes", f"{size:,} events", "close", round_number, timed(
-                    f"""SELECT sum(c.tokens_used) - {size * TOKENS} FROM usage_periods AS p, close_usage_period(p.account_id, p.period_start) AS c
-                         WHERE p.account_id = {account}""", size))
-                self.record("closes", f"{size:,} events", "prune", round_number, timed(
-                    f"SELECT prune_usage_events('infinity', {size}) - {size}", size))
+                steps = {
+                    "close": f"""SELECT sum(c.tokens_used) - {size * TOKENS} FROM usage_periods AS p, close_usage_period(p.account_id, p.period_start) AS c
+                                  WHERE p.account_id = {account}""",
+                    "prune": f"SELECT prune_usage_events('infinity', {size}) - {size}"}
+                for step, sql in steps.items():
+                    difference, measured = self.timed(sql, database, size)
+                    self.record("closes", f"{size:,} events", step, round_number, {**measured, "books": difference})
             progress(f"closes, {size:,} events: done")
 
     def replays(self):

@@ -11,7 +11,7 @@ LANGUAGE plproxy AS $$
     RUN ON hashtext(coalesce(p_account_ids::text, ''));
     SELECT (p_items)[b.item] AS item, b.outcome, b.tokens_used, b.period_start, b.period_end, b.detail, b.sqlstate
       FROM billing.increment_usage_batch(p_account_ids, p_tokens, p_idempotency_keys,
-                                 p_is_report, p_is_chat, p_occurred_at) AS b;
+                                         p_is_report, p_is_chat, p_occurred_at) AS b;
 $$;
 
 -- An omitted array becomes an array of NULLs, because PL/Proxy cannot split a NULL.
@@ -45,9 +45,9 @@ LANGUAGE plproxy AS $$
     RUN ON hashtext(coalesce(p_account_ids::text, ''));
     SELECT (p_items)[b.item] AS item, b.outcome, b.tokens_used, b.period_start, b.period_end, b.detail, b.sqlstate
       FROM billing.record_usage_batch(p_account_ids, p_idempotency_keys, p_models, p_scopes,
-                              p_input_tokens, p_cache_read_tokens, p_cache_write_tokens,
-                              p_output_tokens, p_reasoning_tokens, p_cost_nanos,
-                              p_is_report, p_is_chat, p_occurred_at) AS b;
+                                      p_input_tokens, p_cache_read_tokens, p_cache_write_tokens,
+                                      p_output_tokens, p_reasoning_tokens, p_cost_nanos,
+                                      p_is_report, p_is_chat, p_occurred_at) AS b;
 $$;
 
 CREATE FUNCTION billing.record_usage_batch(

@@ -6,7 +6,7 @@
 -- A call for one account runs on the account's shard. So does one whose account is NULL, so that
 -- the ledger refuses it with its own error. All others run on all shards, in parallel.
 WITH functions AS (
-    SELECT p.oid, p.proname, p.proacl, n.nspname AS schema,
+    SELECT p.proname, p.proacl, p.pronamespace::regnamespace AS schema,
            pg_get_function_arguments(p.oid) AS arguments,
            pg_get_function_result(p.oid) AS result,
            p.proargnames[1] = 'p_account_id' AND p.proname <> 'verify_usage' AS is_for_one_account,
@@ -18,17 +18,16 @@ WITH functions AS (
       JOIN pg_depend AS d ON d.refclassid = 'pg_extension'::regclass AND d.refobjid = e.oid
       JOIN pg_proc AS p ON d.classid = 'pg_proc'::regclass AND d.objid = p.oid
       JOIN pg_type AS t ON t.oid = p.prorettype
-      JOIN pg_namespace AS n ON n.oid = p.pronamespace
      WHERE e.extname = 'usage_ledger' AND p.proname NOT LIKE '%\_batch' AND p.proname NOT LIKE 'usage\_ledger%')
-SELECT format(E'CREATE FUNCTION %I.%I(%s)%s LANGUAGE plproxy AS $$\n'
+SELECT format(E'CREATE FUNCTION %s.%I(%s)%s LANGUAGE plproxy AS $$\n'
                '    CLUSTER ''usage_shards'';\n    RUN ON %s;\n$$;\n',
               schema, proname, concat_ws(', ', arguments, columns),
               CASE WHEN columns IS NOT NULL OR result = 'record' THEN ''
                    WHEN is_for_one_account OR result LIKE 'TABLE%' THEN ' RETURNS ' || result
                    ELSE ' RETURNS SETOF ' || result END,
               CASE WHEN is_for_one_account THEN 'hashtext(coalesce(p_account_id::text, ''''))' ELSE 'ALL' END) ||
-       format(E'REVOKE ALL ON FUNCTION %I.%I FROM PUBLIC;\n', schema, proname) ||
-       COALESCE((SELECT string_agg(format(E'GRANT EXECUTE ON FUNCTION %I.%I TO %s;\n',
+       format(E'REVOKE ALL ON FUNCTION %s.%I FROM PUBLIC;\n', schema, proname) ||
+       COALESCE((SELECT string_agg(format(E'GRANT EXECUTE ON FUNCTION %s.%I TO %s;\n',
                                           schema, proname, grantee::regrole), ''
                                    ORDER BY grantee::regrole::text)
                    FROM aclexplode(proacl)

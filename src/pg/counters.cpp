@@ -202,6 +202,16 @@ bool read_counter(const core::CounterId &counter, CounterReading *reading, Snaps
     return true;
 }
 
+bool is_pruned(const core::CounterId &counter)
+{
+    static Statement statement = {"usage_periods",
+                                  "SELECT pruned_at IS NOT NULL FROM %s" WHERE_COUNTER,
+                                  {UUIDOID, TIMESTAMPTZOID}};
+    const Datum arguments[] = {account_of(counter), TimestampTzGetDatum(counter.period_start)};
+    return run_in_snapshot(&statement, arguments, GetLatestSnapshot()) == 1 &&
+           DatumGetBool(required_column(1));
+}
+
 CounterReading read_counter_now(const core::CounterId &counter)
 {
     CounterReading reading = {};

@@ -46,12 +46,15 @@ struct CounterReading {
 bool read_counter(const core::CounterId &counter, CounterReading *reading,
                   Snapshot snapshot = nullptr);
 
+/* Whether events of the period have been pruned. */
+bool is_pruned(const core::CounterId &counter);
+
 /* Reads a counter as it is now, also where the transaction's snapshot is older. */
 CounterReading read_counter_now(const core::CounterId &counter);
 
 /*
  * Locks a counter FOR NO KEY UPDATE, unless another session holds it. Where others hold its
- * period FOR KEY SHARE, it can wait for one commit (see try_lock_counters).
+ * period FOR KEY SHARE, it can wait for one commit (see lock_free_counters in counters.cpp).
  */
 bool try_lock_counter(const core::CounterId &counter);
 

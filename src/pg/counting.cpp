@@ -22,16 +22,6 @@ namespace
          errhint("Send the first call's payload with a retry, and a new key with a new event.")));
 }
 
-bool is_pruned(const core::CounterId &counter)
-{
-    static Statement statement = {"usage_periods",
-                                  "SELECT pruned_at IS NOT NULL FROM %s" WHERE_COUNTER,
-                                  {UUIDOID, TIMESTAMPTZOID}};
-    const Datum arguments[] = {account_of(counter), TimestampTzGetDatum(counter.period_start)};
-    return run_in_snapshot(&statement, arguments, GetLatestSnapshot()) == 1 &&
-           DatumGetBool(required_column(1));
-}
-
 const char *hint_of_closed(const Event &event, const Period &period)
 {
     if (is_pruned(counter_id(event.account_id, period.start))) {

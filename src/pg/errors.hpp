@@ -68,7 +68,10 @@ const char *conflict_text(const core::Payload &counted, const core::Payload &giv
 [[noreturn]] void raise_below_zero(const EventName &event, const char *what,
                                    const core::WideUsage &total, const char *hint);
 
-/* "Account ..., idempotency key ...", the start of a DETAIL about an event. */
+/*
+ * "Account ..., idempotency key ...", the start of a DETAIL about an event. What is said of it
+ * begins on a line of its own, as after period_text: a name alone can fill a line.
+ */
 const char *event_text(const EventName &event);
 
 /* "Account ..., period from ...", the start of a DETAIL about a period. */

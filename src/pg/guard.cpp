@@ -42,22 +42,20 @@ bool is_member(const RangeVar *relation)
 
 [[noreturn]] void refuse_definition(const RangeVar *relation)
 {
-    refuse(
-        relation->relname,
-        "A dump has no definitions of an extension's tables: it would lose this one, or fail to be "
-        "restored.",
-        "Keep your own data about events in a table of your own, with the account and key of "
-        "the event.");
+    refuse(relation->relname,
+           "A dump has no definitions of an extension's tables: it would lose this one, or fail "
+           "to be restored.",
+           "Keep your own data about events in a table of your own, with the account and key of "
+           "the event.");
 }
 
 [[noreturn]] void refuse_code(const RangeVar *relation)
 {
-    refuse(
-        relation->relname,
-        "A dump has no triggers and rules of an extension's tables, so a restored database would "
-        "lack this one.",
-        "Write to a table of your own in the transaction of the call, or follow usage_events by "
-        "logical replication.");
+    refuse(relation->relname,
+           "A dump has no triggers and rules of an extension's tables, so a restored database "
+           "would lack this one.",
+           "Write to a table of your own in the transaction of the call, or follow usage_events by "
+           "logical replication.");
 }
 
 [[noreturn]] void refuse_move(const char *object)

@@ -150,7 +150,8 @@ Datum make_tid_array(const ItemPointerData *rows, size_t count);
 
 /*
  * Whether Citus has distributed the ledger's tables over several nodes. Raises if the transaction's
- * isolation level is one that does not reach over nodes.
+ * isolation level is one that does not reach over nodes, or if Citus would not make one transaction
+ * of the call's statements.
  */
 bool is_distributed();
 

@@ -61,6 +61,7 @@ run() {
         (cd build/clients && PGDATABASE=$database PGUSER=worker "$@") >build/clients/output 2>build/clients/errors || status=$?
         { cat build/clients/output; tokens_and_reports "$database"; } |
             diff <("$expectation" "$name") - || status=1
+        [ "$status" = 0 ] || break # the errors of this run are shown
     done
     [ "$status" = 0 ] || cat build/clients/errors
     result "$status" "$name"
