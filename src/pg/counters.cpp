@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "pg/extension_tables.hpp"
 #include "pg/period_cache.hpp"
 #include "pg/spi.hpp"
 

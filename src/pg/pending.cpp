@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "pg/errors.hpp"
+#include "pg/extension_tables.hpp"
 #include "pg/spi.hpp"
 #include "pg/subscriber.hpp"
 

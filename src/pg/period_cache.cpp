@@ -14,6 +14,7 @@
 
 #include "pg/period_cache.hpp"
 
+#include "pg/extension_tables.hpp"
 #include "pg/spi.hpp"
 
 namespace usage_ledger

@@ -11,6 +11,7 @@
 
 #include "pg/errors.hpp"
 #include "pg/events.hpp"
+#include "pg/extension_tables.hpp"
 #include "pg/spi.hpp"
 
 namespace usage_ledger

@@ -2,6 +2,7 @@
 
 #include "pg/rows.hpp"
 
+#include "pg/extension_tables.hpp"
 #include "pg/spi.hpp"
 
 namespace usage_ledger

@@ -18,6 +18,7 @@
 #include "pg/arguments.hpp"
 #include "pg/counters.hpp"
 #include "pg/errors.hpp"
+#include "pg/extension_tables.hpp"
 #include "pg/pending.hpp"
 #include "pg/spi.hpp"
 #include "pg/stats.hpp"

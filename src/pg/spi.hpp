@@ -10,6 +10,7 @@
 #include "pg/postgres.hpp"
 
 #include "core/counter.hpp"
+#include "pg/distribution.hpp"
 #include "pg/rows.hpp"
 
 namespace usage_ledger
@@ -33,7 +34,7 @@ constexpr int statement_name_count_max = 4;
  *
  * Citus plans none of these for distributed tables. So where the ledger is distributed, the
  * singular runs in their place for each element, and the rows that it returns are put together.
- * Nobody above spi.cpp notices.
+ * Nobody above run() notices.
  */
 struct Statement {
     const char *table;
@@ -47,7 +48,7 @@ struct Statement {
     const char *distributed_sql = nullptr;
     Oid name_types[statement_name_count_max] = {}; /* arrays that only it has: see name_array() */
     RowForm row_form = {};                         /* where it has a shortcut: see rows.hpp */
-    SPIPlanPtr plan = nullptr;                     /* spi.cpp's */
+    SPIPlanPtr plan = nullptr;                     /* plans.cpp's */
     bool is_plan_distributed = false;
 };
 
@@ -148,23 +149,13 @@ template <typename Value> Datum make_array(size_t count, Oid type, Value value)
 
 Datum make_tid_array(const ItemPointerData *rows, size_t count);
 
-/*
- * Whether Citus has distributed the ledger's tables over several nodes. Raises if the transaction's
- * isolation level is one that does not reach over nodes, or if Citus would not make one transaction
- * of the call's statements.
- */
-bool is_distributed();
-
 /* An array that names rows which a statement finds by ctid where the ledger is not distributed. */
 template <typename Value> Datum name_array(size_t count, Oid type, Value value)
 {
     return is_distributed() ? make_array(count, type, value) : Datum(0);
 }
 
-/* The OID of one of the extension's tables. */
-Oid extension_table(const char *name);
-
 /* To be called once, when the library is loaded. */
-void register_plan_callbacks();
+void register_statement_callbacks();
 
 } // namespace usage_ledger

@@ -19,7 +19,7 @@ void _PG_init(void);
 void _PG_init(void)
 {
     usage_ledger::define_settings();
-    usage_ledger::register_plan_callbacks();
+    usage_ledger::register_statement_callbacks();
     usage_ledger::register_lock_callbacks();
     usage_ledger::register_period_cache_callbacks();
     if (process_shared_preload_libraries_in_progress) {
