@@ -23,7 +23,7 @@ import time
 import redis_contender
 import pooler
 import report
-from peers import PEERS
+from peers import PEERS, sql_of_sources
 
 ACCOUNTS = 10000
 TOKENS = 100
@@ -311,9 +311,13 @@ class Bench:
         """Other designs: see peers.py. In half of the calls of "half retries", a client repeats the call that it made just before."""
         subprocess.run(["psql", "-Xq", "-v", "ON_ERROR_STOP=1", "-d", DATABASE, "-f",
                         os.path.join(os.path.dirname(__file__), "peers.sql")], check=True)
+        peers = {name: peer for name, peer in PEERS.items() if self.options.sources or not peer.sources}
+        for peer in peers.values():
+            if peer.sources:
+                psql(sql_of_sources(peer, self.options.sources))
         self.settle_down()
         statements = {**{mode: OURS for mode in MODES}, "b": HAND_WRITTEN["b"],
-                      **{name: " ".join(peer.call.format(account=ACCOUNT, tokens=TOKENS, key="{key}").split()) for name, peer in PEERS.items()}}
+                      **{name: " ".join(peer.call.format(account=ACCOUNT, tokens=TOKENS, key="{key}").split()) for name, peer in peers.items()}}
         for point, (choice, key, clients, calls) in PEER_WORKLOADS.items():
             turns = {}
             for name, statement in statements.items():
@@ -705,6 +709,7 @@ def main():
     parser.add_argument("--closes", type=numbers, default=[1000, 100000], help="numbers of events in a period that is closed")
     parser.add_argument("--sections", type=names, default=[], help="only these, separated by commas (default: all)")
     parser.add_argument("--workloads", type=names, default=["even", "hot"], help="only these in the section calls: " + ", ".join(CHOICE))
+    parser.add_argument("--sources", help="a directory with checkouts named pgledger, pgmq and lago-api, whose own SQL is then measured too")
     parser.add_argument("--contenders", type=names, default=[], help="only these, such as immediate,a,b,c")
     parser.add_argument("--output", default="bench/results", help="directory for results.csv and the charts")
     options = parser.parse_args()
