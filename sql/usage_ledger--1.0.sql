@@ -1026,8 +1026,8 @@ Arguments:
                      reason of a credit stays
 
 Outcomes:
-  voided    taken back; tokens_used is the counter without the event, or NULL where the
-            void is pending because the event is
+  voided    taken back; tokens_used is the counter after it, without what is pending, or
+            NULL where the counter cannot take it yet, so that the void is pending too
   replayed  it was voided before, and nothing changed, not even the reason; tokens_used
             is the counter
 

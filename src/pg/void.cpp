@@ -2,7 +2,8 @@
  * void.cpp: void_usage, which reverses an event once, in every settlement mode under its
  * counter's lock: an event is changed only by a session that has this lock.
  *
- * If the event is still pending, its negative is queued too, and a settler folds both.
+ * If the counter is too small because the event is still pending, the negative is queued too,
+ * and a settler folds both.
  */
 #include "pg/postgres.hpp"
 

@@ -18,6 +18,11 @@ is() {
     [ "$1" = "$2" ] || { echo "got '$1', expected '$2'"; return 1; }
 }
 
+# The settings that a migration of database NAME has made: settings NAME
+settings() {
+    query -d "$1" -c "SELECT setting FROM pg_db_role_setting, unnest(setconfig) AS setting WHERE setting LIKE 'usage_ledger.%'"
+}
+
 # migrate NAME up|down: in database NAME
 migrate() {
     case $1 in
@@ -45,7 +50,7 @@ migrate() {
 round() {
     migrate "$1" up &&
         is "$(query -d "$1" -U worker -c "SELECT outcome FROM billing.increment_usage('$account', 5, 'a')")" applied &&
-        is "$(query -d "$1" -U worker -c 'SHOW usage_ledger.settlement')" adaptive || return
+        is "$(settings "$1")" usage_ledger.settlement=immediate || return
     if migrate "$1" down; then
         echo "down has dropped a ledger with an account"
         return 1
@@ -54,7 +59,7 @@ round() {
         query -d "$1" -c "SELECT billing.erase_usage('$account')" &&
         migrate "$1" down &&
         is "$(query -d "$1" -c "SELECT count(*) FROM pg_namespace WHERE nspname = 'billing'")" 0 &&
-        is "$(query -d "$1" -c "SELECT count(*) FROM pg_db_role_setting WHERE setconfig::text ~ 'usage_ledger'")" 0 &&
+        is "$(settings "$1")" '' &&
         migrate "$1" up &&
         query -d "$1" -c 'ALTER ROLE worker RESET usage_ledger.settlement' &&
         { [ "$1" != alembic ] || proposes_nothing; }

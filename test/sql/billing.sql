@@ -30,6 +30,7 @@ INSERT INTO usage_events SELECT :a, '2026-10-01Z', '2026-10-20Z', '2026-10-20Z',
 UPDATE usage_periods SET tokens_used = tokens_used - 500 WHERE account_id = :a AND period_start = '2026-10-01Z';
 
 CREATE ROLE usage_biller;
+GRANT CREATE ON SCHEMA public TO usage_biller;
 GRANT USAGE ON SCHEMA billing TO usage_biller;
 GRANT SELECT ON usage_totals, usage_periods, usage_pending, usage_events TO usage_biller;
 GRANT EXECUTE ON FUNCTION close_usage_period TO usage_biller;

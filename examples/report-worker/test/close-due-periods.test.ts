@@ -39,10 +39,10 @@ test('while it waits for one customer, calls of another are answered', { timeout
   await assert.rejects(database.query(count, [first, 7, 'late']), { code: 'UL003' });
   await holder.query('COMMIT');
 
-  const { invoices, errors } = await closing;
+  const { closed, errors } = await closing;
   assert.deepEqual(errors, []);
-  assert.deepEqual(invoices.map(({ tokens_used }) => tokens_used), ['10', '15']);
-  assert.deepEqual((await closeDuePeriods(run)).invoices, []);
+  assert.deepEqual(closed.map(({ tokens_used }) => tokens_used), ['10', '15']);
+  assert.deepEqual((await closeDuePeriods(run)).closed, []);
 });
 
 test('a period that is held stops no other', { timeout: 60_000 }, async (t) => {
@@ -55,11 +55,11 @@ test('a period that is held stops no other', { timeout: 60_000 }, async (t) => {
   await holder.connect();
   await holder.query('BEGIN');
   await holder.query(count, [accounts[0], 5, 'slow']);
-  const { invoices, errors } = await closeDuePeriods(run);
-  assert.deepEqual(invoices.map(({ account_id }) => account_id), accounts.slice(1));
+  const { closed, errors } = await closeDuePeriods(run);
+  assert.deepEqual(closed.map(({ account_id }) => account_id), accounts.slice(1));
   assert.deepEqual(errors.map((error) => (error as DatabaseError).code), ['55P03']);
   await holder.query('COMMIT');
-  assert.deepEqual((await closeDuePeriods(run)).invoices.map(({ tokens_used }) => tokens_used), ['15']);
+  assert.deepEqual((await closeDuePeriods(run)).closed.map(({ tokens_used }) => tokens_used), ['15']);
 });
 
 test('docs/billing.md prints this function', () => {

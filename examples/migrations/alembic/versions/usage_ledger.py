@@ -13,8 +13,11 @@ def upgrade():
 
         GRANT USAGE ON SCHEMA billing TO worker;
         GRANT EXECUTE ON FUNCTION billing.increment_usage, billing.increment_usage_batch TO worker;
+        GRANT EXECUTE ON FUNCTION billing.record_usage, billing.record_usage_batch TO worker;
+        GRANT EXECUTE ON FUNCTION billing.reserve_usage, billing.release_usage, billing.spend_usage TO worker;
 
-        ALTER ROLE worker SET usage_ledger.settlement = 'adaptive';
+        -- The default. The other modes need a settler.
+        ALTER ROLE worker SET usage_ledger.settlement = 'immediate';
     """)
 
 
