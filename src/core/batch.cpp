@@ -76,7 +76,7 @@ void refuse(Item *item)
         item->outcome = Outcome::out_of_time;
     } else if (item->error != InputError::none) {
         item->outcome = Outcome::invalid;
-    } else if (item->period == PeriodState::closed) {
+    } else if (item->period == PeriodState::closed || item->period == PeriodState::pruned) {
         item->outcome = Outcome::closed;
     } else {
         item->outcome = Outcome::unknown_account;

@@ -26,7 +26,7 @@ struct Span {
 };
 
 /* What is known of the period that covers a time. */
-enum class PeriodState { missing, open, closed, unknown_account, no_cycle };
+enum class PeriodState { missing, open, closed, pruned, unknown_account, no_cycle };
 
 /* In whole milliseconds, no field negative, and within the limits if months are average. */
 bool period_length_is_valid(const PeriodLength &length);

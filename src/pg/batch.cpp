@@ -68,7 +68,9 @@ Refusal refusal_of(const Item &item)
                                                   ? message_no_period
                                                   : message_unknown_account};
     case Outcome::closed:
-        return {errcode_period_closed, message_period_closed};
+        return {errcode_period_closed, item.period == core::PeriodState::pruned
+                                           ? message_period_pruned
+                                           : message_period_closed};
     case Outcome::out_of_time:
         return {error.sqlstate,
                 psprintf("%s:\n%s", error.message, occurred_at_text(item.occurred_at))};

@@ -39,6 +39,8 @@ constexpr const char *message_unknown_account = "account is unknown";
 constexpr const char *message_no_period =
     "no billing period covers the event and none can be opened";
 constexpr const char *message_period_closed = "billing period of the event is closed";
+constexpr const char *message_period_pruned =
+    "billing period of the event is closed and pruned:\nits key may have been counted";
 constexpr const char *message_counter_overflow = "counter of the billing period would overflow";
 constexpr const char *message_breakdown_overflow =
     "counter or breakdown of the billing period would overflow";

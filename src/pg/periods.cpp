@@ -194,16 +194,16 @@ void find_periods(PeriodLookup *lookups, size_t count)
 {
     static Statement statement = {
         "usage_periods",
-        "SELECT k.ordinal, p.period_start, p.period_end, p.closed_at, p.xmin"
+        "SELECT k.ordinal, p.period_start, p.period_end, p.closed_at, p.pruned_at, p.xmin"
         " FROM unnest($1, $2) WITH ORDINALITY AS k (account_id, time, ordinal)"
         " CROSS JOIN LATERAL"
-        " (SELECT p.period_start, p.period_end, p.closed_at, p.xmin FROM %s AS p"
+        " (SELECT p.period_start, p.period_end, p.closed_at, p.pruned_at, p.xmin FROM %s AS p"
         " WHERE p.account_id OPERATOR(pg_catalog.=) k.account_id"
         " AND p.period_start OPERATOR(pg_catalog.<=) k.time"
         " ORDER BY p.period_start DESC LIMIT 1) AS p",
         {UUIDARRAYOID, TIMESTAMPTZARRAYOID},
         {},
-        "SELECT $3, period_start, period_end, closed_at, xmin FROM %s"
+        "SELECT $3, period_start, period_end, closed_at, pruned_at, xmin FROM %s"
         " WHERE account_id OPERATOR(pg_catalog.=) $1 AND period_start OPERATOR(pg_catalog.<=) $2"
         " ORDER BY period_start DESC LIMIT 1"};
 
@@ -240,11 +240,13 @@ void find_periods(PeriodLookup *lookups, size_t count)
             lookup->previous_end = period.end;
             continue;
         }
-        lookup->state = period.is_closed ? core::PeriodState::closed : core::PeriodState::open;
+        lookup->state = !period.is_closed        ? core::PeriodState::open
+                        : column_is_null(5, row) ? core::PeriodState::closed
+                                                 : core::PeriodState::pruned;
         lookup->period = period;
         if (!period.is_closed) {
             cache_period(lookup->account_id, {period.start, period.end},
-                         DatumGetTransactionId(required_column(5, row)));
+                         DatumGetTransactionId(required_column(6, row)));
         }
     }
 }
@@ -329,6 +331,7 @@ Period open_period_covering(const EventName &event, TimestampTz time, LockWaitPo
     switch (lookup.state) {
     case core::PeriodState::open:
     case core::PeriodState::closed:
+    case core::PeriodState::pruned:
         break;
     case core::PeriodState::unknown_account:
         raise_unknown_account(event);

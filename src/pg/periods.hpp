@@ -31,7 +31,7 @@ struct PeriodLookup {
     Datum account_id;
     TimestampTz time;
     core::PeriodState state;
-    Period period;            /* if it is open or closed */
+    Period period;            /* if it is open, closed or pruned */
     TimestampTz previous_end; /* if it is missing: the start of the gap around the time */
 };
 

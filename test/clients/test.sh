@@ -103,9 +103,21 @@ other_calls() {
     result "$status" other-calls
 }
 
+# The expected key is that of the same ids in examples/report-worker/test/event-key.test.ts.
+python_key() {
+    local status=0
+    { test/tools/snippets.sh docs/keys.md 'Idempotency keys' python
+      echo "assert event_key('run 1', 'a:b', '!*()~\'é') == \"run%201:a%3Ab:!*()~'%C3%A9\""
+      echo "for ids in ((), ('',), ('a', None), ('None',)):"
+      printf '    %s\n' 'try: event_key(*ids)' 'except TypeError: continue' 'raise AssertionError(ids)'
+    } | /usr/bin/python3 - || status=$?
+    result "$status" python-key
+}
+
 install_npm_packages
 make_template
 other_calls
+python_key
 keeping='Keep the business row'
 
 run_js node-postgres 'node-postgres' pg

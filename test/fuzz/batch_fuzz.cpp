@@ -76,6 +76,7 @@ Outcome refusal_of(const Item &item)
     }
     switch (item.period) {
     case PeriodState::closed:
+    case PeriodState::pruned:
         return Outcome::closed;
     case PeriodState::unknown_account:
     case PeriodState::no_cycle:

@@ -29,15 +29,15 @@ SELECT tokens_used FROM open_usage_period(:c, date_trunc('second', now()) - inte
 INSERT INTO usage_events SELECT :a, '2026-10-01Z', '2026-10-20Z', '2026-10-20Z', -500, 0, 0, 'credit:invoice-1017', NULL, 'counted twice in September';
 UPDATE usage_periods SET tokens_used = tokens_used - 500 WHERE account_id = :a AND period_start = '2026-10-01Z';
 
-CREATE ROLE usage_biller;
-GRANT CREATE ON SCHEMA public TO usage_biller;
-GRANT USAGE ON SCHEMA billing TO usage_biller;
-GRANT SELECT ON usage_totals, usage_periods, usage_pending, usage_events TO usage_biller;
-GRANT EXECUTE ON FUNCTION close_usage_period TO usage_biller;
-CREATE POLICY biller ON usage_periods FOR SELECT TO usage_biller USING (true);
-CREATE POLICY biller ON usage_pending FOR SELECT TO usage_biller USING (true);
-CREATE POLICY biller ON usage_events FOR SELECT TO usage_biller USING (true);
-SET ROLE usage_biller;
+CREATE ROLE biller;
+GRANT CREATE ON SCHEMA public TO biller;
+GRANT USAGE ON SCHEMA billing TO biller;
+GRANT SELECT ON usage_totals, usage_periods, usage_pending, usage_events TO biller;
+GRANT EXECUTE ON FUNCTION close_usage_period TO biller;
+CREATE POLICY biller ON usage_periods FOR SELECT TO biller USING (true);
+CREATE POLICY biller ON usage_pending FOR SELECT TO biller USING (true);
+CREATE POLICY biller ON usage_events FOR SELECT TO biller USING (true);
+SET ROLE biller;
 \getenv source PG_ABS_SRCDIR
 \getenv build PG_ABS_BUILDDIR
 \set document :source '/../docs/billing.md'
@@ -49,8 +49,8 @@ SET ROLE usage_biller;
 RESET ROLE;
 SELECT * FROM verify_usage();
 DROP EXTENSION usage_ledger;
-DROP OWNED BY usage_biller;
-DROP ROLE usage_biller;
+DROP OWNED BY biller;
+DROP ROLE biller;
 DROP SCHEMA billing;
 RESET search_path;
 CREATE EXTENSION usage_ledger;

@@ -41,6 +41,7 @@ SELECT * FROM verify_usage();
 SELECT period_start, tokens_used FROM usage_totals WHERE account_id = :a ORDER BY 1;
 SELECT tokens_used FROM close_usage_period(:a, '2024-01-01');
 SELECT increment_usage(:a, 1, 'january 1', p_occurred_at => '2024-01-05');
+SELECT outcome, detail, sqlstate FROM increment_usage_batch(ARRAY[:a]::uuid[], ARRAY[7], ARRAY['january 7'], p_occurred_at => ARRAY['2024-01-07'::timestamptz]);
 \set VERBOSITY terse
 SELECT void_usage(:a, 'january 7', 'test');
 \set VERBOSITY default

@@ -89,6 +89,7 @@ TEST(Refuse, NamesTheTimeThenThePeriod)
         {InputError::time_too_old, PeriodState::open, Outcome::out_of_time},
         {InputError::time_too_far_ahead, PeriodState::closed, Outcome::out_of_time},
         {InputError::none, PeriodState::closed, Outcome::closed},
+        {InputError::none, PeriodState::pruned, Outcome::closed},
         {InputError::none, PeriodState::unknown_account, Outcome::unknown_account},
         {InputError::none, PeriodState::no_cycle, Outcome::unknown_account},
     };

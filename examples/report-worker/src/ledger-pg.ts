@@ -1,12 +1,12 @@
-// The ledger through node-postgres.
+// The ledger through node-postgres: a pool, or the client of a transaction.
 
 import type { Pool } from 'pg';
 import type { Ledger, Receipt, Reservation } from './ledger.js';
 
-export function ledgerThroughPg(pool: Pool): Ledger {
+export function ledgerThroughPg(database: Pick<Pool, 'query'>): Ledger {
   // Bigints are strings in node-postgres.
   async function rowOf<Row extends object>(sql: string, values: unknown[]): Promise<Row> {
-    const { rows } = await pool.query<Row>(sql, values);
+    const { rows } = await database.query<Row>(sql, values);
     if (rows[0] === undefined) {
       throw new Error('the ledger returned no row');
     }

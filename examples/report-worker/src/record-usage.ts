@@ -1,7 +1,8 @@
 // Counts usage once, whatever the ledger answers to the first try.
 
+import { giveUp } from './give-up.js';
 import type { Ledger, Receipt, Usage } from './ledger.js';
-import { giveUp, wayOn } from './ways-on.js';
+import { wayOn } from './ways-on.js';
 
 export async function recordUsage(ledger: Ledger, usage: Usage): Promise<Receipt> {
   let receipt: Receipt;

@@ -1,7 +1,8 @@
 // Reserves tokens of the account's limit before they are used.
 
+import { giveUp } from './give-up.js';
 import type { Claim, Ledger, Reservation } from './ledger.js';
-import { giveUp, wayOn } from './ways-on.js';
+import { wayOn } from './ways-on.js';
 
 export async function reserveUsage(ledger: Ledger, claim: Claim): Promise<Reservation> {
   try {

@@ -12,6 +12,7 @@ test('the same ids make the same key, and others another', () => {
   assert.equal(eventKey('run-42', 'generate-report'), 'run-42:generate-report');
   assert.notEqual(eventKey('a:b', 'c'), eventKey('a', 'b:c'));
   assert.notEqual(eventKey('a%3Ab'), eventKey('a:b'));
+  assert.equal(eventKey('run 1', 'a:b', "!*()~'é"), "run%201:a%3Ab:!*()~'%C3%A9"); // as event_key in docs/keys.md
 });
 
 test('a missing id makes no key', () => {
