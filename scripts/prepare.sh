@@ -3,7 +3,7 @@
 # Installs missing Debian or Ubuntu packages, says so, and builds everything. A script
 # names further packages in additional_packages, and in optional_packages those that not
 # every release has. PG_CONFIG chooses the PostgreSQL installation; the default is the
-# newest supported one.
+# newest supported one. With PACKAGES_ONLY=yes it builds nothing, and the script ends here.
 
 # Runs a command as root, through sudo if necessary.
 as_root() {
@@ -103,6 +103,9 @@ install_extension() {
 }
 
 install_missing_packages
+if [ "${PACKAGES_ONLY:-}" = yes ]; then
+    exit
+fi
 export PG_CONFIG
 echo "Building for $("$PG_CONFIG" --version)"
 build

@@ -3,11 +3,11 @@
 # directory of the Debian release that has it. Then tests pg_dump and pg_upgrade to it
 # from the older versions. Ends with a line of counts for each run.
 #
-#   test/tools/versions.sh [--roots DIRECTORY] [RELEASE...]
+#   test/tools/versions.sh [--roots DIRECTORY [--only-roots]] [RELEASE...]
 #
 # The releases are bookworm (PostgreSQL 15), trixie (17) and forky (18); default: all
 # three. The root directories are temporary. With --roots they are kept in DIRECTORY,
-# which makes the next run quicker.
+# which makes the next run quicker; with --only-roots they are made, and no tests run.
 #
 # Must run as root on Debian or Ubuntu (in_root.sh). Takes 2 to 4 GB of disk per release.
 set -euo pipefail
@@ -21,6 +21,11 @@ if [ "${1:-}" = --roots ]; then
     mkdir -p "${2:?a directory must follow --roots}"
     roots=$(realpath "$2")
     shift 2
+fi
+only_roots=
+if [ "${1:-}" = --only-roots ]; then
+    only_roots=yes
+    shift
 fi
 releases=("$@")
 if [ ${#releases[@]} -eq 0 ]; then
@@ -58,6 +63,14 @@ trap 'exit 143' TERM
 failures=0
 summary=()
 
+# Makes a root with the packages that the tests need.
+make_root() {
+    test/tools/in_root.sh "$roots/$1" "$1" env PACKAGES_ONLY=yes scripts/test.sh &
+    running=$!
+    wait "$running"
+    running=
+}
+
 # Runs one of our scripts in a root, shows its output, and adds its counts to the summary
 # under the given name.
 count_in() {
@@ -93,6 +106,10 @@ add_older_releases() {
 }
 
 for release in "${releases[@]}"; do
+    if [ -n "$only_roots" ]; then
+        make_root "$release"
+        continue
+    fi
     count_in "$release" "$release" scripts/test.sh
 
     older_releases=()
@@ -113,5 +130,7 @@ for release in "${releases[@]}"; do
     fi
 done
 
-printf '%s\n' "${summary[@]}"
+if [ -z "$only_roots" ]; then
+    printf '%s\n' "${summary[@]}"
+fi
 [ "$failures" -eq 0 ]
