@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Shows what four ways of counting tokens lose and count twice, and what was used of each
-# model. Builds the extension, starts a throwaway cluster and runs a trace of LLM requests
-# on it.
+# model. Builds the extension, installs it, starts a throwaway cluster and runs a trace of
+# LLM requests on it.
 #
 #   scripts/trace.sh [OPTION]... [FILE]      (--help lists the options)
 #

@@ -61,6 +61,7 @@ as_server "$bindir/initdb" -D "$directory/data" -U postgres -A trust -E UTF8 --l
     >"$directory/initdb.log" || { cat "$directory/initdb.log" >&2; exit 1; }
 cat >>"$directory/data/postgresql.conf" <<EOF
 listen_addresses = ''
+port = 5432
 unix_socket_directories = '$directory'
 max_connections = 200
 ${CLUSTER_SETTINGS:-}

@@ -45,16 +45,16 @@ core::InputError check_event_time(TimestampTz occurred_at)
                : error;
 }
 
-void check_reason(Datum account_id, const NullableDatum &reason)
+void check_reason(const EventName &name, const NullableDatum &reason)
 {
     if (!reason.isnull && text_length(reason.value) > core::void_reason_length_max) {
         raise_invalid_argument(
-            account_id, "reason is too long", psprintf("reason %s", quoted_text(reason.value)),
+            name, "reason is too long", psprintf("reason %s", quoted_text(reason.value)),
             psprintf("Pass " INT64_FORMAT " bytes at most.", core::void_reason_length_max));
     }
 }
 
-std::string_view scope_argument(FunctionCallInfo fcinfo, int number, Datum account_id,
+std::string_view scope_argument(FunctionCallInfo fcinfo, int number, const EventName &call,
                                 core::InputError *error_if_new)
 {
     if (PG_ARGISNULL(number)) {
@@ -67,8 +67,8 @@ std::string_view scope_argument(FunctionCallInfo fcinfo, int number, Datum accou
         *error_if_new = error;
     } else if (error != core::InputError::none) {
         const ErrorText text = text_of(error);
-        raise_invalid_argument(account_id, text.message,
-                               psprintf("scope %s", quoted_text(argument)), text.hint);
+        raise_invalid_argument(call, text.message, psprintf("scope %s", quoted_text(argument)),
+                               text.hint);
     }
     return scope;
 }

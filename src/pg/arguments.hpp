@@ -33,13 +33,13 @@ core::InputError check_event_time(TimestampTz occurred_at);
  * Checks the reason of a void or a credit. A retry is answered before: after a dump and restore
  * into another encoding, the reason may take more bytes.
  */
-void check_reason(Datum account_id, const NullableDatum &reason);
+void check_reason(const EventName &name, const NullableDatum &reason);
 
 /*
  * The argument p_scope; empty: the whole account. Raises 22023. A scope that may be that of an
  * event from a restored dump sets an error instead, which is to be raised if there is no event.
  */
-std::string_view scope_argument(FunctionCallInfo fcinfo, int number, Datum account_id,
+std::string_view scope_argument(FunctionCallInfo fcinfo, int number, const EventName &call,
                                 core::InputError *error_if_new = nullptr);
 
 /* The argument p_max_rows. Raises 22004 and 22023. */

@@ -59,8 +59,7 @@ Event event_of_arguments(FunctionCallInfo fcinfo)
     const int64 tokens = PG_GETARG_INT64(1);
     if (tokens < 1 || tokens > core::event_tokens_max) {
         raise_invalid_argument(
-            name.account_id.value, "credit is outside its limits",
-            psprintf(INT64_FORMAT " tokens", tokens),
+            name, "credit is outside its limits", psprintf(INT64_FORMAT " tokens", tokens),
             psprintf("Pass 1 to " INT64_FORMAT " tokens.", core::event_tokens_max));
     }
     const int64 key_length = text_length(PG_GETARG_DATUM(2));
@@ -91,7 +90,7 @@ Answer credit_event(const Event &event, const NullableDatum &reason)
     if (answer_replay(event, &answer, true)) {
         return answer;
     }
-    check_reason(event.account_id, reason);
+    check_reason(name_of(event), reason);
     answer = count_event(event, core::check_key(text_length(event.idempotency_key)), add_credit);
     if (answer.outcome == core::Outcome::applied && !reason.isnull) {
         keep_reason(event, reason.value);

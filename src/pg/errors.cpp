@@ -122,11 +122,19 @@ void raise_null(const char *argument, const char *detail)
              errdetail("%s.", detail), errhint("%s", hint_null)));
 }
 
+void raise_invalid_argument(const EventName &call, const char *what, const char *value,
+                            const char *hint)
+{
+    const char *detail = call.idempotency_key.isnull
+                             ? psprintf("Account %s: %s", account_text(call.account_id), value)
+                             : psprintf("%s:\n%s", event_text(call), value);
+    ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("%s", what),
+                    errdetail("%s.", detail), errhint("%s", hint)));
+}
+
 void raise_invalid_argument(Datum account_id, const char *what, const char *value, const char *hint)
 {
-    ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("%s", what),
-                    errdetail("Account %s: %s.", account_text({account_id, false}), value),
-                    errhint("%s", hint)));
+    raise_invalid_argument(EventName{{account_id, false}, {0, true}}, what, value, hint);
 }
 
 void raise_below_zero(const EventName &event, const char *what, const core::WideUsage &total,

@@ -27,7 +27,7 @@ constexpr int errcode_no_event = MAKE_SQLSTATE('U', 'L', '0', '0', '4');
 /* UL005: errors.cpp */
 constexpr int errcode_out_of_time = MAKE_SQLSTATE('U', 'L', '0', '0', '5');
 
-/* The account and key that an error is about. Either may be null. */
+/* The account and key that an error is about. Either may be null; a call without a key has null. */
 struct EventName {
     NullableDatum account_id;
     NullableDatum idempotency_key;
@@ -62,6 +62,8 @@ const char *conflict_text(const core::Payload &counted, const core::Payload &giv
 [[noreturn]] void raise_null(const char *argument, const char *detail);
 
 /* 22023: an argument of any other call that is outside its limits */
+[[noreturn]] void raise_invalid_argument(const EventName &call, const char *what, const char *value,
+                                         const char *hint);
 [[noreturn]] void raise_invalid_argument(Datum account_id, const char *what, const char *value,
                                          const char *hint);
 

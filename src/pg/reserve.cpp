@@ -100,16 +100,17 @@ Reservation reserve(const Claim &claim)
     pg_unreachable();
 }
 
-/* Returns 0 for NULL and for an interval that is outside its limits. */
+/* Raises if it is NULL or outside its limits. */
 int64 length_of_argument(FunctionCallInfo fcinfo, const EventName &name)
 {
-    static const char *const names[] = {nullptr, nullptr, nullptr, "expiry"};
-    check_no_null(fcinfo, names, lengthof(names));
+    if (PG_ARGISNULL(3)) {
+        raise_null("expiry", event_text(name));
+    }
     const Datum interval = fcinfo->args[3].value;
     const int64 length_us = core::hold_length_us(period_length_of(interval));
     if (length_us == 0) {
         raise_invalid_argument(
-            name.account_id.value, "expiry of a hold is outside its limits",
+            name, "expiry of a hold is outside its limits",
             psprintf("expires in %s", DatumGetCString(DirectFunctionCall1(interval_out, interval))),
             "Pass more than 0, and 24 hours at most. A longer piece of work reserves again, with "
             "the same key.");
@@ -123,7 +124,7 @@ Reservation reserve_with_arguments(FunctionCallInfo fcinfo)
     const EventName name = check_leading_arguments(fcinfo, &key_error);
     const int64 tokens = PG_GETARG_INT64(1);
     const int64 length_us = length_of_argument(fcinfo, name);
-    const std::string_view scope = scope_argument(fcinfo, 4, name.account_id.value, &key_error);
+    const std::string_view scope = scope_argument(fcinfo, 4, name, &key_error);
 
     SPI_connect();
     CountedEvent counted;

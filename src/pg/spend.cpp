@@ -67,7 +67,7 @@ Spending spend_with_arguments(FunctionCallInfo fcinfo)
     core::InputError key_error;
     Event event = event_of_arguments(fcinfo, &key_error);
     core::Breakdown breakdown = {};
-    breakdown.pair.scope = scope_argument(fcinfo, 6, event.account_id, &key_error);
+    breakdown.pair.scope = scope_argument(fcinfo, 6, name_of(event), &key_error);
     if (!breakdown.pair.scope.empty()) {
         breakdown.amounts.values[core::input_index] = event.payload.tokens;
         breakdown.amounts.values[core::events_index] = 1;

@@ -130,7 +130,7 @@ Answer void_counted_event(const EventName &name, NullableDatum reason)
         CountedEvent counted;
         const bool is_found = find_counted_event(account_id, key, &counted, true);
         if (!is_found || !counted.is_voided) {
-            check_reason(account_id, reason);
+            check_reason(name, reason);
         }
         if (!is_found) {
             raise_unknown_event(name);
