@@ -234,7 +234,7 @@ void run_load(const std::vector<std::string> &accounts,
 {
     constexpr int slow_count = 16, batches = slow_count, closer = batches + 1, pruner = closer + 1;
     const auto end = std::chrono::steady_clock::now() +
-                     std::chrono::seconds(number_from_environment("INDEX_SECONDS", 60));
+                     std::chrono::seconds(number_from_environment("INDEX_SECONDS", 25));
     in_sessions(pruner + 1, [&](Connection &session, int number) {
         session.value("SET synchronous_commit = off");
         Caller caller(session, number, number == batches ? batch_accounts : accounts, calls);
