@@ -3,7 +3,8 @@
 # Installs missing Debian or Ubuntu packages, says so, and builds everything. A script
 # names further packages in additional_packages, and in optional_packages those that not
 # every release has. PG_CONFIG chooses the PostgreSQL installation; the default is the
-# newest supported one. With PACKAGES_ONLY=yes it builds nothing, and the script ends here.
+# newest supported one. A script that sets needs_build=no gets no build. With PACKAGES_ONLY=yes
+# in the environment, the script ends here.
 
 # Runs a command as root, through sudo if necessary.
 as_root() {
@@ -107,5 +108,7 @@ if [ "${PACKAGES_ONLY:-}" = yes ]; then
     exit
 fi
 export PG_CONFIG
-echo "Building for $("$PG_CONFIG" --version)"
-build
+if [ "${needs_build:-yes}" = yes ]; then
+    echo "Building for $("$PG_CONFIG" --version)"
+    build
+fi

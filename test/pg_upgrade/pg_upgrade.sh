@@ -8,6 +8,7 @@
 # missing packages, and the extension for every version. Leaves no server running.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
+needs_build=no # but for the extension, for each version
 additional_packages=
 for major in "${@:?name at least one older major version}"; do
     additional_packages+=" postgresql-$major postgresql-server-dev-$major"
@@ -23,6 +24,7 @@ install_for() {
 }
 
 install_for "$PG_CONFIG"
+mkdir -p build
 log=$PWD/build/pg_upgrade.log
 : >"$log"
 status=0
