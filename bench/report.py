@@ -128,13 +128,15 @@ def table(results):
 
 
 def medians(results):
-    lines = [("section", "point", "contender", "per s", "p50 ms", "p95 ms", "p99 ms", "CPU µs", "WAL bytes", "disk bytes", "instructions", "books")]
+    lines = [("section", "point", "contender", "per s", "spread", "p50 ms", "p95 ms", "p99 ms", "CPU µs", "WAL bytes", "disk bytes", "instructions", "books")]
     for key in dict.fromkeys((row["section"], row["point"], row["contender"]) for row in results.rows):
         columns = [results.median(*key, column) for column in
                    ("per_s", "p50_ms", "p95_ms", "p99_ms", "cpu_us", "wal_bytes", "disk_bytes")]
         columns.append(results.instructions_of(*key))
-        lines.append((*key, *("" if value is None else f"{value:,.0f}" if value >= 100 else f"{value:.2f}" for value in columns),
-                      books(results.values(*key, "books"))))
+        rates = results.values(*key)
+        spread = f"{min(rates):,.0f} to {max(rates):,.0f}" if len(rates) > 1 else ""
+        per_s, *others = ("" if value is None else f"{value:,.0f}" if value >= 100 else f"{value:.2f}" for value in columns)
+        lines.append((*key, per_s, spread, *others, books(results.values(*key, "books"))))
     return layout(lines)
 
 
