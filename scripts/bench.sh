@@ -11,6 +11,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 additional_packages="python3-minimal gnuplot-nox redis-server pgbouncer"
 . scripts/prepare.sh
+build
 install_extension
 export CLUSTER_SETTINGS="
 shared_buffers = 1GB

@@ -1,10 +1,9 @@
-# prepare.sh: sourced at the top of the tree by scripts that need a build.
+# prepare.sh: sourced at the top of the tree by scripts that need our packages.
 #
-# Installs missing Debian or Ubuntu packages, says so, and builds everything. A script
-# names further packages in additional_packages, and in optional_packages those that not
-# every release has. PG_CONFIG chooses the PostgreSQL installation; the default is the
-# newest supported one. A script that sets needs_build=no gets no build. With PACKAGES_ONLY=yes
-# in the environment, the script ends here.
+# Installs missing Debian or Ubuntu packages, and says so. A script names further packages
+# in additional_packages, and in optional_packages those that not every release has.
+# PG_CONFIG chooses the PostgreSQL installation; the default is the newest supported one.
+# Scripts then call build and install_extension as they need them.
 
 # Runs a command as root, through sudo if necessary.
 as_root() {
@@ -90,6 +89,7 @@ install_missing_packages() {
 }
 
 build() {
+    echo "Building for $("$PG_CONFIG" --version)"
     mkdir -p build
     if ! { cmake --preset release -D PG_CONFIG="$PG_CONFIG" &&
         cmake --build --preset release -j "$(nproc)"; } >build/log 2>&1; then
@@ -104,11 +104,4 @@ install_extension() {
 }
 
 install_missing_packages
-if [ "${PACKAGES_ONLY:-}" = yes ]; then
-    exit
-fi
 export PG_CONFIG
-if [ "${needs_build:-yes}" = yes ]; then
-    echo "Building for $("$PG_CONFIG" --version)"
-    build
-fi

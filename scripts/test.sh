@@ -2,6 +2,7 @@
 # Runs all tests on throwaway clusters. The last line counts passed and failed tests.
 #
 #   scripts/test.sh [CTEST_OPTION]...        (-R REGEX selects tests by name)
+#   scripts/test.sh --only-packages          (installs what the tests need, and runs none)
 #
 # Needs Debian or Ubuntu. Installs missing packages and leaves no server running.
 set -euo pipefail
@@ -12,6 +13,10 @@ additional_packages="clang libclang-rt-dev python3-minimal"
 optional_packages="python3-psycopg python3-psycopg2 python3-asyncpg python3-sqlalchemy python3-django alembic
     ruby-pg ruby-activerecord php-cli php-pgsql libpostgresql-jdbc-java"
 . scripts/prepare.sh
+if [ "${1:-}" = --only-packages ]; then
+    exit
+fi
+build
 
 results=$PWD/build/results.xml
 status=0

@@ -11,6 +11,7 @@ set -euo pipefail
 caller=$PWD
 cd "$(dirname "$0")/.."
 . scripts/prepare.sh
+build
 install_extension
 # FILE is relative to the caller's directory, so the trace runs there.
 scripts/with_cluster.sh --extension env -C "$caller" "$PWD/build/release/trace" "$@"

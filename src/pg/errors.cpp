@@ -134,7 +134,7 @@ void raise_invalid_argument(const EventName &call, const char *what, const char 
 
 void raise_invalid_argument(Datum account_id, const char *what, const char *value, const char *hint)
 {
-    raise_invalid_argument(EventName{{account_id, false}, {0, true}}, what, value, hint);
+    raise_invalid_argument(name_without_key(account_id), what, value, hint);
 }
 
 void raise_below_zero(const EventName &event, const char *what, const core::WideUsage &total,

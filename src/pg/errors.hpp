@@ -33,6 +33,11 @@ struct EventName {
     NullableDatum idempotency_key;
 };
 
+inline EventName name_without_key(Datum account_id)
+{
+    return {{account_id, false}, {0, true}};
+}
+
 /* Messages that are also the detail of a batch's item. */
 constexpr const char *message_conflict = "idempotency key was already used for another event";
 constexpr const char *message_unknown_account = "account is unknown";

@@ -88,7 +88,7 @@ Datum usage_ledger_set_usage_limit(PG_FUNCTION_ARGS)
                                psprintf(INT64_FORMAT " tokens", PG_GETARG_INT64(1)),
                                "Pass 0 or more tokens, or NULL for no limit.");
     }
-    const std::string_view scope = scope_argument(fcinfo, 2, {{account_id, false}, {0, true}});
+    const std::string_view scope = scope_argument(fcinfo, 2, name_without_key(account_id));
 
     SPI_connect();
     const Datum row = set_limit(account_id, fcinfo->args[1], scope);

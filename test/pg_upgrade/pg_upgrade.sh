@@ -8,7 +8,6 @@
 # missing packages, and the extension for every version. Leaves no server running.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
-needs_build=no # but for the extension, for each version
 additional_packages=
 for major in "${@:?name at least one older major version}"; do
     additional_packages+=" postgresql-$major postgresql-server-dev-$major"

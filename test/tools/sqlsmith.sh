@@ -10,6 +10,7 @@ cd "$(dirname "$0")/../.."
 if [ -z "${PGHOST:-}" ]; then
     additional_packages=sqlsmith
     . scripts/prepare.sh
+    build
     install_extension
     export CLUSTER_SETTINGS="track_functions = 'all'"
     exec scripts/with_cluster.sh test/tools/sqlsmith.sh "$@"

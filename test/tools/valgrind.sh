@@ -10,6 +10,7 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 additional_packages=valgrind
 . scripts/prepare.sh
+build
 install_extension
 
 directory=$(mktemp -d "${TMPDIR:-/tmp}/usage_ledger_valgrind.XXXXXX")

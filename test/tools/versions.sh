@@ -64,14 +64,6 @@ trap 'exit 143' TERM
 failures=0
 summary=()
 
-# Makes a root with the packages that the tests need.
-make_root() {
-    test/tools/in_root.sh "$roots/$1" "$1" env PACKAGES_ONLY=yes scripts/test.sh &
-    running=$!
-    wait "$running"
-    running=
-}
-
 # Runs one of our scripts in a root, shows its output, and adds its counts to the summary
 # under the given name.
 count_in() {
@@ -106,11 +98,17 @@ add_older_releases() {
     printf "deb $mirror %s main\n" "$@" >"$root/etc/apt/sources.list.d/older_releases.list"
 }
 
+if [ -n "$only_roots" ]; then
+    for release in "${releases[@]}"; do
+        test/tools/in_root.sh "$roots/$release" "$release" scripts/test.sh --only-packages &
+        running=$!
+        wait "$running"
+        running=
+    done
+    exit
+fi
+
 for release in "${releases[@]}"; do
-    if [ -n "$only_roots" ]; then
-        make_root "$release"
-        continue
-    fi
     count_in "$release" "$release" scripts/test.sh -E '^lock_model$'
 
     older_releases=()
@@ -131,7 +129,5 @@ for release in "${releases[@]}"; do
     fi
 done
 
-if [ -z "$only_roots" ]; then
-    printf '%s\n' "${summary[@]}"
-fi
+printf '%s\n' "${summary[@]}"
 [ "$failures" -eq 0 ]
