@@ -60,6 +60,12 @@ test('every row of the table of errors', async () => {
   }
 });
 
+test('the README names classes that no retry helps', async () => {
+  for (const code of ['07006', '22001', '23505', '42P01']) {
+    assert.equal(await decisionOn(code, null), 'fix the caller', code);
+  }
+});
+
 test('an error that is not in the table is retried', async () => {
   for (const code of ['08006', 'PGRST000', 'ECONNREFUSED']) {
     assert.equal(await decisionOn(code, null), 'retry');
